@@ -1,0 +1,124 @@
+"""boto3 clients, and AWS's refusals as sentences."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+)
+
+from lambda_celery.conf import Settings, setting_names
+from lambda_celery.exceptions import ConfigurationError
+
+AWS_ERRORS = (BotoCoreError, ClientError)
+
+#: Total attempts with jittered back-off for throttling, time-outs and 5xx ("standard" mode).
+#: Keep-alive, because Lambda freezes the process between invocations.
+CLIENT_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 4},
+    connect_timeout=5,
+    read_timeout=15,
+    tcp_keepalive=True,
+    max_pool_connections=50,
+)
+
+_clients: dict[tuple[Any, ...], Any] = {}
+_lock = threading.Lock()
+
+
+def client(
+    service: str,
+    settings: Settings,
+    *,
+    region: str | None = None,
+    **credentials: str | None,
+) -> Any:
+    """Return the process's one boto3 client for *service*; clients are safe to share by threads.
+
+    Its region is the settings' and its credentials are found by boto3, unless given here.
+
+    Raises :exc:`ConfigurationError` if no region can be found.
+    """
+    # Lambda sets AWS_REGION, and so do people; boto3 reads AWS_DEFAULT_REGION alone.
+    region = region or settings.aws_region or os.environ.get("AWS_REGION")
+    # The process id is part of the key: sockets must not be shared with a forked child.
+    key = (os.getpid(), service, region, settings.endpoint_url, *sorted(credentials.items()))
+    if (found := _clients.get(key)) is not None:
+        return found
+    with _lock:  # creating clients from one session is not thread-safe
+        if key not in _clients:
+            try:
+                session = boto3.session.Session(region_name=region, **credentials)
+                _clients[key] = session.client(
+                    service, endpoint_url=settings.endpoint_url, config=CLIENT_CONFIG
+                )
+            except NoRegionError as exc:
+                raise ConfigurationError(explain(exc, action=service, resource="")) from None
+        return _clients[key]
+
+
+def error_code(exc: BaseException) -> str:
+    """Return AWS's code for *exc*, such as ``AccessDenied``; "" if it is not AWS's answer."""
+    if isinstance(exc, ClientError):
+        return str(exc.response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "403", "Forbidden"}
+_BAD_CREDENTIALS = {
+    "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId",
+    "InvalidSignatureException", "SignatureDoesNotMatch", "UnrecognizedClientException",
+}  # fmt: skip
+_ABSENT = {
+    "AWS.SimpleQueueService.NonExistentQueue", "NoSuchBucket", "QueueDoesNotExist",
+    "ResourceNotFoundException",
+}  # fmt: skip
+
+
+def misconfigured(exc: BaseException) -> bool:
+    """Whether *exc* stays until somebody changes a setting or a permission."""
+    return isinstance(exc, NoRegionError | NoCredentialsError | PartialCredentialsError) or (
+        error_code(exc) in _DENIED | _BAD_CREDENTIALS | _ABSENT
+    )
+
+
+def cause(exc: Exception) -> Exception | None:
+    """Return what to chain to the sentence for *exc*: botocore's stack says nothing more
+    to somebody who has a setting or a permission to mend, and much to anybody else.
+    """
+    return None if misconfigured(exc) else exc
+
+
+def explain(exc: BaseException, *, action: str, resource: str, setting: str | None = None) -> str:
+    """Return the sentence for *exc*, which AWS raised for the IAM *action* on *resource*.
+
+    *setting* is the field of :class:`~lambda_celery.conf.Settings` that names the resource.
+    """
+    code = error_code(exc)
+    change = f" Check {setting_names(setting)}." if setting else ""
+    if isinstance(exc, NoRegionError):
+        return f"No AWS region is configured: set {setting_names('region')} or AWS_REGION."
+    if isinstance(exc, NoCredentialsError | PartialCredentialsError):
+        return (
+            f"No AWS credentials were found for {action} on {resource}: give this process a role, "
+            "a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
+    if code in _BAD_CREDENTIALS:
+        return f"AWS does not accept the credentials for {action} on {resource} ({code})."
+    if code in _DENIED:
+        return (
+            f"AWS refused {action} on {resource}: allow {action} there in the IAM policy "
+            "of this process's role."
+        )
+    if code in _ABSENT:
+        return f"{resource} does not exist in this account and region ({code}).{change}"
+    return f"{action} on {resource} failed: {exc}"

@@ -1,0 +1,190 @@
+"""The settings: one frozen value, read from Celery's configuration and the environment.
+
+A field ``queue_url`` is ``lambda_queue_url`` in Celery's configuration,
+``CELERY_LAMBDA_QUEUE_URL`` in Django's settings under the usual ``CELERY``
+namespace, and ``LAMBDA_CELERY_QUEUE_URL`` in the environment. The environment
+wins, so that a deployment can fill in what its stack created.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from celery import Celery
+
+from lambda_celery.exceptions import ConfigurationError
+
+CONF_PREFIX = "lambda_"
+ENV_PREFIX = "LAMBDA_CELERY_"
+
+
+def setting_names(field_name: str) -> str:
+    """Return how a user may spell the setting *field_name*, for use in messages."""
+    return f"{CONF_PREFIX}{field_name} (environment: {ENV_PREFIX}{field_name.upper()})"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a non-empty string")
+    return value.strip()
+
+
+def _number(kind: type, minimum: float) -> Callable[[Any], Any]:
+    def parse(value: Any) -> Any:
+        try:
+            number = kind(value)
+        except (TypeError, ValueError):
+            number = None
+        if isinstance(value, bool) or number is None or not number >= minimum:
+            what = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{what}, {minimum:g} or more")
+        return number
+
+    return parse
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).strip().lower() in {"1", "true", "yes", "on"}:
+        return True
+    if str(value).strip().lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("true or false")
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = value.split(",")
+    names = tuple(str(name).strip() for name in value)
+    return tuple(name for name in names if name)
+
+
+def _queues(value: Any) -> Mapping[str, str]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, Mapping) or not all(
+        isinstance(name, str) and isinstance(url, str) and url for name, url in value.items()
+    ):
+        raise ValueError('a mapping of queue names to queue URLs (in the environment: {"mail": …})')
+    return dict(value)
+
+
+def _setting(parse: Callable[[Any], Any], default: Any = None) -> Any:
+    return field(default=default, metadata={"parse": parse})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set. See ``docs/configuration.md`` for the reference."""
+
+    #: The SQS queue for every Celery queue that :attr:`queues` does not name.
+    queue_url: str | None = _setting(_text)
+    #: Celery queue name to SQS queue URL, for projects with several queues.
+    queues: Mapping[str, str] = field(default_factory=dict, metadata={"parse": _queues})
+    #: Globs over task names: these are sent to SQS although their code says nothing.
+    tasks: tuple[str, ...] = _setting(_names, ())
+    #: Where spent messages are parked; else the queue's own redrive policy says.
+    dead_letter_queue_url: str | None = _setting(_text)
+    #: Receives before a message is spent; else the queue's own redrive policy says.
+    max_receive_count: int | None = _setting(_number(int, 1))
+    #: DynamoDB table of the idempotency records.
+    idempotency_table: str | None = _setting(_text)
+    #: How long a completed task is remembered; else derived from the queues' retention.
+    idempotency_ttl_seconds: int | None = _setting(_number(int, 60))
+    #: S3 bucket for bodies that are too big for the queue.
+    payload_bucket: str | None = _setting(_text)
+    #: Messages above this size, attributes counted, go to S3; else what the queue accepts.
+    payload_threshold_bytes: int | None = _setting(_number(int, 0))
+    #: AWS region; else the queue URL's, else boto3's usual search.
+    region: str | None = _setting(_text)
+    #: One endpoint for all AWS services, as for an emulator; else AWS's own.
+    endpoint_url: str | None = _setting(_text)
+    #: First delay before a raised task is received again; it doubles with every receive.
+    retry_backoff_seconds: float = _setting(_number(float, 0), 5.0)
+    #: Where that doubling ends.
+    retry_backoff_max_seconds: float = _setting(_number(float, 0), 600.0)
+    #: Draw the delay at random between half of it and all of it.
+    retry_jitter: bool = _setting(_flag, True)
+    #: The end of an invocation that is kept for settling the batch; no task starts in it.
+    time_reserve_seconds: float = _setting(_number(float, 0), 3.0)
+
+    @classmethod
+    def from_app(cls, app: Celery, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings of *app*, overridden by *environ* (default: ``os.environ``).
+
+        Raises :exc:`ConfigurationError` for a value that is not of its setting's kind.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for each in fields(cls):
+            value = environ.get(ENV_PREFIX + each.name.upper()) or app.conf.get(
+                CONF_PREFIX + each.name
+            )
+            if value is None:
+                continue
+            try:
+                values[each.name] = each.metadata["parse"](value)
+            except (TypeError, ValueError) as exc:
+                raise ConfigurationError(
+                    f"{setting_names(each.name)} is {value!r}, but must be {exc}."
+                ) from exc
+        settings = cls(**values)
+        settings._check_region()
+        return settings
+
+    def require(self, field_name: str, purpose: str) -> Any:
+        """Return the value of *field_name*; raise a sentence with *purpose* if it is not set."""
+        value = getattr(self, field_name)
+        if not value:
+            raise ConfigurationError(f"Set {setting_names(field_name)}: {purpose}.")
+        return value
+
+    def url_of(self, queue_name: str) -> str:
+        """Return the SQS queue URL that the Celery queue *queue_name* stands for."""
+        url = self.queues.get(queue_name) or self.queue_url
+        if url is None:
+            if self.queues:
+                raise ConfigurationError(
+                    f"The Celery queue {queue_name!r} has no SQS queue: add it to "
+                    f"{setting_names('queues')}, or set {setting_names('queue_url')} "
+                    "for all that are not named there."
+                )
+            self.require("queue_url", "the SQS queue that tasks are sent to")
+        return str(url)
+
+    @property
+    def queue_urls(self) -> tuple[str, ...]:
+        """Every SQS queue named in the settings, without repeats."""
+        urls = [*self.queues.values(), *([self.queue_url] if self.queue_url else [])]
+        return tuple(dict.fromkeys(urls))
+
+    @property
+    def aws_region(self) -> str | None:
+        """The region to use: the setting, else the one in a queue URL, else ``None``."""
+        return self.region or next(filter(None, map(region_of_queue, self.queue_urls)), None)
+
+    def _check_region(self) -> None:
+        for url in self.queue_urls:
+            region = region_of_queue(url)
+            if region and self.region and region != self.region and not self.endpoint_url:
+                raise ConfigurationError(
+                    f"The queue {url} is in {region}, but {setting_names('region')} is "
+                    f"{self.region!r}: they must be the same."
+                )
+
+
+def region_of_queue(queue_url: str) -> str | None:
+    """Return the AWS region in *queue_url*, or ``None`` if it is not an AWS URL."""
+    labels = (urlsplit(queue_url).hostname or "").split(".")
+    if len(labels) >= 4 and labels[0] == "sqs" and labels[2] == "amazonaws":
+        return labels[1]
+    return None

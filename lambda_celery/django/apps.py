@@ -1,0 +1,17 @@
+"""The Django app."""
+
+from django.apps import AppConfig
+
+from lambda_celery.routing import install
+
+
+class LambdaCeleryConfig(AppConfig):
+    """Sends the tasks that the settings choose to SQS, without a change in their code."""
+
+    name = "lambda_celery.django"
+    label = "lambda_celery"
+    verbose_name = "Lambda Celery"
+
+    def ready(self) -> None:
+        """Reach the Celery apps of this process, those still to be made included."""
+        install()

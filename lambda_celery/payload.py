@@ -1,0 +1,121 @@
+"""Bodies that are too big for SQS, in the SQS Extended Client's format.
+
+All contact with ``amazon-sqs-extended-client`` is here, because of what it does:
+
+- importing it replaces ``boto3.Session`` for the whole process: undone at once;
+- its S3 client gets neither region nor endpoint: replaced by ours;
+- it decides with a fixed threshold of 256 KiB: told to store always, we decide;
+- it changes the caller's attribute dict: it gets a copy;
+- its ``delete_message`` deletes the object before the message and cuts receipt
+  handles at a hyphen: not used.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+
+from lambda_celery import aws
+from lambda_celery.conf import Settings
+from lambda_celery.exceptions import PayloadMissingError, PublishError, UnreadableMessageError
+
+_POINTER_PREFIXES = (
+    '["software.amazon.payloadoffloading.PayloadS3Pointer"',
+    '["com.amazon.sqs.javamessaging.MessageS3Pointer"',
+)
+_import_lock = threading.Lock()
+
+
+def is_pointer(body: str) -> bool:
+    """Whether the SQS message *body* points to an S3 object instead of holding the message."""
+    return body.startswith(_POINTER_PREFIXES)
+
+
+class PayloadStore:
+    """Stores, fetches and deletes bodies in S3."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._made: Any = None
+        self._lock = threading.Lock()
+
+    def store(
+        self, body: str, attributes: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[str, dict[str, Any]]:
+        """Put *body* into the payload bucket; return the pointer and the attributes to send.
+
+        :raises PublishError: the attributes are more than the format allows.
+
+        AWS's refusals are raised as botocore's errors.
+        """
+        client = self._client
+        from sqs_extended_client.exceptions import SQSExtendedClientException
+
+        try:
+            pointer, sent = client.store_message_in_s3(body, dict(attributes))
+        except SQSExtendedClientException as exc:
+            raise PublishError(f"The message cannot go to S3: {exc}") from exc
+        return pointer, sent
+
+    def fetch(self, pointer: str) -> str:
+        """Return the body that *pointer* points to.
+
+        :raises PayloadMissingError: the object is gone.
+        :raises UnreadableMessageError: the pointer or the object is not what it should be.
+        """
+        bucket, key = locate(pointer)
+        try:
+            return str(self._client.retrieve_message_from_s3(pointer))
+        except aws.ClientError as exc:
+            if aws.error_code(exc) in {"NoSuchKey", "NoSuchBucket", "404"}:
+                raise PayloadMissingError(
+                    f"The message's body, s3://{bucket}/{key}, is gone."
+                ) from exc
+            raise
+        except UnicodeDecodeError as exc:
+            raise UnreadableMessageError(f"s3://{bucket}/{key} is not UTF-8 text.") from exc
+
+    def delete(self, pointer: str) -> None:
+        """Delete the object behind *pointer*, if it is in the bucket that the settings name.
+
+        A pointer is input: it must not make us delete from somebody else's bucket.
+        """
+        bucket, key = locate(pointer)
+        if bucket == self._settings.payload_bucket:
+            aws.client("s3", self._settings).delete_object(Bucket=bucket, Key=key)
+
+    @property
+    def _client(self) -> Any:
+        with self._lock:
+            if self._made is None:
+                session = _extended_session_class()(region_name=self._settings.aws_region)
+                made = session.client("sqs", endpoint_url=self._settings.endpoint_url)
+                made.s3_client = aws.client("s3", self._settings)
+                if self._settings.payload_bucket:
+                    made.large_payload_support = self._settings.payload_bucket
+                made.always_through_s3 = True
+                self._made = made
+        return self._made
+
+
+def locate(pointer: str) -> tuple[str, str]:
+    """Return the bucket and key in *pointer*."""
+    try:
+        _, where = json.loads(pointer)
+        return str(where["s3BucketName"]), str(where["s3Key"])
+    except (ValueError, TypeError, KeyError) as exc:
+        raise UnreadableMessageError(f"The pointer to S3 is malformed: {pointer[:200]!r}.") from exc
+
+
+def _extended_session_class() -> Any:
+    with _import_lock:
+        before = boto3.session.Session, boto3.Session, boto3.DEFAULT_SESSION
+        import sqs_extended_client
+
+        # Nothing changes here if the application had imported it already, on purpose.
+        boto3.session.Session, boto3.Session, boto3.DEFAULT_SESSION = before
+        return sqs_extended_client.SQSExtendedClientSession

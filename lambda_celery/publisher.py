@@ -1,0 +1,139 @@
+"""The one place from which messages leave for SQS."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lambda_celery import aws
+from lambda_celery.conf import Settings, setting_names
+from lambda_celery.exceptions import PublishError
+from lambda_celery.payload import PayloadStore, is_pointer
+
+logger = logging.getLogger(__name__)
+
+#: SQS's limit for a message, attributes counted.
+#: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+MAXIMUM_MESSAGE_SIZE_BYTES = 1_048_576
+MAXIMUM_DELAY_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class OutgoingMessage:
+    """What is to be sent, in SQS's words."""
+
+    body: str
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    delay_seconds: int | None = None
+    message_group_id: str | None = None
+    deduplication_id: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """The size as SQS counts it: the body, and each attribute's name, type and value."""
+        return len(self.body.encode()) + sum(
+            len(name.encode())
+            + len(value["DataType"].encode())
+            + len(value["StringValue"].encode() if "StringValue" in value else value["BinaryValue"])
+            for name, value in self.attributes.items()
+        )
+
+
+class Publisher:
+    """Sends messages to SQS queues, big bodies through S3."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.payloads = PayloadStore(settings)
+        self._limits: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def send(self, queue_url: str, message: OutgoingMessage, sqs: Any = None) -> str:
+        """Send *message* and return its SQS message id.
+
+        :param sqs: the boto3 client to use, where it is not the settings' own.
+        :raises PublishError: AWS did not take it; nothing was sent.
+        """
+        try:
+            sqs = sqs or aws.client("sqs", self.settings)
+            message = self._offloaded(queue_url, message, sqs)
+            response = sqs.send_message(**_request(queue_url, message))
+        except aws.AWS_ERRORS as exc:
+            raise PublishError(
+                aws.explain(exc, action="sqs:SendMessage", resource=queue_url, setting="queue_url")
+            ) from aws.cause(exc)
+        return str(response["MessageId"])
+
+    def limit_bytes(self, queue_url: str, sqs: Any = None) -> int:
+        """Return the size of the largest message that the queue accepts; asked once a process."""
+        with self._lock:
+            if queue_url not in self._limits:
+                self._limits[queue_url] = self._ask_limit(
+                    queue_url, sqs or aws.client("sqs", self.settings)
+                )
+            return self._limits[queue_url]
+
+    def _ask_limit(self, queue_url: str, sqs: Any) -> int:
+        try:
+            answer = sqs.get_queue_attributes(
+                QueueUrl=queue_url, AttributeNames=["MaximumMessageSize"]
+            )
+        except aws.ClientError as exc:
+            # A producer that may only send still works, unless its queue has a lower limit.
+            logger.info(
+                "%s Assuming that the queue takes messages of %d bytes.",
+                aws.explain(exc, action="sqs:GetQueueAttributes", resource=queue_url),
+                MAXIMUM_MESSAGE_SIZE_BYTES,
+            )
+            return MAXIMUM_MESSAGE_SIZE_BYTES
+        return int(answer.get("Attributes", {}).get("MaximumMessageSize", 0)) or (
+            MAXIMUM_MESSAGE_SIZE_BYTES
+        )
+
+    def _offloaded(self, queue_url: str, message: OutgoingMessage, sqs: Any) -> OutgoingMessage:
+        """Return *message*, or the pointer to it in S3 where it is too big for the queue."""
+        if is_pointer(message.body):
+            return message
+        size = message.size_bytes
+        limit = self.limit_bytes(queue_url, sqs)
+        threshold = self.settings.payload_threshold_bytes
+        if size <= (limit if threshold is None else min(threshold, limit)):
+            return message
+        bucket = self.settings.payload_bucket
+        if bucket is None:
+            if size <= limit:
+                return message
+            raise PublishError(
+                f"The message has {size} bytes, but {queue_url} takes {limit}: set "
+                f"{setting_names('payload_bucket')} to an S3 bucket for bodies of this size."
+            )
+        try:
+            pointer, attributes = self.payloads.store(message.body, message.attributes)
+        except aws.AWS_ERRORS as exc:
+            raise PublishError(
+                aws.explain(
+                    exc, action="s3:PutObject", resource=f"s3://{bucket}", setting="payload_bucket"
+                )
+            ) from aws.cause(exc)
+        return OutgoingMessage(
+            pointer,
+            attributes,
+            message.delay_seconds,
+            message.message_group_id,
+            message.deduplication_id,
+        )
+
+
+def _request(queue_url: str, message: OutgoingMessage) -> dict[str, Any]:
+    parameters = {
+        "QueueUrl": queue_url,
+        "MessageBody": message.body,
+        "MessageAttributes": message.attributes,
+        "DelaySeconds": message.delay_seconds,
+        "MessageGroupId": message.message_group_id,
+        "MessageDeduplicationId": message.deduplication_id,
+    }
+    return {name: value for name, value in parameters.items() if value not in (None, {})}

@@ -1,0 +1,116 @@
+"""Which tasks go to SQS, decided where all of Celery's publishing passes.
+
+``app.amqp.send_task_message`` is called for every task message: by ``delay``,
+``send_task``, retries, chains, groups and chords, which bring a producer of the
+app's own broker along. There, and only there, the producer is exchanged.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, _state
+from kombu import Connection
+
+from lambda_celery.conf import Settings
+
+if TYPE_CHECKING:
+    from lambda_celery.publisher import Publisher
+
+#: The attribute of a task that says which way its messages go.
+TASK_ATTRIBUTE = "lambda_celery"
+
+
+def install(app: Celery | None = None) -> None:
+    """Make the tasks of *app* that are meant for SQS go there; of all apps, if none is given.
+
+    The ``task`` decorator and ``lambda_celery.django`` in ``INSTALLED_APPS`` call
+    it. Call it yourself where tasks are chosen by ``lambda_tasks`` alone, without
+    Django. Calling it again changes nothing.
+    """
+    if app is not None:
+        _install(app)
+        return
+    _state.connect_on_app_finalize(_install)  # a set: once, for apps yet to come
+    for each in _state._get_active_apps():
+        _install(each)
+
+
+def _install(app: Celery) -> None:
+    amqp = app.amqp
+    if not isinstance(amqp, SQSRouting):
+        # An app may have an AMQP class of its own, and may have published already.
+        amqp.__dict__.pop("send_task_message", None)
+        amqp.__class__ = type("AMQP", (SQSRouting, type(amqp)), {})
+
+
+class SQSRouting:
+    """Mixin of :class:`celery.app.amqp.AMQP`: sends some tasks through SQS."""
+
+    app: Celery
+
+    @cached_property
+    def send_task_message(self) -> Any:
+        """Return the function that publishes a task message, as Celery's own does."""
+        send = super().send_task_message  # type: ignore[misc]
+
+        def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
+            if goes_to_sqs(self.app, name):
+                producer = self.sqs_producers.get()
+                options["declare"] = []  # the queue exists; asking costs a request
+            return send(producer, name, message, **options)
+
+        return send_task_message
+
+    @cached_property
+    def lambda_settings(self) -> Settings:
+        """The app's settings, read and checked at first use."""
+        return Settings.from_app(self.app)
+
+    @cached_property
+    def sqs_producers(self) -> ThreadProducers:
+        """The producers of messages to SQS."""
+        # Here, because it loads boto3: importing a task must not cost a web process that.
+        from lambda_celery.publisher import Publisher
+
+        return ThreadProducers(self.app, Publisher(self.lambda_settings))
+
+
+def goes_to_sqs(app: Celery, name: str) -> bool:
+    """Whether messages of the task *name* go to SQS: its attribute says, else the settings do."""
+    choice = getattr(app._tasks.get(name), TASK_ATTRIBUTE, None)
+    if choice is not None:
+        return bool(choice)
+    return any(fnmatchcase(name, pattern) for pattern in app.amqp.lambda_settings.tasks)
+
+
+class ThreadProducers:
+    """One kombu producer a thread, with no pool to wait for: the client behind them is shared."""
+
+    def __init__(self, app: Celery, publisher: Publisher) -> None:
+        self._app = app
+        self._publisher = publisher
+        self._local = threading.local()
+
+    def get(self) -> Any:
+        """Return this thread's producer, a new one after a fork."""
+        from lambda_celery.transport import PUBLISHER_OPTION, Transport
+
+        made = getattr(self._local, "made", None)
+        if made is None or made[0] != os.getpid():
+            options = dict(self._app.conf.broker_transport_options or {})
+            # A foreign broker's options are not ours, but kombu's two encodings are.
+            kept = {k: options[k] for k in ("sqs_base64_encoding", "body_encoding") if k in options}
+            connection = Connection(
+                transport=Transport,
+                transport_options={**kept, PUBLISHER_OPTION: self._publisher},
+            )
+            made = self._local.made = (
+                os.getpid(),
+                self._app.amqp.Producer(connection, auto_declare=False),
+            )
+        return made[1]

@@ -1,0 +1,23 @@
+"""The ``task`` decorator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import shared_task
+
+from lambda_celery.routing import TASK_ATTRIBUTE, install
+
+
+def task(*args: Any, **options: Any) -> Any:
+    """Declare a task that runs on AWS Lambda: :func:`celery.shared_task`, sent to SQS.
+
+    Takes every option that Celery takes, and is used bare or called. What it
+    returns is a Celery task in the app's registry; only its messages go another
+    way, whatever broker the app's other tasks use.
+    """
+    install()
+    options.setdefault(TASK_ATTRIBUTE, True)
+    if len(args) == 1 and callable(args[0]):
+        return shared_task(**options)(args[0])
+    return shared_task(*args, **options)

@@ -1,0 +1,73 @@
+"""kombu's wire format: what stands in the body of an SQS message.
+
+The body is ``base64(json({body, content-type, content-encoding, headers,
+properties}))``, and the inner body is base64 again. ``sqs_base64_encoding:
+False`` and ``body_encoding: utf-8``, kombu's transport options, each take one
+layer away. Writers are kombu itself; this reader takes all four.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from kombu.message import Message
+from kombu.serialization import prepare_accept_content
+from kombu.utils.json import loads
+
+from lambda_celery.exceptions import UnreadableMessageError
+
+
+def read_message(text: str, accept: Any, delivery_info: Mapping[str, Any]) -> Message:
+    """Return the kombu message in the SQS body *text*, decompressed but not yet deserialised.
+
+    :param accept: the content types that may be decoded, as ``accept_content``.
+    :param delivery_info: facts of this delivery, added to the message's own.
+    :raises UnreadableMessageError: it is not a message of Celery's.
+    """
+    envelope = _envelope(text)
+    properties = envelope.get("properties")
+    if not isinstance(properties, dict):
+        raise UnreadableMessageError("The body is JSON, but not kombu's envelope.")
+    body = envelope.get("body")
+    if not isinstance(body, str):
+        raise UnreadableMessageError("The envelope has no body.")
+    raw: str | bytes = body
+    if properties.get("body_encoding") == "base64":
+        try:
+            raw = base64.b64decode(body, validate=True)
+        except (binascii.Error, ValueError) as exc:
+            raise UnreadableMessageError(f"The inner body is not base64: {exc}.") from exc
+    message = Message(
+        body=raw,
+        content_type=envelope.get("content-type"),
+        content_encoding=envelope.get("content-encoding"),
+        headers=envelope.get("headers"),
+        properties=properties,
+        delivery_info={**(properties.get("delivery_info") or {}), **delivery_info},
+        delivery_tag=properties.get("delivery_tag"),
+        accept=prepare_accept_content(accept),
+        postencode="utf-8",
+    )
+    if message.errors:
+        _, cause, _ = message.errors[0]
+        raise UnreadableMessageError(f"The body cannot be decompressed: {cause}.") from cause
+    return message
+
+
+def _envelope(text: str) -> dict[str, Any]:
+    # JSON objects start with a brace, which base64's alphabet does not have.
+    if not text.lstrip().startswith("{"):
+        try:
+            text = base64.b64decode(text, validate=True).decode()
+        except (binascii.Error, ValueError) as exc:
+            raise UnreadableMessageError("The body is neither base64 nor JSON.") from exc
+    try:
+        envelope = loads(text)
+    except Exception as exc:  # kombu's hooks for typed values raise what they like
+        raise UnreadableMessageError(f"The body is not JSON: {exc}.") from exc
+    if not isinstance(envelope, dict):
+        raise UnreadableMessageError("The body is JSON, but not kombu's envelope.")
+    return envelope
