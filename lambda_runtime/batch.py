@@ -1,0 +1,96 @@
+"""The Lambda handler: a batch of messages in, the failed ones out.
+
+The main path: :meth:`Handler.__call__`, one batch → :meth:`RecordProcessor.process
+<lambda_runtime.record.RecordProcessor.process>`, one record → :meth:`TaskRunner.run
+<lambda_runtime.execution.TaskRunner.run>`, one task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+
+from lambda_celery.conf import Settings
+from lambda_celery.payload import is_pointer
+from lambda_celery.publisher import Publisher
+from lambda_runtime import bootstrap
+from lambda_runtime.deadline import Deadline
+from lambda_runtime.delivery import Delivery
+from lambda_runtime.log import TaskFields, set_up_logging
+from lambda_runtime.outcome import Deleted, Forwarded, Outcome, Parked, Returned, backoff_seconds
+from lambda_runtime.queues import SourceQueues
+from lambda_runtime.record import RecordProcessor
+from lambda_runtime.settlement import Settlement
+
+logger = logging.getLogger(__name__)
+
+
+def make_handler(app: Celery, settings: Settings | None = None) -> Handler:
+    """Return the Lambda handler for *app*, ready to run: call it once, at import.
+
+    :param settings: instead of those of the app's configuration and the environment.
+    :raises ConfigurationError: with a sentence that names the setting.
+    """
+    return Handler(app, settings)
+
+
+class Handler:
+    """Runs batches of task messages from SQS. Made once a process, at cold start."""
+
+    def __init__(self, app: Celery, settings: Settings | None = None) -> None:
+        self._fields = TaskFields()
+        hostname = bootstrap.node_name()
+        # Logging first, for the task modules log, and after Django's settings are readable.
+        set_up_logging(app, self._fields)
+        bootstrap.start(app, hostname)
+        self.settings = settings or Settings.from_app(app)
+        self._publisher = Publisher(self.settings)
+        self._queues = SourceQueues(self.settings)
+        self._records = RecordProcessor(
+            app, self.settings, self._queues, self._publisher.payloads, hostname
+        )
+        self._close_old_connections = bootstrap.connection_closer()
+
+    def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+        """Run the tasks in *event*; return which messages stay on the queue."""
+        deadline = Deadline(context, self.settings.time_reserve_seconds)
+        self._fields.request_id = getattr(context, "aws_request_id", None)
+        self._close_old_connections()
+        settlement = Settlement(self._publisher, self._queues)
+        blocked_groups: dict[str, int] = {}
+        for record in event["Records"]:
+            delivery = Delivery.from_record(record)
+            with self._fields.of(delivery):
+                if delivery.fifo_group in blocked_groups:
+                    # What follows a failure in its group must not overtake it.
+                    settlement.hand_back(delivery, blocked_groups[delivery.fifo_group])
+                    continue
+                outcome = self._records.process(delivery, deadline)
+                delay = self._settle(delivery, outcome, settlement)
+                if delay is not None and delivery.fifo_group is not None:
+                    blocked_groups[delivery.fifo_group] = delay
+        return settlement.close()
+
+    def _settle(self, delivery: Delivery, outcome: Outcome, settlement: Settlement) -> int | None:
+        """Carry *outcome* out; return the seconds of hiding if the message stays on the queue."""
+        match outcome:
+            case Deleted():
+                if is_pointer(delivery.body) and self._records.remember_payload(delivery):
+                    settlement.delete_payload(delivery)
+                return None
+            case Parked() if settlement.park(delivery, outcome):
+                logger.error("Message %s is parked: %s", delivery.message_id, outcome.reason)
+                return None
+            case Forwarded() if not delivery.fifo_group and settlement.forward(delivery, outcome):
+                return None
+            case Forwarded():
+                delay = outcome.seconds_ahead()
+            case Parked():
+                delay = backoff_seconds(self.settings, delivery.receive_count)
+            case Returned():
+                delay = outcome.delay_seconds
+        settlement.hand_back(delivery, delay)
+        return delay

@@ -1,0 +1,71 @@
+"""Cold start: from a name to an app that is ready to run tasks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from celery import Celery, signals
+from celery.app.trace import setup_worker_optimizations
+from celery.app.utils import find_app
+from celery.fixups.django import DjangoFixup
+from celery.utils.nodenames import gethostname
+
+from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.routing import install
+
+APP_VARIABLE = "LAMBDA_CELERY_APP"
+
+
+def load_app(name: str | None) -> Celery:
+    """Return the Celery app *name*, spelt as after ``celery -A``: ``proj``, ``proj.celery:app``.
+
+    :raises ConfigurationError: there is no such app.
+    """
+    if not name:
+        raise ConfigurationError(
+            f"Set {APP_VARIABLE} to the Celery app of this function, as after `celery -A`: "
+            "for example proj.celery:app."
+        )
+    try:
+        app = find_app(name)
+    except (ModuleNotFoundError, AttributeError) as exc:
+        raise ConfigurationError(
+            f"{APP_VARIABLE} is {name!r}, but that is no Celery app: {exc}. "
+            "Is the module in the function's package, and the name spelt as after `celery -A`?"
+        ) from exc
+    return app
+
+
+def start(app: Celery, hostname: str) -> None:
+    """Make *app* ready, as a worker's process does: Django, task modules, signals.
+
+    No database, broker or result back end is connected.
+    """
+    # System checks are for the deployment, not for every cold start.
+    os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
+    install(app)
+    app.loader.init_worker()  # Django is set up, and the task modules are imported
+    app.loader.init_worker_process()
+    setup_worker_optimizations(app, hostname)
+    for fixup in app._fixups:
+        if isinstance(fixup, DjangoFixup):
+            # A worker's signal would do it. It closes connections and caches around tasks.
+            fixup.worker_fixup.install()
+    signals.worker_process_init.send(sender=None)
+
+
+def node_name() -> str:
+    """Return what tasks see as ``self.request.hostname``."""
+    return f"lambda@{os.environ.get('AWS_LAMBDA_FUNCTION_NAME') or gethostname()}"
+
+
+def connection_closer() -> Callable[[], None]:
+    """Return what drops database connections that did not survive the freeze."""
+    if "django.db" not in sys.modules:
+        return lambda: None
+    from django.db import close_old_connections
+
+    closer: Callable[[], None] = close_old_connections
+    return closer

@@ -1,0 +1,32 @@
+"""How much of the invocation is left, and what fits into it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+#: No more than this part of an invocation is kept for settling, however short it is.
+_MAXIMUM_RESERVE = 0.2
+
+
+class Deadline:
+    """The end of one invocation, as the Lambda context tells it."""
+
+    def __init__(self, context: Any, reserve_seconds: float) -> None:
+        total = context.get_remaining_time_in_millis() / 1000
+        self.epoch: float = time.time() + total
+        self.reserve_seconds: float = min(reserve_seconds, total * _MAXIMUM_RESERVE)
+        self._for_tasks = total - self.reserve_seconds
+
+    def seconds_for_tasks(self) -> float:
+        """Return the seconds that tasks may still take; the reserve is not theirs."""
+        return self.epoch - self.reserve_seconds - time.time()
+
+    def allows(self, time_limit: float | None) -> bool:
+        """Whether a task with *time_limit* (seconds) may start.
+
+        A limit that not even a fresh invocation could grant does not count: the task
+        would never start.
+        """
+        needed = time_limit if time_limit and time_limit <= self._for_tasks * 0.95 else 0.0
+        return self.seconds_for_tasks() > needed

@@ -1,0 +1,286 @@
+"""Running one task by Celery's own tracer, with SQS's idea of a failure.
+
+The tracer does signals, ``on_*``, link and chain, chord parts and results. Two
+things are put into it:
+
+- the class that it calls for a task that raised (:class:`AttemptInfo`): while
+  attempts are left, a failure is a retry, and nothing is announced as failed;
+- a wrapper around the task's body (:func:`guard`), which enforces the time limits
+  and knows whether the body is through, for what fails after that must not lead
+  to a second run.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from types import CodeType
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from celery import Celery, Task
+from celery.app.task import Context
+from celery.app.trace import TraceInfo, build_tracer
+from celery.exceptions import Reject, Retry, WorkerLostError
+from celery.states import FAILURE, IGNORED, REJECTED, RETRY
+from celery.worker.request import Request
+
+from lambda_celery.exceptions import PublishError
+from lambda_runtime.outcome import Deleted, Outcome, Parked, Returned
+from lambda_runtime.time_limits import HardTimeLimit, TimeLimits
+
+logger = logging.getLogger(__name__)
+
+
+class _Current(threading.local):
+    """The attempt under way on each thread: it cannot be in the tracer's request, where
+    every key that Celery does not know is taken for a custom header and published on.
+    """
+
+    attempt: Attempt | None = None
+
+
+_current = _Current()
+
+
+@dataclass
+class Attempt:
+    """One run of one task: what was decided before it, and what is found out during it."""
+
+    last: bool
+    backoff_seconds: int
+    soft_time_limit: float | None = None
+    hard_time_limit: float | None = None
+    started: bool = False
+    body_finished: bool = False
+    outcome: Outcome | None = field(default=None)
+
+
+class TaskRunner:
+    """Runs the tasks of *app* in this process."""
+
+    def __init__(self, app: Celery, hostname: str) -> None:
+        self._app = app
+        self._hostname = hostname
+        self._tracers: dict[str, Callable[..., Any]] = {}
+
+    def run(self, request: Request, attempt: Attempt) -> Outcome:
+        """Run the task of *request* and return what becomes of its message.
+
+        Raises nothing of the task's; :exc:`KeyboardInterrupt` passes, so that the process can end.
+        """
+        task: Task = request.task
+        _, _, embed = request.body
+        context = {
+            **request.request_dict,
+            **embed,
+            "args": request.args,
+            "kwargs": request.kwargs,
+            "is_eager": False,
+        }
+        _current.attempt = attempt
+        try:
+            _, info, _, _ = self._tracer(task)(request.id, request.args, request.kwargs, context)
+        except Reject as exc:  # from on_success or after_return
+            return attempt.outcome or self._rejected(request, exc, attempt, ExceptionInfo())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
+            return self._escaped(task, context, exc, attempt)
+        finally:
+            _current.attempt = None
+        if attempt.outcome is not None:
+            return attempt.outcome
+        if info is None:
+            return Deleted("succeeded")
+        if info.state == REJECTED:
+            return self._rejected(request, info.retval, attempt, exception_info(info.retval))
+        return {
+            IGNORED: Deleted("ignored"),
+            RETRY: Deleted("retried as a new message"),
+        }.get(info.state) or Returned(f"unexpected state {info.state}", attempt.backoff_seconds)
+
+    def _tracer(self, task: Task) -> Callable[..., Any]:
+        tracer = self._tracers.get(task.name)
+        if tracer is None:
+            guard(task)
+            tracer = self._tracers[task.name] = build_tracer(
+                task.name, task, self._app.loader, self._hostname, app=self._app, Info=AttemptInfo
+            )
+        return tracer
+
+    def _escaped(
+        self, task: Task, context: dict[str, Any], exc: BaseException, attempt: Attempt
+    ) -> Outcome:
+        """Settle what left the tracer: a hard limit, ``sys.exit``, a back end that is down."""
+        if attempt.outcome is not None:
+            # The task's own failure had been decided on; what came after is of the back end.
+            _log_not_stored(_label(task, context), exc)
+            return attempt.outcome
+        if attempt.body_finished:
+            logger.error(
+                "%s ran to its end, but then raised: %r", _label(task, context), exc, exc_info=exc
+            )
+            return Deleted("succeeded, with an error after it")
+        if isinstance(exc, HardTimeLimit):
+            logger.error(
+                "Hard time limit (%ss) exceeded for %s", exc.seconds, _label(task, context)
+            )
+            exc = exc.as_failure()
+        elif not isinstance(exc, Exception):
+            exc = WorkerLostError(f"The task raised {type(exc).__name__}: {exc}.")
+        return record_failure(task, Context(context), exc, attempt)
+
+    def _rejected(
+        self, request: Request, exc: Reject, attempt: Attempt, einfo: ExceptionInfo
+    ) -> Outcome:
+        if isinstance(exc.reason, PublishError) and not attempt.body_finished:
+            # Not the task's wish: Task.retry() could not publish. The message is still here.
+            return record_failure(request.task, request._context, exc.reason, attempt)
+        if exc.requeue:
+            return Returned("rejected, to be requeued", attempt.backoff_seconds)
+        try:
+            request.on_failure(einfo, return_ok=True)  # FAILURE and task_failure, as in a worker
+        except Exception as failure:
+            _log_not_stored(request.humaninfo(), failure)
+        return Parked("rejected", exc)
+
+
+class AttemptInfo(TraceInfo):
+    """What the tracer calls for a task that raised. Decides once, and lets Celery record it."""
+
+    __slots__ = ("retval", "state")
+
+    def __init__(self, state: str, retval: Any = None) -> None:
+        self.state = state
+        self.retval = retval
+
+    def handle_error_state(
+        self, task: Task, req: Context, eager: bool = False, call_errbacks: bool = True
+    ) -> Any:
+        """Record a failure as what it is here: a failure, or a retry by SQS."""
+        attempt = _current.attempt
+        assert attempt is not None
+        if self.state == FAILURE:
+            if attempt.outcome is not None:
+                # Recording the first failure failed itself, and the tracer comes again with that.
+                _log_not_stored(_label(task, req), self.retval)
+                return None
+            attempt.outcome = outcome_of_failure(task, req, self.retval, attempt)
+            if isinstance(attempt.outcome, Returned):
+                self.state = RETRY
+                self.retval = Retry(exc=self.retval, when=attempt.outcome.delay_seconds)
+                call_errbacks = False
+        return super().handle_error_state(task, req, eager=eager, call_errbacks=call_errbacks)
+
+
+def outcome_of_failure(task: Task, req: Context, exc: Exception, attempt: Attempt) -> Outcome:
+    """Return what becomes of the message of a task that raised *exc*."""
+    if attempt.body_finished and _raised_in(exc, task.backend.mark_as_done):
+        # The mail is out and the callbacks are published; the result could not be stored.
+        return Deleted("succeeded, but its result could not be stored")
+    if _acknowledges_failure(task):
+        return Deleted("failed, and acks_on_failure_or_timeout is set")
+    if attempt.last or _retries_used_up(task, req, exc):
+        return Parked("failed", exc)
+    return Returned("failed", attempt.backoff_seconds)
+
+
+def record_failure(task: Task, req: Context, exc: BaseException, attempt: Attempt) -> Outcome:
+    """Record a failure that the tracer did not see, as the tracer would have."""
+    try:
+        try:
+            raise exc
+        except BaseException:
+            AttemptInfo(FAILURE, exc).handle_error_state(task, req)
+    except Exception as failure:
+        _log_not_stored(_label(task, req), failure)
+    return attempt.outcome or Returned("failed", attempt.backoff_seconds)
+
+
+def _acknowledges_failure(task: Task) -> bool:
+    """Whether the task says ``acks_on_failure_or_timeout=True``, or ``acks_on_failure=True``.
+
+    Celery's default for both is true as well, and would throw failures away here.
+    """
+    return any(
+        getattr(task, option, None) is True and _is_declared(task, option)
+        for option in ("acks_on_failure", "acks_on_failure_or_timeout")
+    )
+
+
+def _is_declared(task: Task, option: str) -> bool:
+    """Whether *option* stands in the declaration of *task* or of a base class of its own.
+
+    Binding a task to its app copies the app's defaults onto the class. A class keeps
+    the order of its attributes, and ``__bound__`` is the first that binding adds.
+    """
+    for cls in type(task).__mro__:
+        if cls is Task:
+            return False
+        names = list(vars(cls))
+        if option in names:
+            return "__bound__" not in names or names.index(option) < names.index("__bound__")
+    return False
+
+
+def _retries_used_up(task: Task, req: Context, exc: Exception) -> bool:
+    """Whether the task itself has given up: its ``retry()`` raised, or its count is full."""
+    if _raised_in(exc, Task.retry):
+        return True
+    return task.max_retries is not None and (req.retries or 0) >= task.max_retries
+
+
+def _raised_in(exc: BaseException, function: Any) -> bool:
+    """Whether *exc* passed through *function*. Celery tells no other way who raised it."""
+    code: CodeType | None = getattr(getattr(function, "__func__", function), "__code__", None)
+    traceback = exc.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code is code:
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+def guard(task: Task) -> None:
+    """Wrap ``__call__`` of the task's class, once: what the tracer calls for the body.
+
+    A task called directly from another task's body passes through unguarded.
+    """
+    body = type(task).__call__
+    if hasattr(body, "lambda_guarded"):
+        return
+
+    @wraps(body)
+    def guarded(self: Task, *args: Any, **kwargs: Any) -> Any:
+        attempt = _current.attempt
+        if attempt is None or attempt.started:
+            return body(self, *args, **kwargs)
+        attempt.started = True
+        with TimeLimits(attempt.soft_time_limit, attempt.hard_time_limit) as limits:
+            result = body(self, *args, **kwargs)
+            limits.finish()
+            attempt.body_finished = True
+        return result
+
+    guarded.lambda_guarded = True  # type: ignore[attr-defined]
+    type(task).__call__ = guarded
+
+
+def _log_not_stored(label: str, exc: BaseException) -> None:
+    logger.error("The state of %s could not be stored: %r", label, exc)
+
+
+def _label(task: Task, req: Any) -> str:
+    return f"{task.name}[{req.get('id')}]"
+
+
+def exception_info(exc: BaseException) -> ExceptionInfo:
+    """Return *exc* in the form in which Celery's callbacks take it."""
+    try:
+        raise exc
+    except BaseException:
+        return ExceptionInfo()

@@ -1,0 +1,185 @@
+"""Each publication runs once: Powertools' DynamoDB records, claimed, completed, released.
+
+All contact with Powertools' idempotency utility is here. Its decorators are made
+for a function whose failure is an exception; ours has outcomes, so the record's
+three steps are taken one by one, in Powertools' format and with its conditional
+write::
+
+    |---- claim ----|------------ task ------------|---- complete ----|
+    |   INPROGRESS, locked until the invocation's end                 |  COMPLETED
+    |                                              |---- release -----|  (no record)
+
+A process that dies leaves its lock behind, which ends when Lambda would have
+ended the invocation: nothing of it can run after that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
+from aws_lambda_powertools.utilities.idempotency.exceptions import (
+    IdempotencyItemAlreadyExistsError,
+    IdempotencyItemNotFoundError,
+)
+from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
+from celery.worker.request import Request
+from kombu.utils.json import dumps
+
+from lambda_celery import aws
+from lambda_celery.conf import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Claim(Enum):
+    """What an attempt to claim a publication found."""
+
+    WON = "won"
+    COMPLETED = "completed"
+    IN_PROGRESS = "in progress"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """The answer to a claim; *locked_until* (epoch seconds) where another run is going on."""
+
+    claim: Claim
+    locked_until: float = 0.0
+
+
+def publication_key(request: Request) -> str:
+    """Return the key of what was published: task, id, retry number and arguments.
+
+    The SQS message id is no part of it: a network retry of the producer, a redrive
+    and a chain step published twice have a new one. The arguments are, because
+    several retries under one id and one number can differ in them alone.
+    """
+    headers: Mapping[str, Any] = request.request_dict
+    try:
+        arguments = dumps([request.args, request.kwargs], sort_keys=True)
+    except (TypeError, ValueError):  # pickled objects, mixed key types
+        arguments = request.message.body
+    digest = hashlib.sha256()
+    for part in (request.id, str(headers.get("retries") or 0), arguments):
+        digest.update(part if isinstance(part, bytes) else part.encode())
+        digest.update(b"\0")
+    return f"{request.type}#{digest.hexdigest()}"
+
+
+def payload_key(pointer: str) -> str:
+    """Return the key under which the settling of an S3 body is remembered."""
+    return f"payload#{hashlib.sha256(pointer.encode()).hexdigest()}"
+
+
+class IdempotencyTable(DynamoDBPersistenceLayer):
+    """The table, through Powertools' persistence layer."""
+
+    def __init__(self, settings: Settings) -> None:
+        table = settings.require("idempotency_table", "the DynamoDB table of what has run already")
+        super().__init__(table_name=table, boto3_client=aws.client("dynamodb", settings))
+
+    def claim(
+        self, key: str, *, life_seconds: int, lock_until: float, spare_lost: bool = False
+    ) -> Claimed:
+        """Claim *key* for a run that ends at *lock_until* (epoch seconds) at the latest.
+
+        :param life_seconds: how long the record is kept.
+        :param spare_lost: answer ``LOST`` where an earlier run died, instead of taking over.
+        :raises botocore.exceptions.ClientError: and its kin, if DynamoDB cannot be asked.
+        """
+        if spare_lost and self._was_lost(key):
+            return Claimed(Claim.LOST)
+        record = DataRecord(
+            idempotency_key=key,
+            status="INPROGRESS",
+            expiry_timestamp=int(time.time()) + life_seconds,
+            in_progress_expiry_timestamp=int(lock_until * 1000),
+        )
+        for _ in range(3):
+            try:
+                self._put_record(record)
+                return Claimed(Claim.WON)
+            except IdempotencyItemAlreadyExistsError as exc:
+                found = exc.old_data_record or self._get_record(key)
+                if _is_own(found, record, exc):
+                    return Claimed(Claim.WON)
+                if found.status == "COMPLETED":
+                    return Claimed(Claim.COMPLETED)
+                if found.status == "INPROGRESS":
+                    until = (found.in_progress_expiry_timestamp or 0) / 1000
+                    if until > time.time():
+                        return Claimed(Claim.IN_PROGRESS, locked_until=until)
+                # Else it ended between the write and this line: the next write wins or tells.
+        return Claimed(Claim.IN_PROGRESS, locked_until=time.time() + 1)
+
+    def complete(self, key: str, *, life_seconds: int) -> None:
+        """Remember for *life_seconds* that *key* has run to its end."""
+        self._update_record(
+            DataRecord(
+                idempotency_key=key,
+                status="COMPLETED",
+                expiry_timestamp=int(time.time()) + life_seconds,
+                response_data="null",
+            )
+        )
+
+    def release(self, key: str, *, lock_until: float) -> None:
+        """Forget the claim of *key* that ends at *lock_until*, so that it can run again.
+
+        A run that outlived its lock (a suspended machine) must not take away the claim
+        of its successor, nor the successor's completed record: hence the condition.
+        """
+        try:
+            self.client.delete_item(
+                TableName=self.table_name,
+                Key=self._get_key(key),
+                ConditionExpression="#status = :inprogress AND #lock = :lock",
+                ExpressionAttributeNames={
+                    "#status": self.status_attr,
+                    "#lock": self.in_progress_expiry_attr,
+                },
+                ExpressionAttributeValues={
+                    ":inprogress": {"S": "INPROGRESS"},
+                    ":lock": {"N": str(int(lock_until * 1000))},
+                },
+            )
+        except aws.ClientError as exc:
+            if aws.error_code(exc) != "ConditionalCheckFailedException":
+                raise
+
+    def is_completed(self, key: str) -> bool:
+        """Whether *key* has run to its end."""
+        try:
+            return bool(self._get_record(key).status == "COMPLETED")
+        except IdempotencyItemNotFoundError:
+            return False
+
+    def _was_lost(self, key: str) -> bool:
+        try:
+            found = self._get_record(key)
+        except IdempotencyItemNotFoundError:
+            return False
+        until = (found.in_progress_expiry_timestamp or 0) / 1000
+        return bool(found.status == "INPROGRESS" and until <= time.time())
+
+
+def _is_own(found: DataRecord, record: DataRecord, exc: Exception) -> bool:
+    """Whether *found* is what this very call has written.
+
+    A write whose answer was lost is repeated by botocore and then meets itself.
+    """
+    response = getattr(exc.__cause__, "response", {})
+    repeated = response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
+    return (
+        repeated
+        and found.status == "INPROGRESS"
+        and found.in_progress_expiry_timestamp == record.in_progress_expiry_timestamp
+    )

@@ -1,0 +1,97 @@
+"""Logging: Powertools' JSON lines, with the task under way in each of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+from celery import Celery, signals
+from celery._state import get_current_task
+from celery.utils.log import get_logger
+
+from lambda_runtime.delivery import Delivery
+
+
+class _UnderWay(threading.local):
+    delivery: Delivery | None = None
+
+
+class TaskFields(logging.Filter):
+    """Adds the invocation, and the message and task under way, to every log record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.request_id: str | None = None
+        self._under_way = _UnderWay()
+
+    @contextmanager
+    def of(self, delivery: Delivery) -> Iterator[None]:
+        """Add the fields of *delivery* to what this thread logs in the context."""
+        self._under_way.delivery = delivery
+        try:
+            yield
+        finally:
+            self._under_way.delivery = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the fields; drop nothing."""
+        if self.request_id is not None:
+            record.function_request_id = self.request_id
+        if (delivery := self._under_way.delivery) is not None:
+            record.message_id = delivery.message_id
+            record.receive_count = delivery.receive_count
+            record.message_age_seconds = round(delivery.age_seconds, 3)
+        task = get_current_task()
+        if task is not None and task.request is not None:
+            record.task_name = task.name
+            record.task_id = task.request.id
+            record.retries = task.request.retries
+        return True
+
+
+class Formatter(LambdaPowertoolsFormatter):
+    """Powertools' JSON, without what Celery adds for custom handlers: the arguments are in it."""
+
+    def serialize(self, log: Any) -> str:
+        """Return *log* as JSON."""
+        log.pop("data", None)
+        return str(super().serialize(log))
+
+
+def set_up_logging(app: Celery, fields: TaskFields) -> None:
+    """Configure logging as a worker does, signals included.
+
+    A receiver of ``setup_logging`` has everything in its own hands; with
+    ``worker_hijack_root_logger = False`` the root logger is left as it is.
+    """
+    level_name = os.environ.get("AWS_LAMBDA_LOG_LEVEL") or os.environ.get("LOG_LEVEL") or "INFO"
+    level = logging.getLevelName(level_name.upper())
+    level = level if isinstance(level, int) else logging.INFO
+    about: dict[str, Any] = {
+        "loglevel": level,
+        "logfile": None,
+        "format": app.conf.worker_log_format,
+        "colorize": False,
+    }
+    if signals.setup_logging.send(sender=None, **about):
+        return
+    root = logging.getLogger()
+    if app.conf.worker_hijack_root_logger:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(Formatter())
+        handler.addFilter(fields)
+        root.handlers = [handler]
+        root.setLevel(level)
+        # It tells at INFO, once a client, where it found credentials.
+        logging.getLogger("botocore").setLevel(max(level, logging.WARNING))
+    signals.after_setup_logger.send(sender=None, logger=root, **about)
+    task_logger = get_logger("celery.task")
+    signals.after_setup_task_logger.send(
+        sender=None, logger=task_logger, **{**about, "format": app.conf.worker_task_log_format}
+    )

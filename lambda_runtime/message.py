@@ -1,0 +1,64 @@
+"""From the body of a message to Celery's :class:`~celery.worker.request.Request`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import InvalidTaskError
+from celery.worker.request import Request
+from celery.worker.strategy import hybrid_to_proto2
+from kombu.message import Message
+
+from lambda_celery.exceptions import LambdaCeleryError, UnreadableMessageError
+from lambda_celery.wire import read_message
+from lambda_runtime.delivery import Delivery
+
+
+class UnregisteredTaskError(LambdaCeleryError):
+    """The message names a task that this deployment does not have."""
+
+
+def read_request(app: Celery, delivery: Delivery, body: str, hostname: str) -> Request:
+    """Return the request in *body*, deserialised, of task message protocol 1 or 2.
+
+    :raises UnreadableMessageError: it is no task message, or of a content type
+        that the app's ``accept_content`` does not allow.
+    :raises UnregisteredTaskError: its task is not in the app's registry.
+    """
+    # kombu on SQS loses the flag; the receive count has it.
+    redelivered = {"redelivered": delivery.receive_count > 1}
+    message = read_message(body, app.conf.accept_content, redelivered)
+    try:
+        payload = message.payload
+    except Exception as exc:  # what a deserialiser raises is its own affair
+        raise UnreadableMessageError(f"The arguments cannot be decoded: {exc}.") from exc
+    try:
+        arguments, headers, utc = _protocol_2(app, message, payload)
+        name, task_id = headers["task"], headers["id"]
+        if not (isinstance(name, str) and isinstance(task_id, str)):
+            raise InvalidTaskError("task name and id must be strings")
+        if name not in app.tasks:
+            raise UnregisteredTaskError(
+                f"The task {name!r} is not registered here: deploy the code that has it, "
+                "and see that the app imports its module."
+            )
+        return Request(
+            message, app=app, hostname=hostname, headers=headers,
+            body=arguments, decoded=True, utc=utc,
+        )  # fmt: skip
+    except (InvalidTaskError, KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise UnreadableMessageError(f"It is not a task message: {exc!r}.") from exc
+
+
+def _protocol_2(
+    app: Celery, message: Message, payload: Any
+) -> tuple[tuple[Any, Any, Mapping[str, Any]], dict[str, Any], bool]:
+    if isinstance(payload, Mapping):  # protocol 1: everything is in the body
+        body, headers, _, utc = hybrid_to_proto2(message, payload)
+        return body, headers, utc
+    args, kwargs, embed = payload
+    if not isinstance(kwargs, Mapping) or not isinstance(args, list | tuple):
+        raise InvalidTaskError("arguments must be a list, keyword arguments a mapping")
+    return (args, kwargs, embed or {}), message.headers, app.uses_utc_timezone()

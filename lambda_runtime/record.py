@@ -1,0 +1,247 @@
+"""One record: from a delivery to what becomes of it.
+
+The ways out, in the order in which they are decided:
+
+====================================  ==============================================
+the body, or its S3 object            unreadable: returned, parked at the last attempt
+the task                              not registered: the same
+``expires``                           passed: deleted, REVOKED
+``eta``                               ahead: forwarded
+the time left                         too short: returned at once
+the idempotency record                completed: deleted; in progress: returned;
+                                      lost, and not to be run again: parked
+the run                               see :mod:`lambda_runtime.execution`
+====================================  ==============================================
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from datetime import datetime, timezone
+
+from celery import Celery, signals
+from celery.app.trace import LOG_RECEIVED
+from celery.exceptions import WorkerLostError
+from celery.utils.log import get_logger
+from celery.worker.request import Request
+
+from lambda_celery import aws
+from lambda_celery.conf import Settings
+from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
+from lambda_celery.payload import PayloadStore, is_pointer
+from lambda_runtime.deadline import Deadline
+from lambda_runtime.delivery import Delivery
+from lambda_runtime.execution import Attempt, TaskRunner, exception_info
+from lambda_runtime.idempotency import Claim, IdempotencyTable, payload_key, publication_key
+from lambda_runtime.message import UnregisteredTaskError, read_request
+from lambda_runtime.outcome import (
+    Deleted,
+    Forwarded,
+    Outcome,
+    Parked,
+    Returned,
+    backoff_seconds,
+    spent,
+)
+from lambda_runtime.queues import SourceQueue, SourceQueues
+
+logger = logging.getLogger(__name__)
+#: Where a worker says "Task … received".
+received_logger = get_logger("celery.worker.strategy")
+
+
+class RecordProcessor:
+    """Decides what becomes of a record, running its task if that is due."""
+
+    def __init__(
+        self,
+        app: Celery,
+        settings: Settings,
+        queues: SourceQueues,
+        payloads: PayloadStore,
+        hostname: str,
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._queues = queues
+        self._payloads = payloads
+        self._hostname = hostname
+        self._table = IdempotencyTable(settings)
+        self._runner = TaskRunner(app, hostname)
+
+    def process(self, delivery: Delivery, deadline: Deadline) -> Outcome:
+        """Return what becomes of *delivery*; its idempotency record is written by then.
+
+        Raises nothing but :exc:`KeyboardInterrupt`.
+        """
+        backoff = backoff_seconds(self._settings, delivery.receive_count)
+        try:
+            queue = self._queues.get(delivery.source_arn)
+            if deadline.seconds_for_tasks() <= 0:
+                return Returned("the invocation's time runs short", 0)
+            return self._process(delivery, queue, deadline, backoff)
+        except aws.AWS_ERRORS as exc:
+            logger.error("Message %s comes back: %s", delivery.message_id, _sentence(exc))
+            return Returned("AWS could not be asked before the run", backoff)
+        except Exception:
+            logger.exception("Message %s comes back after an error", delivery.message_id)
+            return Returned("an internal error", backoff)
+
+    def _process(
+        self, delivery: Delivery, queue: SourceQueue, deadline: Deadline, backoff: int
+    ) -> Outcome:
+        try:
+            body = self._body(delivery)
+            if body is None:
+                return Deleted("completed before, with its S3 object")
+            request = read_request(self._app, delivery, body, self._hostname)
+        except (UnreadableMessageError, UnregisteredTaskError) as exc:
+            last = queue.last_attempt(delivery.receive_count)
+            logger.error(
+                "Message %s cannot be run: %s It is %s (receive %d of %s).",
+                delivery.message_id, exc,
+                "parked" if last else f"tried again in {backoff} s",
+                delivery.receive_count, queue.max_receive_count,
+            )  # fmt: skip
+            return spent(str(exc), backoff, last)
+        if _is_ahead(request):
+            return Forwarded(request.eta)
+        if not deadline.allows(_time_limit(request)):
+            return Returned("the invocation's time runs short", 0)
+        about = {
+            "id": request.id, "name": request.name, "eta": request.eta,
+            "args": request.argsrepr, "kwargs": request.kwargsrepr,
+        }  # fmt: skip
+        received_logger.info(LOG_RECEIVED, about, extra={"data": about})
+        if request.revoked():
+            return Deleted("expired or revoked")
+        signals.task_received.send(sender=self, request=request)
+        return self._run_once(request, delivery, queue, deadline, backoff)
+
+    def _run_once(
+        self,
+        request: Request,
+        delivery: Delivery,
+        queue: SourceQueue,
+        deadline: Deadline,
+        backoff: int,
+    ) -> Outcome:
+        key = publication_key(request)
+        life_seconds = queue.record_life_seconds
+        last = queue.last_attempt(delivery.receive_count)
+        found = self._table.claim(
+            key,
+            life_seconds=life_seconds,
+            lock_until=deadline.epoch,
+            # Only where somebody has set it: left alone, it is None.
+            spare_lost=request.task.reject_on_worker_lost is False,
+        )
+        if found.claim is Claim.COMPLETED:
+            logger.info("Task %s was run before: this copy is dropped", request.humaninfo())
+            return Deleted("completed before")
+        if found.claim is Claim.IN_PROGRESS:
+            hidden = math.ceil(found.locked_until - time.time()) + 1
+            logger.info("Task %s is being run: this copy waits %d s", request.humaninfo(), hidden)
+            return Returned("in progress elsewhere", hidden)
+        if found.claim is Claim.LOST:
+            return _lost(request)
+        outcome = self._runner.run(request, _attempt(request, deadline, last, backoff))
+        self._record(outcome, key, life_seconds, deadline)
+        return outcome
+
+    def _record(self, outcome: Outcome, key: str, life_seconds: int, deadline: Deadline) -> None:
+        try:
+            if isinstance(outcome, Deleted):
+                self._table.complete(key, life_seconds=life_seconds)
+            else:
+                self._table.release(key, lock_until=deadline.epoch)
+        except aws.AWS_ERRORS as exc:
+            # The outcome stands: what is done is not done again, and what has failed comes
+            # back, to wait for the end of the lock.
+            logger.error("The idempotency record %s is out of date: %s", key, _sentence(exc))
+
+    def _body(self, delivery: Delivery) -> str | None:
+        """Return the message's body, from S3 if it is there; ``None`` if it was settled before."""
+        if not is_pointer(delivery.body):
+            return delivery.body
+        try:
+            return self._payloads.fetch(delivery.body)
+        except PayloadMissingError:
+            if self._table.is_completed(payload_key(delivery.body)):
+                return None
+            raise
+
+    def remember_payload(self, delivery: Delivery) -> bool:
+        """Note that the S3 body of *delivery* is settled; return whether it may be deleted.
+
+        Without the body the publication's key cannot be computed, so another copy of
+        the message could not be told from one whose body was lost.
+        """
+        queue = self._queues.get(delivery.source_arn)
+        try:
+            self._table.complete(payload_key(delivery.body), life_seconds=queue.record_life_seconds)
+        except aws.AWS_ERRORS as exc:
+            logger.warning("A settled body stays in S3 until the bucket expires it: %s", exc)
+            return False
+        return True
+
+
+def _is_ahead(request: Request) -> bool:
+    now = datetime.now(timezone.utc)
+    expired = request.expires is not None and request.expires <= now
+    return request.eta is not None and request.eta > now and not expired
+
+
+def _time_limit(request: Request) -> float | None:
+    hard, soft = request.time_limits
+    limits = (hard or request.task.time_limit, soft or request.task.soft_time_limit)
+    return max(filter(None, limits), default=None)
+
+
+def _attempt(request: Request, deadline: Deadline, last: bool, backoff: int) -> Attempt:
+    hard, soft = request.time_limits
+    soft = soft or request.task.soft_time_limit
+    # The invocation's end is a limit too: an exception in one task is better than a kill,
+    # which takes the rest of the batch along and leaves it hidden for minutes.
+    left = max(deadline.seconds_for_tasks(), 0.001)
+    return Attempt(
+        last=last,
+        backoff_seconds=backoff,
+        soft_time_limit=min(soft, left) if soft else left,
+        hard_time_limit=hard or request.task.time_limit,
+    )
+
+
+def _lost(request: Request) -> Outcome:
+    lost = WorkerLostError(
+        "An earlier run of this task ended with its process, and reject_on_worker_lost is False."
+    )
+    logger.error("Task %s was lost with its process: it is parked", request.humaninfo())
+    try:
+        request.on_failure(exception_info(lost))
+    except Exception as exc:
+        logger.error("The result of %s could not be stored: %r", request.humaninfo(), exc)
+    return Parked("the process was lost", lost)
+
+
+def _sentence(exc: BaseException) -> str:
+    operation = getattr(exc, "operation_name", None)
+    if operation in {"PutItem", "UpdateItem", "DeleteItem", "GetItem"}:
+        return aws.explain(
+            exc,
+            action=f"dynamodb:{operation}",
+            resource="the idempotency table",
+            setting="idempotency_table",
+        )
+    if operation in {"GetObject", "DeleteObject"}:
+        return aws.explain(
+            exc,
+            action=f"s3:{operation}",
+            resource="the payload bucket",
+            setting="payload_bucket",
+        )
+    if operation:
+        return aws.explain(exc, action=f"sqs:{operation}", resource="the queue")
+    return str(exc)
