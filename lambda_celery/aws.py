@@ -50,6 +50,7 @@ def client(
     """
     # Lambda sets AWS_REGION, and so do people; boto3 reads AWS_DEFAULT_REGION alone.
     region = region or settings.aws_region or os.environ.get("AWS_REGION")
+    credentials = {name: value for name, value in credentials.items() if value is not None}
     # The process id is part of the key: sockets must not be shared with a forked child.
     key = (os.getpid(), service, region, settings.endpoint_url, *sorted(credentials.items()))
     if (found := _clients.get(key)) is not None:

@@ -25,7 +25,7 @@ from celery import Celery, Task
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, build_tracer
 from celery.exceptions import Reject, Retry, WorkerLostError
-from celery.states import FAILURE, IGNORED, REJECTED, RETRY
+from celery.states import FAILURE, REJECTED, RETRY
 from celery.worker.request import Request
 
 from lambda_celery.exceptions import PublishError
@@ -72,6 +72,13 @@ class TaskRunner:
 
         Raises nothing of the task's; :exc:`KeyboardInterrupt` passes, so that the process can end.
         """
+        _current.attempt = attempt
+        try:
+            return self._run(request, attempt)
+        finally:
+            _current.attempt = None
+
+    def _run(self, request: Request, attempt: Attempt) -> Outcome:
         task: Task = request.task
         _, _, embed = request.body
         context = {
@@ -81,27 +88,22 @@ class TaskRunner:
             "kwargs": request.kwargs,
             "is_eager": False,
         }
-        _current.attempt = attempt
         try:
             _, info, _, _ = self._tracer(task)(request.id, request.args, request.kwargs, context)
         except Reject as exc:  # from on_success or after_return
-            return attempt.outcome or self._rejected(request, exc, attempt, ExceptionInfo())
+            return attempt.outcome or self._rejected(request, exc, attempt)
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
             return self._escaped(task, context, exc, attempt)
-        finally:
-            _current.attempt = None
         if attempt.outcome is not None:
             return attempt.outcome
         if info is None:
             return Deleted("succeeded")
         if info.state == REJECTED:
-            return self._rejected(request, info.retval, attempt, exception_info(info.retval))
-        return {
-            IGNORED: Deleted("ignored"),
-            RETRY: Deleted("retried as a new message"),
-        }.get(info.state) or Returned(f"unexpected state {info.state}", attempt.backoff_seconds)
+            return self._rejected(request, info.retval, attempt)
+        # IGNORED, or RETRY by Task.retry(), which has sent a message of its own.
+        return Deleted(info.state.lower())
 
     def _tracer(self, task: Task) -> Callable[..., Any]:
         tracer = self._tracers.get(task.name)
@@ -134,16 +136,17 @@ class TaskRunner:
             exc = WorkerLostError(f"The task raised {type(exc).__name__}: {exc}.")
         return record_failure(task, Context(context), exc, attempt)
 
-    def _rejected(
-        self, request: Request, exc: Reject, attempt: Attempt, einfo: ExceptionInfo
-    ) -> Outcome:
+    def _rejected(self, request: Request, exc: Reject, attempt: Attempt) -> Outcome:
         if isinstance(exc.reason, PublishError) and not attempt.body_finished:
             # Not the task's wish: Task.retry() could not publish. The message is still here.
-            return record_failure(request.task, request._context, exc.reason, attempt)
+            failure = exc.reason.with_traceback(None)
+            return record_failure(request.task, request._context, failure, attempt)
         if exc.requeue:
             return Returned("rejected, to be requeued", attempt.backoff_seconds)
         try:
-            request.on_failure(einfo, return_ok=True)  # FAILURE and task_failure, as in a worker
+            request.on_failure(
+                exception_info(exc), return_ok=True
+            )  # FAILURE and task_failure, as in a worker
         except Exception as failure:
             _log_not_stored(request.humaninfo(), failure)
         return Parked("rejected", exc)

@@ -114,7 +114,7 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
                 if found.status == "COMPLETED":
                     return Claimed(Claim.COMPLETED)
                 if found.status == "INPROGRESS":
-                    until = (found.in_progress_expiry_timestamp or 0) / 1000
+                    until = _lock_end(found)
                     if until > time.time():
                         return Claimed(Claim.IN_PROGRESS, locked_until=until)
                 # Else it ended between the write and this line: the next write wins or tells.
@@ -167,8 +167,12 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             found = self._get_record(key)
         except IdempotencyItemNotFoundError:
             return False
-        until = (found.in_progress_expiry_timestamp or 0) / 1000
-        return bool(found.status == "INPROGRESS" and until <= time.time())
+        return bool(found.status == "INPROGRESS" and _lock_end(found) <= time.time())
+
+
+def _lock_end(record: DataRecord) -> float:
+    """Return when the lock of *record* ends, in epoch seconds; DynamoDB's numbers are Decimals."""
+    return int(record.in_progress_expiry_timestamp or 0) / 1000
 
 
 def _is_own(found: DataRecord, record: DataRecord, exc: Exception) -> bool:

@@ -1,0 +1,222 @@
+"""The handler in this process, against the emulated AWS, one batch at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.awsrequest import AWSResponse
+from celery import Celery
+
+from lambda_celery import aws, install
+from lambda_celery.conf import Settings
+from lambda_celery.local.records import record
+from lambda_runtime import make_handler
+
+
+@dataclass
+class Context:
+    """What the Lambda context has to offer."""
+
+    ends_at: float
+    aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self.ends_at - time.time()) * 1000))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was received and what the handler said to it."""
+
+    messages: list[dict[str, Any]]
+    response: dict[str, Any]
+
+    @property
+    def failed(self) -> list[str]:
+        return [each["itemIdentifier"] for each in self.response["batchItemFailures"]]
+
+    @property
+    def all_deleted(self) -> bool:
+        return bool(self.messages) and not self.failed
+
+    @property
+    def all_returned(self) -> bool:
+        return bool(self.messages) and self.failed == [m["MessageId"] for m in self.messages]
+
+
+class Runtime:
+    """A Celery app and its handler on a stack of their own."""
+
+    def __init__(self, stack: Any, app: Celery) -> None:
+        self.stack = stack
+        self.app = app
+        self.settings: Settings = Settings.from_app(app)
+        self.sqs = boto3.client("sqs")  # not the one that faults are put into
+        self._handler: Callable[..., dict[str, Any]] | None = None
+
+    def task(self, *args: Any, **options: Any) -> Any:
+        """Declare a task of this app alone."""
+        return self.app.task(*args, shared=False, **options)
+
+    @property
+    def handler(self) -> Callable[..., dict[str, Any]]:
+        if self._handler is None:  # as late as possible: the test declares its tasks first
+            self._handler = make_handler(self.app)
+        return self._handler
+
+    def restart(self) -> None:
+        """Use a new environment from now on."""
+        self._handler = None
+
+    def receive(self, count: int = 1, wait_seconds: float = 10) -> list[dict[str, Any]]:
+        """Receive *count* messages."""
+        messages: list[dict[str, Any]] = []
+        end = time.monotonic() + wait_seconds
+        while len(messages) < count and time.monotonic() < end:
+            answer = self.sqs.receive_message(
+                QueueUrl=self.settings.queue_url,
+                MaxNumberOfMessages=min(10, count - len(messages)),
+                MessageSystemAttributeNames=["All"],
+                MessageAttributeNames=["All"],
+                WaitTimeSeconds=1,
+            )
+            messages += answer.get("Messages", [])
+        assert len(messages) == count, f"{len(messages)} of {count} messages arrived"
+        return messages
+
+    def event(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"Records": [record(message, self.queue_arn) for message in messages]}
+
+    def deliver(self, count: int = 1, *, seconds: float = 60) -> Answer:
+        """Receive *count* messages and hand them over, as Lambda would."""
+        return self.hand_over(self.receive(count), seconds=seconds)
+
+    def hand_over(self, messages: list[dict[str, Any]], *, seconds: float = 60) -> Answer:
+        response = self.handler(self.event(messages), Context(time.time() + seconds))
+        answer = Answer(messages, response)
+        for message in messages:
+            if message["MessageId"] not in answer.failed:
+                self.sqs.delete_message(
+                    QueueUrl=self.settings.queue_url, ReceiptHandle=message["ReceiptHandle"]
+                )
+        return answer
+
+    @property
+    def queue_arn(self) -> str:
+        answer = self.sqs.get_queue_attributes(
+            QueueUrl=self.settings.queue_url, AttributeNames=["QueueArn"]
+        )
+        return str(answer["Attributes"]["QueueArn"])
+
+    def send_copy(self, message: Mapping[str, Any]) -> None:
+        """Put the same publication on the queue again; SQS gives it a new message id."""
+        self.sqs.send_message(
+            QueueUrl=self.settings.queue_url,
+            MessageBody=message["Body"],
+            MessageAttributes=message.get("MessageAttributes") or {},
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the items of the idempotency table."""
+        items = self.stack.dynamodb.scan(TableName=self.settings.idempotency_table)["Items"]
+        return [
+            {name: next(iter(value.values())) for name, value in item.items()} for item in items
+        ]
+
+
+@pytest.fixture
+def make_runtime(stack: Any) -> Callable[..., Runtime]:
+    def make(**conf: Any) -> Runtime:
+        app = Celery("proj", broker="amqp://guest@127.0.0.1:1//", set_as_current=True)
+        settings = replace(stack.settings, retry_backoff_seconds=0.0)
+        app.conf.update(
+            {
+                f"lambda_{name}": getattr(settings, name)
+                for name in (
+                    "queue_url", "dead_letter_queue_url", "idempotency_table",
+                    "payload_bucket", "endpoint_url", "region", "retry_backoff_seconds",
+                )
+            },
+            lambda_tasks=["*"],
+            result_backend="cache+memory://",
+            worker_hijack_root_logger=False,
+        )  # fmt: skip
+        app.conf.update(conf)
+        install(app)
+        return Runtime(stack, app)
+
+    return make
+
+
+@pytest.fixture
+def runtime(make_runtime: Callable[..., Runtime]) -> Runtime:
+    return make_runtime()
+
+
+class _Raw(io.BytesIO):
+    def stream(self, **kwargs: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+class Faults:
+    """Answers some calls of our clients with an error, below botocore's retries and parsers."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+        self.calls: dict[str, list[dict[str, Any]]] = {}
+
+    def fail(
+        self, settings: Settings, service: str, operation: str, code: str, *, status: int = 400
+    ) -> Callable[[], None]:
+        """Refuse *operation* from now on; return what ends that."""
+        client = aws.client(service, settings)
+        event = f"before-send.{service}.{operation}"
+
+        def refuse(request: Any, **kwargs: Any) -> AWSResponse:
+            if service == "s3":
+                body = f"<Error><Code>{code}</Code><Message>refused</Message></Error>"
+            else:
+                body = json.dumps({"__type": f"com.amazonaws#{code}", "message": "refused"})
+            return AWSResponse(request.url, status, {}, _Raw(body.encode()))
+
+        client.meta.events.register_first(event, refuse)
+
+        def undo() -> None:
+            client.meta.events.unregister(event, refuse)
+
+        self._undo.append(undo)
+        return undo
+
+    def watch(self, settings: Settings, service: str, operation: str) -> list[dict[str, Any]]:
+        """Return the list that the parameters of each call of *operation* are added to."""
+        client = aws.client(service, settings)
+        event = f"provide-client-params.{service}.{operation}"
+        seen: list[dict[str, Any]] = []
+
+        def note(params: dict[str, Any], **kwargs: Any) -> None:
+            seen.append(params)
+
+        client.meta.events.register(event, note)
+        self._undo.append(lambda: client.meta.events.unregister(event, note))
+        return seen
+
+    def close(self) -> None:
+        for undo in self._undo:
+            undo()
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    # Retries are botocore's own; their waiting is not what is tested.
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+    made = Faults()
+    yield made
+    made.close()

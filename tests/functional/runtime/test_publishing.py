@@ -1,0 +1,383 @@
+"""What leaves for SQS: which tasks, how, and what is refused."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from celery import Celery, chain, group, shared_task, signals
+from celery.app.amqp import AMQP
+from kombu.exceptions import EncodeError, OperationalError
+
+import lambda_celery
+from lambda_celery import ConfigurationError, PublishError, install
+from lambda_celery.payload import _extended_session_class
+from lambda_celery.routing import SQSRouting
+from lambda_celery.wire import read_message
+
+
+def headers(runtime, message):
+    return read_message(message["Body"], runtime.app.conf.accept_content, {}).headers
+
+
+class TestDoors:
+    """The app's broker is RabbitMQ, at an address where nobody listens."""
+
+    def test_the_decorator_moves_one_task(self, make_runtime):
+        runtime = make_runtime(lambda_tasks=[])
+
+        @lambda_celery.task(name="proj.decorated", rate="typo is kept")
+        def send(address):
+            return address
+
+        @runtime.task
+        def stays():
+            """Goes to RabbitMQ."""
+
+        send.delay("ann@example.org")
+        with pytest.raises(OperationalError):
+            stays.apply_async(retry=False)
+
+        (message,) = runtime.receive()
+        assert headers(runtime, message)["task"] == "proj.decorated"
+        assert send.rate == "typo is kept"
+        assert send.app is runtime.app
+        assert runtime.app.tasks["proj.decorated"] is send._get_current_object()
+        assert send("bob@example.org") == "bob@example.org"
+        assert send.apply(("bob@example.org",)).get() == "bob@example.org"
+
+    def test_canvas_and_retries_follow_the_task_although_they_bring_a_producer(self, make_runtime):
+        runtime = make_runtime(lambda_tasks=["proj.mail.*"])
+
+        @runtime.task(name="proj.mail.send")
+        def send(*args):
+            return 1
+
+        group(send.s(1), send.s(2)).delay()
+        chain(send.s(3), send.s(4)).delay()
+        send.s(5).apply_async()
+        runtime.app.send_task("proj.mail.send", (6,))
+        assert len(runtime.receive(5)) == 5
+
+    def test_the_setting_moves_tasks_by_name_without_touching_their_code(self, make_runtime):
+        runtime = make_runtime(lambda_tasks=["proj.mail.*"])
+
+        @runtime.task(name="proj.mail.send")
+        def send():
+            """Goes to SQS."""
+
+        @runtime.task(name="proj.report")
+        def report():
+            """Goes to RabbitMQ."""
+
+        send.delay()
+        with pytest.raises(OperationalError):
+            report.apply_async(retry=False)
+        (message,) = runtime.receive()
+        assert headers(runtime, message)["task"] == "proj.mail.send"
+
+    def test_a_task_can_be_kept_back_from_the_setting(self, make_runtime):
+        runtime = make_runtime(lambda_tasks=["*"])
+
+        @runtime.task(lambda_celery=False)
+        def stays():
+            """Goes to RabbitMQ."""
+
+        with pytest.raises(OperationalError):
+            stays.apply_async(retry=False)
+
+    def test_the_transport_moves_the_whole_broker(self, runtime):
+        app = Celery("moved", set_as_current=True)
+        app.conf.update(
+            broker_transport="lambda_celery.transport:Transport",
+            **{name: runtime.app.conf[name] for name in (
+                "lambda_queue_url", "lambda_payload_bucket", "lambda_endpoint_url", "lambda_region",
+            )},
+        )  # fmt: skip
+
+        @app.task(name="proj.send", shared=False)
+        def send(text):
+            """Anything."""
+
+        send.delay("small")
+        send.apply_async(("x" * 2_000_000,), countdown=1)
+        messages = runtime.receive(2)
+        sizes = sorted(len(message["Body"]) for message in messages)
+        assert sizes[0] < 300 < sizes[1]
+
+    def test_the_transport_takes_kombus_predefined_queues(self, runtime):
+        app = Celery("moved", set_as_current=True)
+        app.conf.update(
+            broker_transport="lambda_celery.transport:Transport",
+            broker_transport_options={
+                "region": runtime.settings.region,
+                "predefined_queues": {"celery": {"url": runtime.settings.queue_url}},
+            },
+        )
+        app.send_task("proj.send")
+        assert len(runtime.receive()) == 1
+
+    def test_eager_mode_can_be_switched_on_at_run_time(self, runtime):
+        ran = []
+
+        @lambda_celery.task(name="proj.eager")
+        def send():
+            ran.append(1)
+
+        send.delay()
+        runtime.app.conf.task_always_eager = True
+        assert send.delay().state == "SUCCESS"
+        runtime.app.conf.task_always_eager = False
+        assert ran == [1]
+        assert len(runtime.receive()) == 1
+
+    def test_install_does_not_lose_an_amqp_class_of_the_apps_own(self, stack):
+        class OwnAMQP(AMQP):
+            pass
+
+        app = Celery("own", amqp=OwnAMQP, set_as_current=False)
+        install(app)
+        install(app)
+        assert isinstance(app.amqp, OwnAMQP)
+        assert len([cls for cls in type(app.amqp).__mro__ if cls is SQSRouting]) == 1
+
+    def test_signals_of_publishing_are_sent_and_may_change_headers(self, runtime):
+        @runtime.task
+        def send():
+            """Anything."""
+
+        def stamp(headers=None, **kwargs):
+            headers["x-stamp"] = "1"
+
+        signals.before_task_publish.connect(stamp)
+        try:
+            send.delay()
+        finally:
+            signals.before_task_publish.disconnect(stamp)
+        (message,) = runtime.receive()
+        assert headers(runtime, message)["x-stamp"] == "1"
+
+
+class TestQueues:
+    def test_a_named_queue_has_its_own_url(self, make_runtime, make_stack):
+        other = make_stack()
+        runtime = make_runtime(lambda_queues={"bulk": other.queue_url})
+
+        @runtime.task
+        def send():
+            """Anything."""
+
+        send.apply_async(queue="bulk")
+        send.apply_async(queue="anything else")
+        assert len(runtime.receive()) == 1
+        assert len(other.messages()) == 1
+
+    def test_publishing_asks_the_queue_once_and_lists_and_creates_nothing(self, runtime, faults):
+        @runtime.task
+        def send():
+            """Anything."""
+
+        calls = {
+            name: faults.watch(runtime.settings, "sqs", name)
+            for name in ("GetQueueAttributes", "ListQueues", "CreateQueue", "GetQueueUrl")
+        }
+        for _ in range(3):
+            send.delay()
+        assert {name: len(seen) for name, seen in calls.items()} == {
+            "GetQueueAttributes": 1, "ListQueues": 0, "CreateQueue": 0, "GetQueueUrl": 0,
+        }  # fmt: skip
+
+
+class TestBigBodies:
+    def test_small_ones_stay_on_the_queue_and_what_the_queue_refuses_goes_to_s3(
+        self, runtime, monkeypatch
+    ):
+        @runtime.task
+        def send(text):
+            """Anything."""
+
+        for size in (500_000, 700_000):  # base64 twice: 16/9 of it
+            send.delay("x" * size)
+        bodies = sorted((m["Body"] for m in runtime.receive(2)), key=len)
+        assert bodies[0].startswith('["software.amazon.payloadoffloading.PayloadS3Pointer"')
+        assert 880_000 < len(bodies[1]) < 1_048_576
+
+    def test_the_queues_own_lower_limit_counts(self, runtime):
+        runtime.sqs.set_queue_attributes(
+            QueueUrl=runtime.settings.queue_url, Attributes={"MaximumMessageSize": "2048"}
+        )
+
+        @runtime.task
+        def send(text):
+            """Anything."""
+
+        send.delay("x" * 2048)
+        (message,) = runtime.receive()
+        assert "ExtendedPayloadSize" in message["MessageAttributes"]
+
+    def test_the_threshold_can_be_set_lower(self, make_runtime):
+        runtime = make_runtime(lambda_payload_threshold_bytes=0)
+
+        @runtime.task
+        def send():
+            return "ran"
+
+        send.delay()
+        (message,) = runtime.receive()
+        assert "ExtendedPayloadSize" in message["MessageAttributes"]
+        assert runtime.hand_over([message]).all_deleted
+
+    def test_without_a_bucket_it_is_refused_with_the_setting_to_set(self, make_runtime):
+        runtime = make_runtime(lambda_payload_bucket=None)
+
+        @runtime.task
+        def send(text):
+            """Anything."""
+
+        with pytest.raises(PublishError, match="lambda_payload_bucket"):
+            send.delay("x" * 2_000_000)
+        assert runtime.stack.depth() == 0
+
+    def test_the_extended_clients_own_client_reads_ours(self, runtime):
+        @runtime.task
+        def send(text):
+            """Anything."""
+
+        send.delay("x" * 2_000_000)
+        theirs = extended_client(runtime)
+        (message,) = theirs.receive_message(QueueUrl=runtime.settings.queue_url, WaitTimeSeconds=5)[
+            "Messages"
+        ]
+        assert len(message["Body"]) > 2_000_000
+        assert headers(runtime, message)["task"].endswith("send")
+
+    def test_ours_reads_what_the_extended_clients_own_client_sent(self, runtime):
+        ran = []
+
+        @runtime.task
+        def send(text):
+            ran.append(len(text))
+
+        send.delay("x" * 300_000)
+        (message,) = runtime.receive()
+        theirs = extended_client(runtime)
+        theirs.large_payload_support = runtime.settings.payload_bucket
+        theirs.send_message(QueueUrl=runtime.settings.queue_url, MessageBody=message["Body"])
+        (pointer,) = runtime.receive()
+        assert len(pointer["Body"]) < 300
+        assert runtime.hand_over([pointer]).all_deleted
+        assert ran == [300_000]
+
+    def test_boto3s_session_stays_what_it_was(self, runtime):
+        before = boto3.Session, boto3.session.Session, boto3.DEFAULT_SESSION
+
+        @runtime.task
+        def send(text):
+            """Anything."""
+
+        send.delay("x" * 2_000_000)
+        assert (boto3.Session, boto3.session.Session, boto3.DEFAULT_SESSION) == before
+        assert not hasattr(boto3.client("sqs"), "large_payload_support")
+
+    def test_an_object_in_another_bucket_is_not_deleted(self, make_runtime, make_stack):
+        other = make_stack()
+        sender = make_runtime(
+            lambda_payload_bucket=other.settings.payload_bucket, lambda_payload_threshold_bytes=0
+        )
+
+        @sender.task(name="proj.send")
+        def send():
+            return "ran"
+
+        send.delay()
+        (message,) = sender.receive()
+        runtime = make_runtime()
+
+        @runtime.task(name="proj.send")
+        def received():
+            return "ran"
+
+        assert runtime.hand_over([message]).all_deleted
+        assert other.s3.list_objects_v2(Bucket=other.settings.payload_bucket)["KeyCount"] == 1
+
+
+def extended_client(runtime):
+    """A client of the library's own class, with the endpoint that it does not pass on."""
+    settings = runtime.settings
+    client = _extended_session_class()(region_name=settings.region).client(
+        "sqs", endpoint_url=settings.endpoint_url
+    )
+    client.s3_client = boto3.client("s3")
+    return client
+
+
+class TestRefusals:
+    def test_arguments_that_cannot_be_serialised_fail_before_anything_is_sent(
+        self, runtime, faults
+    ):
+        sent = faults.watch(runtime.settings, "sqs", "SendMessage")
+
+        @runtime.task
+        def send(thing):
+            """Anything."""
+
+        with pytest.raises((EncodeError, TypeError)):
+            send.delay(object())
+        assert sent == []
+
+    def test_wrong_arguments_fail_in_delay(self, runtime):
+        @runtime.task
+        def send(address):
+            """Anything."""
+
+        with pytest.raises(TypeError):
+            send.delay()
+
+    def test_a_queue_that_does_not_exist(self, make_runtime, aws_endpoint):
+        runtime = make_runtime(lambda_queue_url=f"{aws_endpoint}/000000000000/nowhere")
+        with pytest.raises(PublishError, match=r"nowhere does not exist.*lambda_queue_url"):
+            runtime.app.send_task("proj.send")
+
+    def test_no_queue_at_all(self, make_runtime):
+        runtime = make_runtime(lambda_queue_url=None)
+        with pytest.raises(ConfigurationError, match="LAMBDA_CELERY_QUEUE_URL"):
+            runtime.app.send_task("proj.send")
+
+    @pytest.mark.parametrize("code", ["AccessDenied", "AccessDeniedException"])
+    def test_a_missing_permission_names_the_action_and_has_no_stack_of_botocores(
+        self, runtime, faults, code
+    ):
+        faults.fail(runtime.settings, "sqs", "SendMessage", code, status=403)
+        with pytest.raises(PublishError, match="allow sqs:SendMessage") as raised:
+            runtime.app.send_task("proj.send")
+        assert raised.value.__suppress_context__
+        assert raised.value.__cause__ is None
+
+    def test_a_missing_permission_on_the_bucket(self, make_runtime, faults):
+        runtime = make_runtime(lambda_payload_threshold_bytes=0)
+        faults.fail(runtime.settings, "s3", "PutObject", "AccessDenied", status=403)
+        with pytest.raises(PublishError, match="allow s3:PutObject"):
+            runtime.app.send_task("proj.send")
+        assert runtime.stack.depth() == 0
+
+    def test_a_producer_that_may_only_send_can_send(self, runtime, faults):
+        faults.fail(runtime.settings, "sqs", "GetQueueAttributes", "AccessDenied", status=403)
+        runtime.app.send_task("proj.send")
+        assert len(runtime.receive()) == 1
+
+    def test_what_aws_refuses_raises(self, runtime, faults):
+        faults.fail(runtime.settings, "sqs", "SendMessage", "InternalError", status=500)
+        with pytest.raises(OperationalError) as raised:
+            runtime.app.send_task("proj.send")
+        assert isinstance(raised.value.__cause__, ClientError)
+
+
+def test_a_shared_task_of_celery_is_found_by_the_setting(make_runtime):
+    runtime = make_runtime(lambda_tasks=["proj.shared.*"])
+
+    @shared_task(name="proj.shared.send")
+    def send():
+        """Anything."""
+
+    send.delay()
+    assert len(runtime.receive()) == 1

@@ -1,0 +1,123 @@
+"""A Django project: what its processes publish, and how its tasks run when deployed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lambda_celery.local.records import record
+
+FILES = {
+    "proj/__init__.py": "from .celery import app as celery_app\n",
+    "proj/celery.py": """
+import os
+from celery import Celery
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "proj.settings")
+app = Celery("proj")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+""",
+    "proj/settings.py": """
+SECRET_KEY = "x"
+USE_TZ = True
+DATABASES = {"default": {
+    "ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3", "CONN_MAX_AGE": 600,
+}}
+INSTALLED_APPS = ["lambda_celery.django", "members"]
+CELERY_BROKER_URL = "amqp://guest@127.0.0.1:1//"
+CELERY_LAMBDA_TASKS = ["members.tasks.*"]
+CELERY_TASK_PUBLISH_RETRY = False
+""",
+    "members/__init__.py": "",
+    "members/tasks.py": """
+import lambda_celery
+from celery import shared_task
+from django.db import connection
+
+
+@shared_task
+def count():
+    before = connection.connection
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    with open("ran.log", "a") as file:
+        file.write(f"connected before: {before is not None}\\n")
+
+
+@lambda_celery.task
+def decorated():
+    pass
+""",
+}
+
+
+@pytest.fixture
+def project(stack, tmp_path) -> Path:
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def in_a_web_process(project: Path, stack, code: str) -> str:
+    """Run *code* in a process in which Django is set up."""
+    result = subprocess.run(
+        [sys.executable, "-c", f"import django; django.setup()\n{code}"],
+        cwd=project,
+        env={**stack.environment, "DJANGO_SETTINGS_MODULE": "proj.settings", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_delay_on_commit_sends_after_the_commit_and_not_after_a_rollback(project, stack):
+    output = in_a_web_process(
+        project,
+        stack,
+        """
+from django.db import transaction
+from members.tasks import count, decorated
+import lambda_celery.publisher as publisher
+send = publisher.Publisher.send
+def announce(*args, **kwargs):
+    print("sent")
+    return send(*args, **kwargs)
+publisher.Publisher.send = announce
+with transaction.atomic():
+    count.delay_on_commit()
+    decorated.delay_on_commit()
+    print("in the transaction")
+try:
+    with transaction.atomic():
+        count.delay_on_commit()
+        raise RuntimeError
+except RuntimeError:
+    print("rolled back")
+""",
+    )
+    assert output.split("\n")[:4] == ["in the transaction", "sent", "sent", "rolled back"]
+    assert stack.depth() == 2
+
+
+def test_database_connections_are_closed_around_each_task(project, stack, local_function):
+    in_a_web_process(
+        project, stack, "from members.tasks import count\ncount.delay()\ncount.delay()"
+    )
+    function = local_function(
+        "lambda_runtime.handler",
+        working_directory=project,
+        environment={**stack.environment, "LAMBDA_CELERY_APP": "proj"},
+    )
+    messages = stack.messages()
+    arn = "arn:aws:sqs:eu-west-1:000000000000:" + stack.queue_url.rpartition("/")[2]
+    result = function.invoke({"Records": [record(message, arn) for message in messages]})
+    assert result.error is None
+    assert result.payload == {"batchItemFailures": []}
+    assert (project / "ran.log").read_text() == "connected before: False\n" * 2

@@ -1,0 +1,27 @@
+"""What importing costs: a web process must not load boto3 for the sake of a decorator."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    return set(json.loads(result.stdout))
+
+
+@pytest.mark.parametrize("module", ["boto3", "sqs_extended_client", "lambda_runtime", "django.db"])
+def test_the_decorator_does_not_load(module):
+    assert module not in loaded_by("from lambda_celery import task")
+
+
+@pytest.mark.parametrize("module", ["sqs_extended_client", "django.db", "ministack", "pycurl"])
+def test_the_runtime_does_not_load(module):
+    assert module not in loaded_by("from lambda_runtime import make_handler")
