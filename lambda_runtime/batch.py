@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -43,9 +44,7 @@ class Handler:
     def __init__(self, app: Celery, settings: Settings | None = None) -> None:
         self._fields = TaskFields()
         hostname = bootstrap.node_name()
-        # Logging first, for the task modules log, and after Django's settings are readable.
-        set_up_logging(app, self._fields)
-        bootstrap.start(app, hostname)
+        bootstrap.start(app, hostname, set_up_logging=partial(set_up_logging, app, self._fields))
         self.settings = settings or Settings.from_app(app)
         self._publisher = Publisher(self.settings)
         self._queues = SourceQueues(self.settings)

@@ -38,8 +38,8 @@ def load_app(name: str | None) -> Celery:
     return app
 
 
-def start(app: Celery, hostname: str) -> None:
-    """Make *app* ready, as a worker's process does: Django, task modules, signals.
+def start(app: Celery, hostname: str, set_up_logging: Callable[[], None]) -> None:
+    """Make *app* ready, as a worker's process does: Django, task modules, logging, signals.
 
     No database, broker or result back end is connected.
     """
@@ -47,6 +47,8 @@ def start(app: Celery, hostname: str) -> None:
     os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
     install(app)
     app.loader.init_worker()  # Django is set up, and the task modules are imported
+    # As in a worker: after Django's LOGGING, and before the tracers ask which levels are on.
+    set_up_logging()
     app.loader.init_worker_process()
     setup_worker_optimizations(app, hostname)
     for fixup in app._fixups:

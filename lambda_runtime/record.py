@@ -168,7 +168,8 @@ class RecordProcessor:
             return delivery.body
         try:
             return self._payloads.fetch(delivery.body)
-        except PayloadMissingError:
+        except (PayloadMissingError, *aws.AWS_ERRORS):
+            # Without s3:ListBucket, S3 says of a missing object that access is denied.
             if self._table.is_completed(payload_key(delivery.body)):
                 return None
             raise

@@ -148,6 +148,8 @@ def make_runtime(stack: Any) -> Callable[..., Runtime]:
             lambda_tasks=["*"],
             result_backend="cache+memory://",
             worker_hijack_root_logger=False,
+            # Nobody listens there; no need to ask again and again.
+            broker_transport_options={"max_retries": 1, "interval_start": 0},
         )  # fmt: skip
         app.conf.update(conf)
         install(app)

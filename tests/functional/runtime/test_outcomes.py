@@ -470,18 +470,19 @@ class TestTime:
         now = datetime.now(timezone.utc)
         assert now + timedelta(seconds=sent[0]["DelaySeconds"]) >= eta
 
-    def test_eta_hop_of_a_body_in_s3_keeps_the_object(self, runtime):
-        ran = []
-
+    def test_eta_hop_of_a_body_in_s3_keeps_the_object(self, runtime, faults):
         @runtime.task
         def send(attachment):
-            ran.append(len(attachment))
+            raise AssertionError("not reached")
 
-        send.apply_async(("x" * 2_000_000,), countdown=2)
-        (message,) = runtime.receive()  # delayed for 2 s by SQS, then due
-        # As if it had come early: the runtime's clock says that it is ahead.
-        assert runtime.hand_over([message]).all_deleted
-        assert ran == [2_000_000]
+        sent = faults.watch(runtime.settings, "sqs", "SendMessage")
+        send.apply_async(("x" * 2_000_000,), countdown=2000)
+        runtime.sqs.send_message(**{**sent[0], "DelaySeconds": 0})
+
+        assert runtime.deliver().all_deleted
+        assert sent[1] == sent[0]
+        bucket = runtime.settings.payload_bucket
+        assert runtime.stack.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
 
     def test_soft_time_limit_is_raised_in_the_task(self, runtime):
         cleaned = []
@@ -636,6 +637,18 @@ class TestAWSFails:
         mend()
         assert runtime.deliver().all_deleted
         assert ran == [1]
+
+    def test_a_table_that_does_not_exist_is_named_with_its_setting(self, make_runtime, caplog):
+        runtime = make_runtime(lambda_idempotency_table="nowhere")
+
+        @runtime.task
+        def send():
+            raise AssertionError("not reached")
+
+        send.delay()
+        assert runtime.deliver().all_returned
+        assert "does not exist" in caplog.text
+        assert "lambda_idempotency_table" in caplog.text
 
     def test_dynamodb_after_the_run_the_message_is_deleted(self, runtime, faults, caplog):
         @runtime.task
