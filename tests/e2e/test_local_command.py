@@ -1,0 +1,401 @@
+"""``celery -A proj lambda local`` as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from lambda_celery.local.emulator import HOST, ministack
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+
+CELERY_PROJECT = """
+from celery import Celery
+
+app = Celery("proj")
+app.conf.lambda_queue_url = "https://sqs.eu-west-1.amazonaws.com/123456789012/mail"
+"""
+
+DJANGO_PROJECT = """
+import os
+import sys
+
+from celery import Celery
+from django.conf import settings
+
+if not settings.configured:
+    settings.configure(
+        CELERY_LAMBDA_QUEUES={
+            "mail": "https://sqs.eu-west-1.amazonaws.com/123456789012/mail",
+            "bulk": "https://sqs.eu-west-1.amazonaws.com/123456789012/bulk",
+        }
+    )
+app = Celery("proj")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+"""
+
+#: "hang" hangs until the file "go" is there; every message is noted when it is done.
+HANDLER = """
+import os, pathlib, time
+
+def handler(event, context):
+    for record in event["Records"]:
+        print("RUNNING", record["body"], os.getpid(), flush=True)
+        while record["body"] == "hang" and not os.path.exists("go"):
+            time.sleep(0.01)
+        print("DONE", record["body"], os.environ["LAMBDA_CELERY_APP"], flush=True)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+class Command:
+    """The command in a process of its own, and what it has printed."""
+
+    def __init__(self, directory: Path, *options: str, app: str = "proj", **environ: str) -> None:
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "LAMBDA_CELERY_", "CELERY_", "DJANGO_"))
+        }
+        self.port = free_port()
+        self.output: list[str] = []
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "celery", "-A", app, "lambda", "local"),
+                *("--handler", "lambda_module.handler", "--port", str(self.port), *options),
+            ],
+            cwd=directory,
+            env=clean | {"AWS_CONFIG_FILE": os.devnull} | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put(None)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Return the match of *pattern* in the next line that has one."""
+        while True:
+            try:
+                line = self._lines.get(timeout=60)
+            except queue.Empty:
+                line = None
+            assert line is not None, f"no {pattern!r} in:\n" + "\n".join(self.output)
+            self.output.append(line)
+            if match := re.search(pattern, line):
+                return match
+
+    def exports(self) -> dict[str, str]:
+        """Return the variables that the command tells a publisher to export."""
+        line = self.wait_for(r"^  export (.*)")[1]
+        return dict(each.split("=", 1) for each in shlex.split(line))
+
+    def wait(self) -> int:
+        """Return the exit status; the rest of what was printed goes to ``output``."""
+        status = self.process.wait(60)
+        self._reader.join(60)
+        while (line := self._lines.get()) is not None:
+            self.output.append(line)
+        return status
+
+    def child_pids(self) -> set[int]:
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+StartCommand = Callable[..., Command]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[StartCommand]:
+    (tmp_path / "proj.py").write_text(CELERY_PROJECT)
+    (tmp_path / "lambda_module.py").write_text(HANDLER)
+    commands: list[Command] = []
+
+    def start(*options: str, **environ: str) -> Command:
+        commands.append(Command(tmp_path, *options, **environ))
+        return commands[-1]
+
+    yield start
+    for command in commands:
+        command.kill()
+
+
+def send(exports: dict[str, str], queue_url: str, *bodies: str) -> None:
+    sqs = boto3.session.Session(
+        exports["AWS_ACCESS_KEY_ID"],
+        exports["AWS_SECRET_ACCESS_KEY"],
+        region_name=exports.get("AWS_DEFAULT_REGION", "eu-west-1"),
+    ).client("sqs", endpoint_url=exports["AWS_ENDPOINT_URL"])
+    for body in bodies:
+        sqs.send_message(QueueUrl=queue_url, MessageBody=body)
+
+
+def ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+MAIL = "https://sqs.eu-west-1.amazonaws.com/123456789012/mail"
+BULK = "https://sqs.eu-west-1.amazonaws.com/123456789012/bulk"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_invocations_finish_and_ends_every_child(
+    start: StartCommand, tmp_path: Path, number: signal.Signals
+) -> None:
+    command = start()
+    # The queue URL is the one in the project's settings: the exports make it the emulator's.
+    send(command.exports(), MAIL, "hang")
+    running = int(command.wait_for(r"RUNNING hang (\d+)")[1])
+    children = command.child_pids()
+    assert running in children
+    assert len(children) == 2  # the emulator is the other
+
+    command.process.send_signal(number)
+    command.wait_for("Stopping")
+    assert not ended(running)
+    (tmp_path / "go").touch()
+
+    assert command.wait() == 0
+    assert "DONE hang proj" in command.output
+    assert all(map(ended, children))
+
+
+def test_a_second_ctrl_c_kills(start: StartCommand) -> None:
+    command = start()
+    send(command.exports(), MAIL, "hang")
+    command.wait_for("RUNNING hang")
+    children = command.child_pids()
+
+    command.process.send_signal(signal.SIGINT)
+    command.wait_for("Stopping")
+    command.process.send_signal(signal.SIGINT)
+
+    assert command.wait() == 0
+    assert "Killing the running invocations." in command.output
+    assert not any(line.startswith("DONE") for line in command.output)
+    assert all(map(ended, children))
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_whole_process_group(
+    start: StartCommand, tmp_path: Path
+) -> None:
+    command = start()
+    send(command.exports(), MAIL, "hang")
+    running = int(command.wait_for(r"RUNNING hang (\d+)")[1])
+
+    # None of the children is in the group that a terminal signals.
+    groups = {os.getpgid(pid) for pid in command.child_pids()}
+
+    assert os.getpgid(running) in groups
+    assert os.getpgid(command.process.pid) not in groups
+    (tmp_path / "go").touch()
+    command.process.send_signal(signal.SIGINT)
+    assert command.wait() == 0
+
+
+def test_every_child_ends_when_the_command_is_killed(start: StartCommand) -> None:
+    command = start()
+    send(command.exports(), MAIL, "hang")
+    command.wait_for("RUNNING hang")
+    children = command.child_pids()
+    assert len(children) == 2
+
+    command.process.kill()
+
+    for pid in children:
+        for _ in range(600):
+            if ended(pid):
+                break
+            threading.Event().wait(0.05)
+        assert ended(pid)
+
+
+def test_a_project_without_any_setting_gets_a_queue(start: StartCommand, tmp_path: Path) -> None:
+    (tmp_path / "proj.py").write_text('from celery import Celery\napp = Celery("proj")\n')
+    command = start()
+
+    exports = command.exports()
+    send(exports, exports["LAMBDA_CELERY_QUEUE_URL"], "hello")
+
+    assert exports["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{command.port}"
+    assert exports["LAMBDA_CELERY_QUEUE_URL"].endswith("/celery")
+    assert exports["LAMBDA_CELERY_PAYLOAD_BUCKET"] == "lambda-celery-payloads"
+    assert exports["AWS_DEFAULT_REGION"] == "us-east-1"
+    command.wait_for("DONE hello proj")
+
+
+def test_a_django_project_with_two_queues(start: StartCommand, tmp_path: Path) -> None:
+    (tmp_path / "proj.py").write_text(DJANGO_PROJECT)
+    command = start()
+
+    exports = command.exports()
+    banner = "\n".join(command.output)
+    assert ".> mail (batch size 10, window 0 s)" in banner
+    assert ".> bulk (batch size 10, window 0 s)" in banner
+    send(exports, MAIL, "one")
+    command.wait_for("DONE one proj")
+    send(exports, BULK, "two")
+    command.wait_for("DONE two proj")
+
+
+def test_reload_runs_the_new_code(start: StartCommand, tmp_path: Path) -> None:
+    command = start("--reload")
+    exports = command.exports()
+    send(exports, MAIL, "one")
+    command.wait_for("DONE one")
+
+    # Again and again, as nothing tells when the watching has begun.
+    noticed = threading.Event()
+
+    def edit() -> None:
+        while not noticed.wait(0.2):
+            (tmp_path / "lambda_module.py").write_text(HANDLER.replace("DONE", "RELOADED"))
+
+    editor = threading.Thread(target=edit)
+    editor.start()
+    try:
+        command.wait_for("Reloading: lambda_module.py changed")
+    finally:
+        noticed.set()
+        editor.join()
+    send(exports, MAIL, "two")
+
+    command.wait_for("RELOADED two")
+
+
+def test_a_configured_endpoint_that_answers_is_used(start: StartCommand) -> None:
+    with ministack() as url:
+        exports = {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+        }
+        queue_url = f"{url}/000000000000/mine"
+        sqs = boto3.session.Session("test", "test", region_name="eu-west-1").client(
+            "sqs", endpoint_url=url
+        )
+        sqs.create_queue(QueueName="mine")
+        command = start(LAMBDA_CELERY_QUEUE_URL=queue_url, **exports)
+        command.wait_for(f"endpoint:    {url} .configured")
+        send(exports, queue_url, "hello")
+        command.wait_for("DONE hello")
+        assert len(command.child_pids()) == 1  # no emulator of its own
+        command.process.send_signal(signal.SIGINT)
+        assert command.wait() == 0
+
+
+def test_a_configured_queue_that_is_not_there_is_named(start: StartCommand) -> None:
+    with ministack() as url:
+        command = start(
+            AWS_ENDPOINT_URL=url, AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test"
+        )
+        assert command.wait() == 1
+    [error] = [line for line in command.output if line.startswith("Error: ")]
+    assert MAIL in error
+    assert "does not exist" in error
+
+
+def test_the_exported_endpoint_in_the_settings_starts_the_emulator_there(
+    start: StartCommand,
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    command = start(AWS_ENDPOINT_URL=url)
+
+    exports = command.exports()
+
+    assert exports["AWS_ENDPOINT_URL"] == url
+    send(exports, MAIL, "hello")
+    command.wait_for("DONE hello")
+
+
+def test_a_port_that_is_taken_is_said_in_a_sentence(start: StartCommand) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = start("--port", str(port))
+        assert command.wait() == 1
+    assert command.output == [
+        f"Error: Port {port} of 127.0.0.1 is in use by another process: end that one, or choose "
+        "another port with --port."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "sentence"),
+    [
+        (["--batch-size", "20"], 1, "A batch size of 20 needs a batch window"),
+        (["--concurrency", "0"], 1, "maximum concurrency is 0"),
+        (["--timeout", "901"], 1, "Lambda takes 1 to 900"),
+        (["--port", "0"], 2, "--port"),
+    ],
+)
+def test_impossible_options_are_refused_in_a_sentence(
+    start: StartCommand, options: list[str], status: int, sentence: str
+) -> None:
+    command = start(*options)
+
+    assert command.wait() == status
+    assert sentence in "\n".join(command.output)
+    assert "Traceback" not in "\n".join(command.output)
+
+
+def test_the_app_has_to_be_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "lambda", "local"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "Name the Celery app: celery -A proj lambda local" in done.stderr
+
+
+def test_help_does_not_load_the_heavy_parts() -> None:
+    program = (
+        "import sys, lambda_celery.cli; "
+        "print([name for name in ('watchfiles', 'http.server', 'lambda_celery.local') "
+        "if name in sys.modules])"
+    )
+
+    printed = subprocess.check_output([sys.executable, "-c", program], text=True)
+
+    assert printed.strip() == "[]"
