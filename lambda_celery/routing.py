@@ -106,6 +106,7 @@ class ThreadProducers:
             # A foreign broker's options are not ours, but kombu's two encodings are.
             kept = {k: options[k] for k in ("sqs_base64_encoding", "body_encoding") if k in options}
             connection = Connection(
+                "sqs",  # a name in messages; without one, kombu warns
                 transport=Transport,
                 transport_options={**kept, PUBLISHER_OPTION: self._publisher},
             )

@@ -1,0 +1,1 @@
+"""The parts of demo.py: the mail server, the trouble on purpose, and what is checked."""

@@ -1,0 +1,136 @@
+"""The demo: it keeps its promises, and it notices when one is broken."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "django_mail"
+#: A killed batch is hidden for half a minute; the rest is for a machine that is busy.
+TIMEOUT_SECONDS = 240
+
+
+def run_demo(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, str(EXAMPLE / "demo.py"), *arguments),
+            *("--picture", str(tmp_path / "depth.png"), "--log", str(tmp_path / "function.log")),
+        ],
+        env=os.environ | {"COLUMNS": "120"},  # a table whose lines do not wrap
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+def figure(output: str, name: str) -> str:
+    """Return the figure in the table's line *name*."""
+    found = re.search(rf"^│ +{re.escape(name)} +│ +(.*?) +│", output, re.MULTILINE)
+    assert found, output
+    return found[1]
+
+
+def test_demo_keeps_its_promises(tmp_path):
+    run = run_demo(tmp_path, "--members", "60")
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert figure(run.stdout, "enqueued") == "60"
+    assert figure(run.stdout, "delivered") == "60"
+    assert figure(run.stdout, "delivered twice") == "0"
+    assert figure(run.stdout, "retried after a 451") == "5"
+    assert figure(run.stdout, "parked") == "1"
+    assert figure(run.stdout, "lost") == "0"
+    assert figure(run.stdout, "process killed").startswith("process ")
+    assert "Broken" not in run.stdout
+    assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo_fails_when_a_mail_cannot_be_delivered(tmp_path):
+    run = run_demo(tmp_path, "--members", "60", "--refuse-for-good", "1")
+
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert figure(run.stdout, "delivered") == "59"
+    assert figure(run.stdout, "parked") == "2"
+    assert figure(run.stdout, "lost") == "1: member-0@example.org"
+    assert "Broken: lost: 1: member-0@example.org" in run.stdout
+
+
+def test_too_small_a_group_is_refused_before_anything_starts(tmp_path):
+    run = run_demo(tmp_path, "--members", "3")
+
+    assert run.returncode == 2
+    assert "--members must be" in run.stderr
+
+
+@pytest.fixture
+def rehearsal(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(EXAMPLE)
+    import rehearsal.outcome
+
+    return rehearsal.outcome
+
+
+@pytest.fixture
+def good(rehearsal: Any) -> Any:
+    """A run of four members, as it should be; process 7 was killed at ``c`` and ``d``."""
+
+    def mail(task_id: str, process_id: int, attachment_bytes: int = 0) -> Any:
+        return rehearsal.Mail(task_id, f"{task_id}@x.org", process_id, attachment_bytes, 1.0)
+
+    return rehearsal.Outcome(
+        enqueued={task_id: f"{task_id}@x.org" for task_id in "abcd"},
+        repeated=frozenset("a"),
+        accepted=[mail("a", 6), mail("b", 6, 9), mail("c", 7), mail("c", 8), mail("d", 8)],
+        refused=[mail("b", 6)],
+        parked=[rehearsal.Parked(rehearsal.POISON, "unreadable")],
+        left_on_queue=rehearsal.Depth(1.0, 0, 0, 0),
+        killed_process_id=7,
+        killed_batch=frozenset("cd"),
+        attachment=("b", 9),
+        large_bodies_received=1,
+        payload_objects_left=0,
+        enqueue_seconds=1.0,
+        seconds=1.0,
+    )
+
+
+def test_a_mail_that_the_killed_process_had_sent_is_named_and_excused(good):
+    assert good.broken_promises() == []
+    [row] = [row for row in good.rows() if row.name.strip() == "killed before commit"]
+    assert row.figure == "1: c@x.org"
+
+
+@pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        (lambda o: {"accepted": [*o.accepted, o.accepted[0]]}, "delivered twice: 1: a@x.org"),
+        (lambda o: {"accepted": [*o.accepted, o.accepted[4]]}, "delivered twice: 1: d@x.org"),
+        (lambda o: {"accepted": [*o.accepted, o.accepted[3]]}, "delivered twice: 1: c@x.org"),
+        (lambda o: {"accepted": o.accepted[1:]}, "lost: 1: a@x.org"),
+        (lambda o: {"enqueued": o.enqueued | {"a": "other@x.org"}}, "delivered: 3"),
+        (lambda o: {"refused": [replace(o.refused[0], task_id="e")]}, "retried after a 451: 0"),
+        (lambda o: {"parked": []}, "parked: 0"),
+        (lambda o: {"parked": [replace(o.parked[0], body="a task")]}, "parked: 1"),
+        (lambda o: {"parked": [replace(o.parked[0], reason=None)]}, "because: 1: no reason"),
+        (lambda o: {"left_on_queue": replace(o.left_on_queue, delayed=1)}, "left on the queue: 1"),
+        (lambda _: {"killed_process_id": None}, "process killed: none"),
+        (lambda _: {"attachment": ("b", 8)}, "attachment through S3: 9 bytes"),
+        (lambda _: {"large_bodies_received": 0}, "attachment through S3: 9 bytes"),
+        (lambda _: {"payload_objects_left": 1}, "objects left in S3: 1"),
+    ],
+)
+def test_each_broken_promise_is_named(
+    good: Any, change: Callable[[Any], dict[str, Any]], broken: str
+):
+    outcome = replace(good, **change(good))
+
+    assert any(line.startswith(broken) for line in outcome.broken_promises())

@@ -1,0 +1,263 @@
+"""The SAM template: its figures fit together, and a burst runs through what it creates.
+
+Linting is ``make lint``'s. Here aws-sam-translator expands the template, offline, as
+CloudFormation would. Ministack's CloudFormation drops TTL and S3 lifecycles, so these
+are looked up in the expanded template.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from samtranslator.translator.transform import transform
+from samtranslator.yaml_helper import yaml_parse
+
+from lambda_celery.local.event_source_mapping import EventSourceMapping, EventSourceMappingConfig
+from lambda_celery.local.function import LocalFunction
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "django_mail"
+SECONDS_PER_DAY = 86_400
+FUNCTION_TIMEOUTS = ["30", "60", "300", "900"]
+
+
+class NoManagedPolicies:
+    """Stands for IAM's list of managed policies: the template is to use none."""
+
+    def load(self) -> dict[str, str]:
+        return {}
+
+
+@pytest.fixture(scope="module")
+def expanded() -> dict[str, Any]:
+    template = yaml_parse((EXAMPLE / "template.yaml").read_text())
+    # What `sam package` puts there; only its form matters.
+    template["Resources"]["Function"]["Properties"]["CodeUri"] = "s3://code/function.zip"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", "eu-west-1")  # tells the partition from it
+        return transform(template, {}, NoManagedPolicies())
+
+
+def resolve(template: dict[str, Any], value: Any, **parameters: str) -> Any:
+    """Return *value* with its references to parameters and mappings looked up."""
+    match value:
+        case {"Ref": str(name)} if name in template["Parameters"]:
+            return parameters.get(name, template["Parameters"][name].get("Default"))
+        case {"Fn::FindInMap": keys}:
+            found = template["Mappings"]
+            for key in keys:
+                found = found[resolve(template, key, **parameters)]
+            return found
+        case dict():
+            return {k: resolve(template, v, **parameters) for k, v in value.items()}
+        case list():
+            return [resolve(template, v, **parameters) for v in value]
+        case _:
+            return value
+
+
+def properties(template: dict[str, Any], name: str, **parameters: str) -> dict[str, Any]:
+    return resolve(template, template["Resources"][name]["Properties"], **parameters)
+
+
+def test_every_function_timeout_that_may_be_chosen_is_tested(expanded):
+    assert expanded["Parameters"]["FunctionTimeout"]["AllowedValues"] == FUNCTION_TIMEOUTS
+
+
+@pytest.mark.parametrize("timeout", FUNCTION_TIMEOUTS)
+def test_visibility_timeout_is_six_function_timeouts_and_the_window(expanded, timeout):
+    function = properties(expanded, "Function", FunctionTimeout=timeout)
+    mapping = properties(expanded, "FunctionMessages", FunctionTimeout=timeout)
+    queue = properties(expanded, "Queue", FunctionTimeout=timeout)
+
+    assert function["Timeout"] == int(timeout)
+    assert queue["VisibilityTimeout"] == (
+        6 * function["Timeout"] + mapping["MaximumBatchingWindowInSeconds"]
+    )
+
+
+def test_retention_grows_from_the_queue_to_the_records(expanded):
+    queue = properties(expanded, "Queue")["MessageRetentionPeriod"]
+    dead_letters = properties(expanded, "DeadLetterQueue")["MessageRetentionPeriod"]
+    variables = properties(expanded, "Function")["Environment"]["Variables"]
+    [rule] = properties(expanded, "PayloadBucket")["LifecycleConfiguration"]["Rules"]
+
+    # On the queue, parked, and on the queue again after a redrive.
+    longest_life = queue + dead_letters + queue
+
+    assert dead_letters > queue
+    assert int(variables["LAMBDA_CELERY_IDEMPOTENCY_TTL_SECONDS"]) > longest_life
+    assert rule["Status"] == "Enabled"
+    assert rule["ExpirationInDays"] * SECONDS_PER_DAY > longest_life
+
+
+def test_receives_of_the_queue_and_of_the_function_are_the_same(expanded):
+    redrive = properties(expanded, "Queue")["RedrivePolicy"]
+    variables = properties(expanded, "Function")["Environment"]["Variables"]
+
+    assert redrive["maxReceiveCount"] >= 5
+    assert redrive["maxReceiveCount"] == int(variables["LAMBDA_CELERY_MAX_RECEIVE_COUNT"])
+
+
+def test_event_source_mapping_reports_failures_and_has_a_limit(expanded):
+    mapping = properties(expanded, "FunctionMessages")
+
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert int(mapping["ScalingConfig"]["MaximumConcurrency"]) >= 2
+    # AWS wants a window as soon as a batch may exceed 10, which the parameter allows.
+    assert mapping["MaximumBatchingWindowInSeconds"] >= 1
+
+
+def test_records_expire_and_messages_and_payloads_are_private(expanded):
+    table = properties(expanded, "IdempotencyTable")
+    bucket = properties(expanded, "PayloadBucket")
+    [tls] = properties(expanded, "PayloadBucketPolicy")["PolicyDocument"]["Statement"]
+
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expiration", "Enabled": True}
+    assert table["KeySchema"] == [{"AttributeName": "id", "KeyType": "HASH"}]
+    assert all(bucket["PublicAccessBlockConfiguration"].values())
+    assert bucket["BucketEncryption"]
+    assert (tls["Effect"], tls["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+    for queue in ("Queue", "DeadLetterQueue"):
+        assert properties(expanded, queue)["SqsManagedSseEnabled"] is True
+
+
+def test_function_and_producer_may_do_what_they_do_and_no_more(expanded):
+    role = properties(expanded, "FunctionRole")
+    function = [s for p in role["Policies"] for s in p["PolicyDocument"]["Statement"]]
+    producer = properties(expanded, "ProducerPolicy")["PolicyDocument"]["Statement"]
+
+    # SAM adds managed policies for all queues and logs to a role that it makes itself.
+    assert "ManagedPolicyArns" not in role
+    assert [n for n, r in expanded["Resources"].items() if r["Type"] == "AWS::IAM::Role"] == [
+        "FunctionRole"
+    ]
+    for statement in function + producer:
+        assert statement["Effect"] == "Allow"
+        assert not any("*" in action for action in actions(statement))
+        # A resource of this stack, never a pattern; an object's ARN ends in "/*".
+        assert list(statement["Resource"]) in (["Fn::GetAtt"], ["Fn::Sub"])
+    assert {action for statement in producer for action in actions(statement)} == {
+        "sqs:SendMessage",
+        "sqs:GetQueueAttributes",
+        "s3:PutObject",
+    }
+
+
+def actions(statement: dict[str, Any]) -> list[str]:
+    action = statement["Action"]
+    return [action] if isinstance(action, str) else action
+
+
+def test_alarms_watch_the_dead_letter_queue_and_the_oldest_message(expanded):
+    parked = properties(expanded, "DeadLetterAlarm")
+    waiting = properties(expanded, "OldestMessageAlarm")
+
+    assert parked["MetricName"] == "ApproximateNumberOfMessagesVisible"
+    assert parked["Dimensions"][0]["Value"] == {"Fn::GetAtt": ["DeadLetterQueue", "QueueName"]}
+    assert (parked["Threshold"], parked["ComparisonOperator"]) == (0, "GreaterThanThreshold")
+    assert waiting["MetricName"] == "ApproximateAgeOfOldestMessage"
+    assert waiting["Dimensions"][0]["Value"] == {"Fn::GetAtt": ["Queue", "QueueName"]}
+
+
+@pytest.fixture
+def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The example's mail server, which answers the first mail to one in five with 451."""
+    monkeypatch.syspath_prepend(EXAMPLE)
+    from rehearsal.smtp_sink import SmtpSink
+
+    with SmtpSink(busy_every=5) as sink:
+        yield sink
+
+
+def create_stack(template: dict[str, Any], **parameters: str) -> dict[str, str]:
+    """Create *template* on the emulator and return its outputs."""
+    # Not with its event source mapping: ministack would poll the queue and run the code in
+    # an interpreter of its own, even if the mapping is disabled. Ours takes its place.
+    resources = {n: r for n, r in template["Resources"].items() if n != "FunctionMessages"}
+    cloudformation = boto3.client("cloudformation")
+    cloudformation.create_stack(
+        StackName="announcements",
+        TemplateBody=json.dumps(template | {"Resources": resources}),
+        Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
+        Capabilities=["CAPABILITY_IAM"],
+    )
+    waiter = cloudformation.get_waiter("stack_create_complete")
+    waiter.wait(StackName="announcements", WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    [stack] = cloudformation.describe_stacks(StackName="announcements")["Stacks"]
+    return {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+
+
+def test_burst_runs_through_the_stack(aws_endpoint, expanded, sink, tmp_path):
+    # Given: the stack, and the function and the mapping as the stack describes them
+    outputs = create_stack(
+        expanded,
+        EmailHost=sink.host,
+        EmailPort=str(sink.port),
+        EmailUseTls="false",
+        FromAddress="office@example.org",
+    )
+    deployed = boto3.client("lambda").get_function_configuration(
+        FunctionName=outputs["FunctionName"]
+    )
+    described = properties(expanded, "FunctionMessages")
+    config = EventSourceMappingConfig(
+        batch_size=int(described["BatchSize"]),
+        maximum_batching_window_seconds=described["MaximumBatchingWindowInSeconds"],
+        maximum_concurrency=2,
+        report_batch_item_failures="ReportBatchItemFailures" in described["FunctionResponseTypes"],
+    )
+    sqs = boto3.client("sqs")
+
+    # When: a producer that knows nothing but the outputs announces something to 20 members
+    producer = {
+        "LAMBDA_CELERY_QUEUE_URL": outputs["QueueUrl"],
+        "LAMBDA_CELERY_PAYLOAD_BUCKET": outputs["PayloadBucketName"],
+        "DATABASE_PATH": str(tmp_path / "db.sqlite3"),
+    }
+    for command in (["migrate"], ["add_members", "20"], ["announce", "Subject", "Text"]):
+        subprocess.run(
+            [sys.executable, str(EXAMPLE / "manage.py"), *command],
+            env=os.environ | producer,
+            check=True,
+        )
+    function = LocalFunction(
+        deployed["Handler"],
+        timeout_seconds=deployed["Timeout"],
+        maximum_concurrency=2,
+        environment={k: str(v) for k, v in deployed["Environment"]["Variables"].items()},
+        working_directory=EXAMPLE,
+    )
+    with function, EventSourceMapping(outputs["QueueUrl"], function, config, sqs) as mapping:
+        mapping.wait_until_idle(timeout_seconds=120)
+    sink.stop()
+
+    # Then: each member has got it once, those that were refused at first included
+    assert sorted(mail.recipient for mail in sink.accepted) == sorted(
+        f"member-{n}@example.org" for n in range(20)
+    )
+    assert len(sink.refused) == 4
+    parked = sqs.get_queue_attributes(
+        QueueUrl=outputs["DeadLetterQueueUrl"], AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    assert parked["Attributes"]["ApproximateNumberOfMessages"] == "0"
+    # 20 runs and 4 retries, each a publication of its own
+    records = boto3.client("dynamodb").scan(TableName=outputs["IdempotencyTableName"])["Items"]
+    assert [record["status"]["S"] for record in records] == ["COMPLETED"] * 24
+    life_seconds = int(
+        properties(expanded, "Function")["Environment"]["Variables"][
+            "LAMBDA_CELERY_IDEMPOTENCY_TTL_SECONDS"
+        ]
+    )
+    assert all(
+        int(record["expiration"]["N"]) > time.time() + life_seconds - SECONDS_PER_DAY
+        for record in records
+    )
