@@ -21,15 +21,26 @@ from lambda_celery.exceptions import ConfigurationError
 
 AWS_ERRORS = (BotoCoreError, ClientError)
 
-#: Total attempts with jittered back-off for throttling, time-outs and 5xx ("standard" mode).
+#: Attempts with jittered back-off for throttling, time-outs and 5xx ("standard" mode).
 #: Keep-alive, because Lambda freezes the process between invocations.
-CLIENT_CONFIG = Config(
+_CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 4},
-    connect_timeout=5,
-    read_timeout=15,
+    connect_timeout=2,
+    read_timeout=10,
     tcp_keepalive=True,
     max_pool_connections=50,
 )
+#: Shorter where it answers in milliseconds or not at all: a call that hangs after a task's
+#: run must be given up before the invocation ends.
+_CONFIGS = {
+    "dynamodb": _CONFIG.merge(
+        Config(
+            retries={"mode": "standard", "total_max_attempts": 3},
+            connect_timeout=1,
+            read_timeout=2,
+        )
+    )
+}
 
 _clients: dict[tuple[Any, ...], Any] = {}
 _lock = threading.Lock()
@@ -48,8 +59,7 @@ def client(
 
     Raises :exc:`ConfigurationError` if no region can be found.
     """
-    # Lambda sets AWS_REGION, and so do people; boto3 reads AWS_DEFAULT_REGION alone.
-    region = region or settings.aws_region or os.environ.get("AWS_REGION")
+    region = region or region_of(settings)
     credentials = {name: value for name, value in credentials.items() if value is not None}
     # The process id is part of the key: sockets must not be shared with a forked child.
     key = (os.getpid(), service, region, settings.endpoint_url, *sorted(credentials.items()))
@@ -60,11 +70,24 @@ def client(
             try:
                 session = boto3.session.Session(region_name=region, **credentials)
                 _clients[key] = session.client(
-                    service, endpoint_url=settings.endpoint_url, config=CLIENT_CONFIG
+                    service,
+                    endpoint_url=settings.endpoint_url,
+                    config=_CONFIGS.get(service, _CONFIG),
                 )
             except NoRegionError as exc:
                 raise ConfigurationError(explain(exc, action=service, resource="")) from None
         return _clients[key]
+
+
+def region_of(settings: Settings) -> str | None:
+    """Return the region for *settings*; ``None`` leaves the search to boto3."""
+    # Lambda sets AWS_REGION, and so do people; boto3 reads AWS_DEFAULT_REGION alone.
+    return settings.aws_region or os.environ.get("AWS_REGION")
+
+
+def denied(exc: BaseException) -> bool:
+    """Whether AWS refused *exc*'s call for want of a permission."""
+    return error_code(exc) in _DENIED
 
 
 def error_code(exc: BaseException) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -18,6 +19,8 @@ from urllib.parse import urlsplit
 from celery import Celery
 
 from lambda_celery.exceptions import ConfigurationError
+
+_REGION = re.compile(r"[a-z]{2,3}(-[a-z]+)+-\d+")
 
 CONF_PREFIX = "lambda_"
 ENV_PREFIX = "LAMBDA_CELERY_"
@@ -115,7 +118,7 @@ class Settings:
     #: Draw the delay at random between half of it and all of it.
     retry_jitter: bool = _setting(_flag, True)
     #: The end of an invocation that is kept for settling the batch; no task starts in it.
-    time_reserve_seconds: float = _setting(_number(float, 0), 3.0)
+    time_reserve_seconds: float = _setting(_number(float, 0), 5.0)
 
     @classmethod
     def from_app(cls, app: Celery, environ: Mapping[str, str] | None = None) -> Settings:
@@ -175,16 +178,17 @@ class Settings:
     def _check_region(self) -> None:
         for url in self.queue_urls:
             region = region_of_queue(url)
-            if region and self.region and region != self.region and not self.endpoint_url:
+            if region and region != self.aws_region and not self.endpoint_url:
                 raise ConfigurationError(
-                    f"The queue {url} is in {region}, but {setting_names('region')} is "
-                    f"{self.region!r}: they must be the same."
+                    f"The queue {url} is in {region}, but {setting_names('region')}, or the "
+                    f"first queue, says {self.aws_region!r}: they must be the same."
                 )
 
 
 def region_of_queue(queue_url: str) -> str | None:
     """Return the AWS region in *queue_url*, or ``None`` if it is not an AWS URL."""
-    labels = (urlsplit(queue_url).hostname or "").split(".")
-    if len(labels) >= 4 and labels[0] == "sqs" and labels[2] == "amazonaws":
-        return labels[1]
-    return None
+    host = urlsplit(queue_url).hostname or ""
+    if not host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws")):
+        return None
+    # sqs.REGION.…, sqs-fips.REGION.…, REGION.queue.…, vpce-….sqs.REGION.vpce.…
+    return next((label for label in host.split(".") if _REGION.fullmatch(label)), None)

@@ -92,13 +92,14 @@ class PayloadStore:
     def _client(self) -> Any:
         with self._lock:
             if self._made is None:
-                session = _extended_session_class()(region_name=self._settings.aws_region)
+                session = _extended_session_class()(region_name=aws.region_of(self._settings))
                 made = session.client("sqs", endpoint_url=self._settings.endpoint_url)
-                made.s3_client = aws.client("s3", self._settings)
                 if self._settings.payload_bucket:
                     made.large_payload_support = self._settings.payload_bucket
                 made.always_through_s3 = True
                 self._made = made
+            # Each time: a forked child has a client of its own.
+            self._made.s3_client = aws.client("s3", self._settings)
         return self._made
 
 

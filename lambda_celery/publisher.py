@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 #: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 MAXIMUM_MESSAGE_SIZE_BYTES = 1_048_576
 MAXIMUM_DELAY_SECONDS = 900
+#: What every queue takes that nobody has set lower.
+_SAFE_MESSAGE_SIZE_BYTES = 262_144
 
 
 @dataclass(frozen=True)
@@ -71,27 +73,23 @@ class Publisher:
         """Return the size of the largest message that the queue accepts; asked once a process."""
         with self._lock:
             if queue_url not in self._limits:
-                self._limits[queue_url] = self._ask_limit(
-                    queue_url, sqs or aws.client("sqs", self.settings)
-                )
+                try:
+                    self._limits[queue_url] = _ask_limit(
+                        queue_url, sqs or aws.client("sqs", self.settings)
+                    )
+                except aws.AWS_ERRORS as exc:
+                    if aws.misconfigured(exc) and not aws.denied(exc):
+                        raise
+                    sentence = aws.explain(exc, action="sqs:GetQueueAttributes", resource=queue_url)
+                    if not aws.denied(exc):
+                        logger.info("%s Asking again with the next message.", sentence)
+                        return _SAFE_MESSAGE_SIZE_BYTES
+                    # A producer that may only send works, unless its queue has a lower limit.
+                    logger.info(
+                        "%s Assuming that it takes %d bytes.", sentence, MAXIMUM_MESSAGE_SIZE_BYTES
+                    )
+                    self._limits[queue_url] = MAXIMUM_MESSAGE_SIZE_BYTES
             return self._limits[queue_url]
-
-    def _ask_limit(self, queue_url: str, sqs: Any) -> int:
-        try:
-            answer = sqs.get_queue_attributes(
-                QueueUrl=queue_url, AttributeNames=["MaximumMessageSize"]
-            )
-        except aws.ClientError as exc:
-            # A producer that may only send still works, unless its queue has a lower limit.
-            logger.info(
-                "%s Assuming that the queue takes messages of %d bytes.",
-                aws.explain(exc, action="sqs:GetQueueAttributes", resource=queue_url),
-                MAXIMUM_MESSAGE_SIZE_BYTES,
-            )
-            return MAXIMUM_MESSAGE_SIZE_BYTES
-        return int(answer.get("Attributes", {}).get("MaximumMessageSize", 0)) or (
-            MAXIMUM_MESSAGE_SIZE_BYTES
-        )
 
     def _offloaded(self, queue_url: str, message: OutgoingMessage, sqs: Any) -> OutgoingMessage:
         """Return *message*, or the pointer to it in S3 where it is too big for the queue."""
@@ -125,6 +123,12 @@ class Publisher:
             message.message_group_id,
             message.deduplication_id,
         )
+
+
+def _ask_limit(queue_url: str, sqs: Any) -> int:
+    answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["MaximumMessageSize"])
+    limit = answer.get("Attributes", {}).get("MaximumMessageSize")
+    return int(limit) if limit else MAXIMUM_MESSAGE_SIZE_BYTES
 
 
 def _request(queue_url: str, message: OutgoingMessage) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, _state
-from kombu import Connection
+from kombu import Connection, Exchange
 
 from lambda_celery.conf import Settings
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: The attribute of a task that says which way its messages go.
 TASK_ATTRIBUTE = "lambda_celery"
+#: The transport option under which a connection carries its publisher.
+PUBLISHER_OPTION = "lambda_celery_publisher"
 
 
 def install(app: Celery | None = None) -> None:
@@ -48,6 +50,13 @@ def _install(app: Celery) -> None:
         amqp.__class__ = type("AMQP", (SQSRouting, type(amqp)), {})
 
 
+def publisher_of(app: Celery) -> Publisher:
+    """Return the one publisher of *app*."""
+    _install(app)
+    publisher: Publisher = app.amqp.publisher
+    return publisher
+
+
 class SQSRouting:
     """Mixin of :class:`celery.app.amqp.AMQP`: sends some tasks through SQS."""
 
@@ -59,12 +68,29 @@ class SQSRouting:
         send = super().send_task_message  # type: ignore[misc]
 
         def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
-            if goes_to_sqs(self.app, name):
-                producer = self.sqs_producers.get()
-                options["declare"] = []  # the queue exists; asking costs a request
-            return send(producer, name, message, **options)
+            if not goes_to_sqs(self.app, name):
+                return send(producer, name, message, **options)
+            options |= {
+                # The other broker's exchanges mean nothing to SQS: the queue is all there is.
+                "queue": queue_name(self, options),
+                "exchange": None,
+                "routing_key": None,
+                "exchange_type": "direct",
+                "declare": [],  # the queue exists; asking costs a request
+            }
+            # A task-sent event would leave by this producer too, to a queue that is none.
+            message = message._replace(sent_event=None)
+            return send(self.sqs_producers.get(), name, message, **options)
 
         return send_task_message
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """The app's publisher. Its settings are read and checked at first use."""
+        # Here, because it loads boto3: importing a task must not cost a web process that.
+        from lambda_celery.publisher import Publisher
+
+        return Publisher(self.lambda_settings)
 
     @cached_property
     def lambda_settings(self) -> Settings:
@@ -74,22 +100,37 @@ class SQSRouting:
     @cached_property
     def sqs_producers(self) -> ThreadProducers:
         """The producers of messages to SQS."""
-        # Here, because it loads boto3: importing a task must not cost a web process that.
-        from lambda_celery.publisher import Publisher
-
-        return ThreadProducers(self.app, Publisher(self.lambda_settings))
+        return ThreadProducers(self.app, self.publisher)
 
 
 def goes_to_sqs(app: Celery, name: str) -> bool:
     """Whether messages of the task *name* go to SQS: its attribute says, else the settings do."""
-    choice = getattr(app._tasks.get(name), TASK_ATTRIBUTE, None)
+    # A task published by name must not take another way because its module's tasks are not
+    # registered yet.
+    tasks = app.tasks if app.finalized or app.autofinalize else app._tasks
+    choice = getattr(tasks.get(name), TASK_ATTRIBUTE, None)
     if choice is not None:
         return bool(choice)
     return any(fnmatchcase(name, pattern) for pattern in app.amqp.lambda_settings.tasks)
 
 
+def queue_name(amqp: Any, options: dict[str, Any]) -> str:
+    """Return the name of the Celery queue that the publish *options* lead to."""
+    exchange, key = options.get("exchange"), options.get("routing_key")
+    exchange = exchange.name if isinstance(exchange, Exchange) else exchange
+    if exchange and key:  # both together win over the queue, which may be the default
+        if exchange.startswith("celery_delayed_"):
+            # Celery's delayed delivery on quorum queues: 28 bits of delay, and then the key.
+            exchange, key = None, key.split(".", 28)[-1]
+        for each in amqp.queues.values():
+            if each.routing_key == key and exchange in (None, each.exchange.name):
+                return str(each.name)
+    queue = options.get("queue") or amqp.app.conf.task_default_queue
+    return str(getattr(queue, "name", queue))
+
+
 class ThreadProducers:
-    """One kombu producer a thread, with no pool to wait for: the client behind them is shared."""
+    """One kombu producer a thread; the client behind them is shared."""
 
     def __init__(self, app: Celery, publisher: Publisher) -> None:
         self._app = app
@@ -98,7 +139,7 @@ class ThreadProducers:
 
     def get(self) -> Any:
         """Return this thread's producer, a new one after a fork."""
-        from lambda_celery.transport import PUBLISHER_OPTION, Transport
+        from lambda_celery.transport import Transport
 
         made = getattr(self._local, "made", None)
         if made is None or made[0] != os.getpid():

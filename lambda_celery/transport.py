@@ -28,10 +28,9 @@ from kombu.utils.objects import cached_property
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
+from lambda_celery.exceptions import PublishError
 from lambda_celery.publisher import MAXIMUM_DELAY_SECONDS, OutgoingMessage, Publisher
-
-#: The transport option under which a connection carries its publisher.
-PUBLISHER_OPTION = "lambda_celery_publisher"
+from lambda_celery.routing import PUBLISHER_OPTION, publisher_of
 
 
 def delay_until(eta: datetime, now: datetime | None = None) -> int:
@@ -41,7 +40,7 @@ def delay_until(eta: datetime, now: datetime | None = None) -> int:
 
 
 def due_time(headers: Mapping[str, Any]) -> datetime | None:
-    """Return the ``eta`` in a message's *headers*; a naive one is in the app's time zone."""
+    """Return the ``eta`` in a message's *headers*; a naive one is UTC, as for a worker."""
     eta = headers.get("eta")
     if not eta:
         return None
@@ -56,7 +55,7 @@ class Channel(SQS.Channel):
     def publisher(self) -> Publisher:
         """The connection's publisher; that of the current app's settings if it has none."""
         found: Publisher | None = self.transport_options.get(PUBLISHER_OPTION)
-        return found or Publisher(Settings.from_app(current_app))
+        return found or publisher_of(current_app._get_current_object())
 
     @property
     def _settings(self) -> Settings:
@@ -70,13 +69,13 @@ class Channel(SQS.Channel):
             return
         properties = message["properties"]
         attributes = properties.pop("message_attributes", None) or {}
+        url = self._resolve_queue_url(queue)
         group = properties.get("MessageGroupId")
-        deduplication = properties.get("MessageDeduplicationId")
-        delay = None
-        if queue.endswith(".fifo"):
+        deduplication = delay = None
+        if url.endswith(".fifo"):
             # A FIFO queue refuses DelaySeconds; what comes too early waits for its due time there.
             group = group or "default"
-            deduplication = deduplication or str(uuid.uuid4())
+            deduplication = properties.get("MessageDeduplicationId") or str(uuid.uuid4())
         else:
             delay = self._resolve_delay_seconds(properties)
             eta = due_time(message["headers"])
@@ -86,10 +85,21 @@ class Channel(SQS.Channel):
         if self.sqs_base64_encoding:
             body = base64.b64encode(body.encode()).decode()
         self.publisher.send(
-            self._resolve_queue_url(queue),
+            url,
             OutgoingMessage(body, attributes, delay, group, deduplication),
             self.sqs(queue=self.canonical_queue_name(queue)),
         )
+
+    def basic_publish(
+        self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any
+    ) -> Any:
+        """Publish *message*; refuse a task that no queue is bound for, instead of dropping it."""
+        if exchange and "task" in message["headers"] and not self._lookup(exchange, routing_key):
+            raise PublishError(
+                f"No queue is bound to the exchange {exchange!r} with the routing key "
+                f"{routing_key!r}, so the task was not sent: name its queue in task_queues."
+            )
+        return super().basic_publish(message, exchange, routing_key, **kwargs)
 
     def queue_declare(
         self, queue: str | None = None, passive: bool = False, **kwargs: Any

@@ -40,13 +40,16 @@ def read_message(text: str, accept: Any, delivery_info: Mapping[str, Any]) -> Me
             raw = base64.b64decode(body, validate=True)
         except (binascii.Error, ValueError) as exc:
             raise UnreadableMessageError(f"The inner body is not base64: {exc}.") from exc
+    headers, own_info = envelope.get("headers") or {}, properties.get("delivery_info") or {}
+    if not (isinstance(headers, dict) and isinstance(own_info, dict)):
+        raise UnreadableMessageError("The envelope's headers or delivery_info are no mappings.")
     message = Message(
         body=raw,
         content_type=envelope.get("content-type"),
         content_encoding=envelope.get("content-encoding"),
-        headers=envelope.get("headers"),
+        headers=headers,
         properties=properties,
-        delivery_info={**(properties.get("delivery_info") or {}), **delivery_info},
+        delivery_info={**own_info, **delivery_info},
         delivery_tag=properties.get("delivery_tag"),
         accept=prepare_accept_content(accept),
         postencode="utf-8",

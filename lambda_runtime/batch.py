@@ -18,6 +18,7 @@ from lambda_celery.conf import Settings
 from lambda_celery.payload import is_pointer
 from lambda_celery.publisher import Publisher
 from lambda_runtime import bootstrap
+from lambda_runtime.connections import Connections
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.delivery import Delivery
 from lambda_runtime.log import TaskFields, set_up_logging
@@ -51,14 +52,14 @@ class Handler:
         self._records = RecordProcessor(
             app, self.settings, self._queues, self._publisher.payloads, hostname
         )
-        self._close_old_connections = bootstrap.connection_closer()
+        self._connections = Connections(app)
 
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Run the tasks in *event*; return which messages stay on the queue."""
         deadline = Deadline(context, self.settings.time_reserve_seconds)
         self._fields.request_id = getattr(context, "aws_request_id", None)
-        self._close_old_connections()
-        settlement = Settlement(self._publisher, self._queues)
+        self._connections.before_batch()
+        settlement = Settlement(self._publisher, self._queues, deadline)
         blocked_groups: dict[str, int] = {}
         for record in event["Records"]:
             delivery = Delivery.from_record(record)
@@ -68,10 +69,18 @@ class Handler:
                     settlement.hand_back(delivery, blocked_groups[delivery.fifo_group])
                     continue
                 outcome = self._records.process(delivery, deadline)
-                delay = self._settle(delivery, outcome, settlement)
-                if delay is not None and delivery.fifo_group is not None:
-                    blocked_groups[delivery.fifo_group] = delay
-        return settlement.close()
+                try:
+                    delay = self._settle(delivery, outcome, settlement)
+                except Exception:
+                    logger.exception("Message %s could not be settled", delivery.message_id)
+                    delay = backoff_seconds(self.settings, delivery.receive_count)
+                if delay is not None:
+                    settlement.hand_back(delivery, delay)
+                    if delivery.fifo_group is not None:
+                        blocked_groups[delivery.fifo_group] = delay
+        answer = settlement.close()
+        self._connections.after_batch()
+        return answer
 
     def _settle(self, delivery: Delivery, outcome: Outcome, settlement: Settlement) -> int | None:
         """Carry *outcome* out; return the seconds of hiding if the message stays on the queue."""
@@ -86,10 +95,8 @@ class Handler:
             case Forwarded() if not delivery.fifo_group and settlement.forward(delivery, outcome):
                 return None
             case Forwarded():
-                delay = outcome.seconds_ahead()
+                return outcome.seconds_ahead()
             case Parked():
-                delay = backoff_seconds(self.settings, delivery.receive_count)
+                return backoff_seconds(self.settings, delivery.receive_count)
             case Returned():
-                delay = outcome.delay_seconds
-        settlement.hand_back(delivery, delay)
-        return delay
+                return outcome.delay_seconds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 
 from celery import Celery, signals
@@ -62,12 +61,3 @@ def node_name() -> str:
     """Return what tasks see as ``self.request.hostname``."""
     return f"lambda@{os.environ.get('AWS_LAMBDA_FUNCTION_NAME') or gethostname()}"
 
-
-def connection_closer() -> Callable[[], None]:
-    """Return what drops database connections that did not survive the freeze."""
-    if "django.db" not in sys.modules:
-        return lambda: None
-    from django.db import close_old_connections
-
-    closer: Callable[[], None] = close_old_connections
-    return closer

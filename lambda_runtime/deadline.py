@@ -18,15 +18,19 @@ class Deadline:
         self.reserve_seconds: float = min(reserve_seconds, total * _MAXIMUM_RESERVE)
         self._for_tasks = total - self.reserve_seconds
 
+    def seconds(self) -> float:
+        """Return the seconds until the invocation ends."""
+        return self.epoch - time.time()
+
     def seconds_for_tasks(self) -> float:
         """Return the seconds that tasks may still take; the reserve is not theirs."""
-        return self.epoch - self.reserve_seconds - time.time()
+        return self.seconds() - self.reserve_seconds
 
-    def allows(self, time_limit: float | None) -> bool:
-        """Whether a task with *time_limit* (seconds) may start.
+    def allows(self, seconds: float) -> bool:
+        """Whether a task that may take *seconds* should start.
 
-        A limit that not even a fresh invocation could grant does not count: the task
-        would never start.
+        What not even a fresh invocation could grant does not count: the task would
+        never start.
         """
-        needed = time_limit if time_limit and time_limit <= self._for_tasks * 0.95 else 0.0
+        needed = seconds if seconds <= self._for_tasks * 0.95 else 0.0
         return self.seconds_for_tasks() > needed

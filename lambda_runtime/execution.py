@@ -14,25 +14,48 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import wraps
 from types import CodeType
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
-from celery import Celery, Task
+from celery import Celery, Task, signals
+from celery.app import trace
 from celery.app.task import Context
-from celery.app.trace import TraceInfo, build_tracer
-from celery.exceptions import Reject, Retry, WorkerLostError
+from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded, WorkerLostError
 from celery.states import FAILURE, REJECTED, RETRY
 from celery.worker.request import Request
+from kombu.exceptions import OperationalError
 
-from lambda_celery.exceptions import PublishError
+from lambda_celery import aws
 from lambda_runtime.outcome import Deleted, Outcome, Parked, Returned
 from lambda_runtime.time_limits import HardTimeLimit, TimeLimits
 
 logger = logging.getLogger(__name__)
+
+#: What publishing raises where the broker, ours or another, is at fault.
+_BROKER_ERRORS = (OperationalError, *aws.AWS_ERRORS)
+
+
+@dataclass
+class Attempt:
+    """One run of one task: what was decided before it, and what is found out during it."""
+
+    task_id: str
+    last: bool
+    backoff_seconds: int
+    soft_time_limit: float | None = None
+    hard_time_limit: float | None = None
+    #: Whether the soft limit is the invocation's end, and not the task's own.
+    ends_with_invocation: bool = False
+    started: bool = False
+    body_finished: bool = False
+    #: Whether a message with the task's own id has left: a retry, or a replacement.
+    sent_on: bool = False
+    outcome: Outcome | None = None
 
 
 class _Current(threading.local):
@@ -46,19 +69,6 @@ class _Current(threading.local):
 _current = _Current()
 
 
-@dataclass
-class Attempt:
-    """One run of one task: what was decided before it, and what is found out during it."""
-
-    last: bool
-    backoff_seconds: int
-    soft_time_limit: float | None = None
-    hard_time_limit: float | None = None
-    started: bool = False
-    body_finished: bool = False
-    outcome: Outcome | None = field(default=None)
-
-
 class TaskRunner:
     """Runs the tasks of *app* in this process."""
 
@@ -66,6 +76,12 @@ class TaskRunner:
         self._app = app
         self._hostname = hostname
         self._tracers: dict[str, Callable[..., Any]] = {}
+        self._longest: dict[str, float] = {}
+        signals.after_task_publish.connect(_note_publication)
+
+    def longest_run_seconds(self, name: str) -> float:
+        """Return how long the longest run of the task *name* took in this process."""
+        return self._longest.get(name, 0.0)
 
     def run(self, request: Request, attempt: Attempt) -> Outcome:
         """Run the task of *request* and return what becomes of its message.
@@ -73,10 +89,32 @@ class TaskRunner:
         Raises nothing of the task's; :exc:`KeyboardInterrupt` passes, so that the process can end.
         """
         _current.attempt = attempt
+        started = time.monotonic()
         try:
             return self._run(request, attempt)
         finally:
             _current.attempt = None
+            took = time.monotonic() - started
+            self._longest[request.type] = max(took, self.longest_run_seconds(request.type))
+
+    def worker_lost(self, request: Request, attempt: Attempt) -> Outcome:
+        """Settle a task whose earlier run ended with its process, as a worker would."""
+        if request._success_was_stored():
+            return Deleted("succeeded before its process was lost")
+        lost = WorkerLostError(
+            "An earlier run of this task ended with its process, and it is not to be run again."
+        )
+        _current.attempt = attempt
+        try:
+            # FAILURE and task_failure; or the retry that retry_on_worker_lost asks for.
+            request.on_failure(exception_info(lost))
+        except Exception as exc:
+            _log_not_stored(request.humaninfo(), exc)
+        finally:
+            _current.attempt = None
+        if attempt.sent_on:
+            return Deleted("lost with its process, and retried as a new message")
+        return Parked("the process was lost", lost)
 
     def _run(self, request: Request, attempt: Attempt) -> Outcome:
         task: Task = request.task
@@ -109,7 +147,8 @@ class TaskRunner:
         tracer = self._tracers.get(task.name)
         if tracer is None:
             guard(task)
-            tracer = self._tracers[task.name] = build_tracer(
+            # By its module, where tools for tracing and error reporting put their own.
+            tracer = self._tracers[task.name] = trace.build_tracer(
                 task.name, task, self._app.loader, self._hostname, app=self._app, Info=AttemptInfo
             )
         return tracer
@@ -122,37 +161,30 @@ class TaskRunner:
             # The task's own failure had been decided on; what came after is of the back end.
             _log_not_stored(_label(task, context), exc)
             return attempt.outcome
-        if attempt.body_finished:
-            logger.error(
-                "%s ran to its end, but then raised: %r", _label(task, context), exc, exc_info=exc
-            )
-            return Deleted("succeeded, with an error after it")
         if isinstance(exc, HardTimeLimit):
-            logger.error(
-                "Hard time limit (%ss) exceeded for %s", exc.seconds, _label(task, context)
-            )
+            label = _label(task, context)
+            logger.error("Hard time limit (%ss) exceeded for %s", exc.seconds, label)
             exc = exc.as_failure()
         elif not isinstance(exc, Exception):
             exc = WorkerLostError(f"The task raised {type(exc).__name__}: {exc}.")
         return record_failure(task, Context(context), exc, attempt)
 
     def _rejected(self, request: Request, exc: Reject, attempt: Attempt) -> Outcome:
-        if isinstance(exc.reason, PublishError) and not attempt.body_finished:
-            # Not the task's wish: Task.retry() could not publish. The message is still here.
+        if isinstance(exc.reason, _BROKER_ERRORS) and _raised_in(exc, Task.retry):
+            # Not the task's wish: retry() could not publish. The message is still here.
             failure = exc.reason.with_traceback(None)
             return record_failure(request.task, request._context, failure, attempt)
         if exc.requeue:
             return Returned("rejected, to be requeued", attempt.backoff_seconds)
         try:
-            request.on_failure(
-                exception_info(exc), return_ok=True
-            )  # FAILURE and task_failure, as in a worker
+            # FAILURE and task_failure, as in a worker.
+            request.on_failure(exception_info(exc), return_ok=True)
         except Exception as failure:
             _log_not_stored(request.humaninfo(), failure)
         return Parked("rejected", exc)
 
 
-class AttemptInfo(TraceInfo):
+class AttemptInfo(trace.TraceInfo):
     """What the tracer calls for a task that raised. Decides once, and lets Celery record it."""
 
     __slots__ = ("retval", "state")
@@ -182,12 +214,21 @@ class AttemptInfo(TraceInfo):
 
 def outcome_of_failure(task: Task, req: Context, exc: Exception, attempt: Attempt) -> Outcome:
     """Return what becomes of the message of a task that raised *exc*."""
-    if attempt.body_finished and _raised_in(exc, task.backend.mark_as_done):
-        # The mail is out and the callbacks are published; the result could not be stored.
-        return Deleted("succeeded, but its result could not be stored")
+    if attempt.body_finished:
+        # The mail is out: whatever this is, it must not lead to a second one by itself.
+        if _raised_in(exc, task.backend.mark_as_done):
+            return Deleted("succeeded, but its result could not be stored")
+        return Parked("ran to its end, but what follows it failed", exc)
+    if attempt.sent_on:
+        return Deleted("failed, after it had sent its own retry")
     if _acknowledges_failure(task):
         return Deleted("failed, and acks_on_failure_or_timeout is set")
-    if attempt.last or _retries_used_up(task, req, exc):
+    if attempt.last:
+        return Parked("failed", exc)
+    if attempt.ends_with_invocation and isinstance(exc, SoftTimeLimitExceeded):
+        # No fault of the task's, whatever its max_retries say.
+        return Returned("the invocation's time ran out", attempt.backoff_seconds)
+    if _retries_used_up(task, req, exc):
         return Parked("failed", exc)
     return Returned("failed", attempt.backoff_seconds)
 
@@ -202,6 +243,15 @@ def record_failure(task: Task, req: Context, exc: BaseException, attempt: Attemp
     except Exception as failure:
         _log_not_stored(_label(task, req), failure)
     return attempt.outcome or Returned("failed", attempt.backoff_seconds)
+
+
+def _note_publication(headers: Mapping[str, Any] | None = None, body: Any = None, **_: Any) -> None:
+    attempt = _current.attempt
+    if attempt is None:
+        return
+    sent = headers if headers and "id" in headers else body  # protocol 1 has it in the body
+    if isinstance(sent, Mapping) and sent.get("id") == attempt.task_id:
+        attempt.sent_on = True
 
 
 def _acknowledges_failure(task: Task) -> bool:
@@ -251,7 +301,8 @@ def _raised_in(exc: BaseException, function: Any) -> bool:
 def guard(task: Task) -> None:
     """Wrap ``__call__`` of the task's class, once: what the tracer calls for the body.
 
-    A task called directly from another task's body passes through unguarded.
+    A task that is called directly, from a body, a hook or a signal's receiver, passes
+    through unguarded: only the attempt's own request has its id.
     """
     body = type(task).__call__
     if hasattr(body, "lambda_guarded"):
@@ -260,25 +311,16 @@ def guard(task: Task) -> None:
     @wraps(body)
     def guarded(self: Task, *args: Any, **kwargs: Any) -> Any:
         attempt = _current.attempt
-        if attempt is None or attempt.started:
+        if attempt is None or attempt.started or self.request.id != attempt.task_id:
             return body(self, *args, **kwargs)
         attempt.started = True
-        with TimeLimits(attempt.soft_time_limit, attempt.hard_time_limit) as limits:
-            result = body(self, *args, **kwargs)
-            limits.finish()
-            attempt.body_finished = True
+        limits = TimeLimits(attempt.soft_time_limit, attempt.hard_time_limit)
+        result = limits.call(body, self, *args, **kwargs)
+        attempt.body_finished = True
         return result
 
     guarded.lambda_guarded = True  # type: ignore[attr-defined]
     type(task).__call__ = guarded
-
-
-def _log_not_stored(label: str, exc: BaseException) -> None:
-    logger.error("The state of %s could not be stored: %r", label, exc)
-
-
-def _label(task: Task, req: Any) -> str:
-    return f"{task.name}[{req.get('id')}]"
 
 
 def exception_info(exc: BaseException) -> ExceptionInfo:
@@ -287,3 +329,11 @@ def exception_info(exc: BaseException) -> ExceptionInfo:
         raise exc
     except BaseException:
         return ExceptionInfo()
+
+
+def _log_not_stored(label: str, exc: BaseException) -> None:
+    logger.error("The state of %s could not be stored: %r", label, exc)
+
+
+def _label(task: Task, req: Any) -> str:
+    return f"{task.name}[{req.get('id')}]"

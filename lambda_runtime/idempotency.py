@@ -10,12 +10,13 @@ write::
     |                                              |---- release -----|  (no record)
 
 A process that dies leaves its lock behind, which ends when Lambda would have
-ended the invocation: nothing of it can run after that.
+ended the invocation, and a second later: nothing of it can run after that.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import time
 from collections.abc import Mapping
@@ -37,6 +38,11 @@ from lambda_celery.conf import Settings
 
 logger = logging.getLogger(__name__)
 
+#: A lock outlives its invocation a little: clocks differ, and so do kills.
+_LOCK_MARGIN_SECONDS = 1
+#: How many claims in a row have different locks, a millisecond apart.
+_MARKS = 2000
+
 
 class Claim(Enum):
     """What an attempt to claim a publication found."""
@@ -49,10 +55,14 @@ class Claim(Enum):
 
 @dataclass(frozen=True)
 class Claimed:
-    """The answer to a claim; *locked_until* (epoch seconds) where another run is going on."""
+    """The answer to a claim, and when the lock ends: this run's, or that of the one going on."""
 
     claim: Claim
-    locked_until: float = 0.0
+    lock_ends_ms: int = 0
+
+    def seconds_left(self) -> float:
+        """Return the seconds until the lock ends."""
+        return self.lock_ends_ms / 1000 - time.time()
 
 
 def publication_key(request: Request) -> str:
@@ -60,7 +70,8 @@ def publication_key(request: Request) -> str:
 
     The SQS message id is no part of it: a network retry of the producer, a redrive
     and a chain step published twice have a new one. The arguments are, because
-    several retries under one id and one number can differ in them alone.
+    several retries under one id and one number can differ in them alone. So is the
+    nesting of ``Task.replace()``, which sends the same task under the same id.
     """
     headers: Mapping[str, Any] = request.request_dict
     try:
@@ -68,7 +79,10 @@ def publication_key(request: Request) -> str:
     except (TypeError, ValueError):  # pickled objects, mixed key types
         arguments = request.message.body
     digest = hashlib.sha256()
-    for part in (request.id, str(headers.get("retries") or 0), arguments):
+    parts = [request.id, str(headers.get("retries") or 0), arguments]
+    if nesting := headers.get("replaced_task_nesting"):
+        parts.append(str(nesting))
+    for part in parts:
         digest.update(part if isinstance(part, bytes) else part.encode())
         digest.update(b"\0")
     return f"{request.type}#{digest.hexdigest()}"
@@ -85,40 +99,44 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
     def __init__(self, settings: Settings) -> None:
         table = settings.require("idempotency_table", "the DynamoDB table of what has run already")
         super().__init__(table_name=table, boto3_client=aws.client("dynamodb", settings))
+        self._claims = itertools.count()
 
     def claim(
-        self, key: str, *, life_seconds: int, lock_until: float, spare_lost: bool = False
+        self, key: str, *, life_seconds: int, run_ends: float, spare_lost: bool = False
     ) -> Claimed:
-        """Claim *key* for a run that ends at *lock_until* (epoch seconds) at the latest.
+        """Claim *key* for a run that ends at *run_ends* (epoch seconds) at the latest.
 
         :param life_seconds: how long the record is kept.
         :param spare_lost: answer ``LOST`` where an earlier run died, instead of taking over.
         :raises botocore.exceptions.ClientError: and its kin, if DynamoDB cannot be asked.
         """
-        if spare_lost and self._was_lost(key):
-            return Claimed(Claim.LOST)
+        if spare_lost:
+            found = self.look_up(key)
+            if found is not None and found.claim is Claim.LOST:
+                return found
+        # The lock's end is also its owner's mark, so no two claims of a process share it.
+        mark_ms = next(self._claims) % _MARKS
+        lock_ends_ms = int((run_ends + _LOCK_MARGIN_SECONDS) * 1000) + mark_ms
         record = DataRecord(
             idempotency_key=key,
             status="INPROGRESS",
             expiry_timestamp=int(time.time()) + life_seconds,
-            in_progress_expiry_timestamp=int(lock_until * 1000),
+            in_progress_expiry_timestamp=lock_ends_ms,
         )
+        won = Claimed(Claim.WON, lock_ends_ms)
         for _ in range(3):
             try:
                 self._put_record(record)
-                return Claimed(Claim.WON)
+                return won
             except IdempotencyItemAlreadyExistsError as exc:
-                found = exc.old_data_record or self._get_record(key)
-                if _is_own(found, record, exc):
-                    return Claimed(Claim.WON)
-                if found.status == "COMPLETED":
-                    return Claimed(Claim.COMPLETED)
-                if found.status == "INPROGRESS":
-                    until = _lock_end(found)
-                    if until > time.time():
-                        return Claimed(Claim.IN_PROGRESS, locked_until=until)
+                stored = exc.old_data_record or self._get_record(key)
+                if _is_own(stored, record, exc):
+                    return won
+                found = _read(stored)
+                if found is not None and found.claim is not Claim.LOST:
+                    return found
                 # Else it ended between the write and this line: the next write wins or tells.
-        return Claimed(Claim.IN_PROGRESS, locked_until=time.time() + 1)
+        return Claimed(Claim.IN_PROGRESS, int(time.time() * 1000) + 1000)
 
     def complete(self, key: str, *, life_seconds: int) -> None:
         """Remember for *life_seconds* that *key* has run to its end."""
@@ -131,8 +149,8 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             )
         )
 
-    def release(self, key: str, *, lock_until: float) -> None:
-        """Forget the claim of *key* that ends at *lock_until*, so that it can run again.
+    def release(self, key: str, claimed: Claimed) -> None:
+        """Forget what was *claimed*, so that *key* can run again.
 
         A run that outlived its lock (a suspended machine) must not take away the claim
         of its successor, nor the successor's completed record: hence the condition.
@@ -148,31 +166,35 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
                 },
                 ExpressionAttributeValues={
                     ":inprogress": {"S": "INPROGRESS"},
-                    ":lock": {"N": str(int(lock_until * 1000))},
+                    ":lock": {"N": str(claimed.lock_ends_ms)},
                 },
             )
         except aws.ClientError as exc:
             if aws.error_code(exc) != "ConditionalCheckFailedException":
                 raise
 
+    def look_up(self, key: str) -> Claimed | None:
+        """Return what stands in the record of *key*; ``None`` if there is no such record."""
+        try:
+            return _read(self._get_record(key))
+        except IdempotencyItemNotFoundError:
+            return None
+
     def is_completed(self, key: str) -> bool:
         """Whether *key* has run to its end."""
-        try:
-            return bool(self._get_record(key).status == "COMPLETED")
-        except IdempotencyItemNotFoundError:
-            return False
-
-    def _was_lost(self, key: str) -> bool:
-        try:
-            found = self._get_record(key)
-        except IdempotencyItemNotFoundError:
-            return False
-        return bool(found.status == "INPROGRESS" and _lock_end(found) <= time.time())
+        found = self.look_up(key)
+        return found is not None and found.claim is Claim.COMPLETED
 
 
-def _lock_end(record: DataRecord) -> float:
-    """Return when the lock of *record* ends, in epoch seconds; DynamoDB's numbers are Decimals."""
-    return int(record.in_progress_expiry_timestamp or 0) / 1000
+def _read(record: DataRecord) -> Claimed | None:
+    # DynamoDB's numbers are Decimals.
+    lock_ends_ms = int(record.in_progress_expiry_timestamp or 0)
+    if record.status == "COMPLETED":
+        return Claimed(Claim.COMPLETED)
+    if record.status == "INPROGRESS":
+        ended = lock_ends_ms <= time.time() * 1000
+        return Claimed(Claim.LOST if ended else Claim.IN_PROGRESS, lock_ends_ms)
+    return None  # expired, and not yet removed by DynamoDB's TTL
 
 
 def _is_own(found: DataRecord, record: DataRecord, exc: Exception) -> bool:

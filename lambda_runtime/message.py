@@ -44,12 +44,16 @@ def read_request(app: Celery, delivery: Delivery, body: str, hostname: str) -> R
                 f"The task {name!r} is not registered here: deploy the code that has it, "
                 "and see that the app imports its module."
             )
-        return Request(
+        request = Request(
             message, app=app, hostname=hostname, headers=headers,
             body=arguments, decoded=True, utc=utc,
         )  # fmt: skip
-    except (InvalidTaskError, KeyError, TypeError, ValueError, AttributeError) as exc:
+        _hard, _soft = request.time_limits
+    except UnregisteredTaskError:
+        raise
+    except Exception as exc:  # a message may hold anything anywhere
         raise UnreadableMessageError(f"It is not a task message: {exc!r}.") from exc
+    return request
 
 
 def _protocol_2(
@@ -59,6 +63,9 @@ def _protocol_2(
         body, headers, _, utc = hybrid_to_proto2(message, payload)
         return body, headers, utc
     args, kwargs, embed = payload
-    if not isinstance(kwargs, Mapping) or not isinstance(args, list | tuple):
+    embed = embed or {}
+    if not (isinstance(args, list | tuple) and isinstance(kwargs, Mapping)):
         raise InvalidTaskError("arguments must be a list, keyword arguments a mapping")
-    return (args, kwargs, embed or {}), message.headers, app.uses_utc_timezone()
+    if not isinstance(embed, Mapping):
+        raise InvalidTaskError("callbacks, errbacks, chain and chord must be a mapping")
+    return (args, kwargs, embed), message.headers, app.uses_utc_timezone()

@@ -5,9 +5,9 @@ The ways out, in the order in which they are decided:
 ====================================  ==============================================
 the body, or its S3 object            unreadable: returned, parked at the last attempt
 the task                              not registered: the same
-``expires``                           passed: deleted, REVOKED
 ``eta``                               ahead: forwarded
 the time left                         too short: returned at once
+``expires``                           passed: deleted, REVOKED; but see the record first
 the idempotency record                completed: deleted; in progress: returned;
                                       lost, and not to be run again: parked
 the run                               see :mod:`lambda_runtime.execution`
@@ -18,12 +18,10 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from datetime import datetime, timezone
 
 from celery import Celery, signals
 from celery.app.trace import LOG_RECEIVED
-from celery.exceptions import WorkerLostError
 from celery.utils.log import get_logger
 from celery.worker.request import Request
 
@@ -33,14 +31,19 @@ from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
 from lambda_celery.payload import PayloadStore, is_pointer
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.delivery import Delivery
-from lambda_runtime.execution import Attempt, TaskRunner, exception_info
-from lambda_runtime.idempotency import Claim, IdempotencyTable, payload_key, publication_key
+from lambda_runtime.execution import Attempt, TaskRunner
+from lambda_runtime.idempotency import (
+    Claim,
+    Claimed,
+    IdempotencyTable,
+    payload_key,
+    publication_key,
+)
 from lambda_runtime.message import UnregisteredTaskError, read_request
 from lambda_runtime.outcome import (
     Deleted,
     Forwarded,
     Outcome,
-    Parked,
     Returned,
     backoff_seconds,
     spent,
@@ -85,7 +88,9 @@ class RecordProcessor:
         except aws.AWS_ERRORS as exc:
             logger.error("Message %s comes back: %s", delivery.message_id, _sentence(exc))
             return Returned("AWS could not be asked before the run", backoff)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             logger.exception("Message %s comes back after an error", delivery.message_id)
             return Returned("an internal error", backoff)
 
@@ -108,15 +113,20 @@ class RecordProcessor:
             return spent(str(exc), backoff, last)
         if _is_ahead(request):
             return Forwarded(request.eta)
-        if not deadline.allows(_time_limit(request)):
+        if not deadline.allows(self._needed_seconds(request)):
             return Returned("the invocation's time runs short", 0)
         about = {
             "id": request.id, "name": request.name, "eta": request.eta,
             "args": request.argsrepr, "kwargs": request.kwargsrepr,
         }  # fmt: skip
         received_logger.info(LOG_RECEIVED, about, extra={"data": about})
+        if _is_expired(request):
+            # A copy of what has run, or is running, is not to be announced as revoked.
+            found = self._table.look_up(publication_key(request))
+            if (outcome := _of_another_run(request, found)) is not None:
+                return outcome
         if request.revoked():
-            return Deleted("expired or revoked")
+            return Deleted("expired")
         signals.task_received.send(sender=self, request=request)
         return self._run_once(request, delivery, queue, deadline, backoff)
 
@@ -130,37 +140,43 @@ class RecordProcessor:
     ) -> Outcome:
         key = publication_key(request)
         life_seconds = queue.record_life_seconds
-        last = queue.last_attempt(delivery.receive_count)
-        found = self._table.claim(
+        attempt = _attempt(request, deadline, queue.last_attempt(delivery.receive_count), backoff)
+        claimed = self._table.claim(
             key,
             life_seconds=life_seconds,
-            lock_until=deadline.epoch,
-            # Only where somebody has set it: left alone, it is None.
-            spare_lost=request.task.reject_on_worker_lost is False,
+            run_ends=deadline.epoch,
+            # False only where somebody has set it: left alone, it is None.
+            spare_lost=request.task.reject_on_worker_lost is False
+            or request.task.retry_on_worker_lost,
         )
-        if found.claim is Claim.COMPLETED:
-            logger.info("Task %s was run before: this copy is dropped", request.humaninfo())
-            return Deleted("completed before")
-        if found.claim is Claim.IN_PROGRESS:
-            hidden = math.ceil(found.locked_until - time.time()) + 1
-            logger.info("Task %s is being run: this copy waits %d s", request.humaninfo(), hidden)
-            return Returned("in progress elsewhere", hidden)
-        if found.claim is Claim.LOST:
-            return _lost(request)
-        outcome = self._runner.run(request, _attempt(request, deadline, last, backoff))
-        self._record(outcome, key, life_seconds, deadline)
-        return outcome
-
-    def _record(self, outcome: Outcome, key: str, life_seconds: int, deadline: Deadline) -> None:
+        if (outcome := _of_another_run(request, claimed)) is not None:
+            return outcome
+        if claimed.claim is Claim.LOST:
+            logger.error("Task %s was lost with its process", request.humaninfo())
+            return self._runner.worker_lost(request, attempt)
+        outcome = self._runner.run(request, attempt)
         try:
             if isinstance(outcome, Deleted):
                 self._table.complete(key, life_seconds=life_seconds)
             else:
-                self._table.release(key, lock_until=deadline.epoch)
-        except aws.AWS_ERRORS as exc:
+                self._table.release(key, claimed)
+        except Exception as exc:
             # The outcome stands: what is done is not done again, and what has failed comes
             # back, to wait for the end of the lock.
             logger.error("The idempotency record %s is out of date: %s", key, _sentence(exc))
+        return outcome
+
+    def _needed_seconds(self, request: Request) -> float:
+        """Return the time that should be left for the task to start.
+
+        Its limit; or what its longest run in this process took, and as much again, for
+        a task that the invocation's end interrupts may have sent its mail already.
+        """
+        hard, soft = request.time_limits
+        limits = (hard or request.task.time_limit, soft or request.task.soft_time_limit)
+        return float(
+            max(filter(None, limits), default=2 * self._runner.longest_run_seconds(request.type))
+        )
 
     def _body(self, delivery: Delivery) -> str | None:
         """Return the message's body, from S3 if it is there; ``None`` if it was settled before."""
@@ -183,22 +199,31 @@ class RecordProcessor:
         queue = self._queues.get(delivery.source_arn)
         try:
             self._table.complete(payload_key(delivery.body), life_seconds=queue.record_life_seconds)
-        except aws.AWS_ERRORS as exc:
+        except Exception as exc:
             logger.warning("A settled body stays in S3 until the bucket expires it: %s", exc)
             return False
         return True
 
 
+def _is_expired(request: Request) -> bool:
+    return request.expires is not None and request.expires <= datetime.now(timezone.utc)
+
+
 def _is_ahead(request: Request) -> bool:
-    now = datetime.now(timezone.utc)
-    expired = request.expires is not None and request.expires <= now
-    return request.eta is not None and request.eta > now and not expired
+    ahead = request.eta is not None and request.eta > datetime.now(timezone.utc)
+    return ahead and not _is_expired(request)
 
 
-def _time_limit(request: Request) -> float | None:
-    hard, soft = request.time_limits
-    limits = (hard or request.task.time_limit, soft or request.task.soft_time_limit)
-    return max(filter(None, limits), default=None)
+def _of_another_run(request: Request, found: Claimed | None) -> Outcome | None:
+    """Return what becomes of a copy whose publication has run, or is running, elsewhere."""
+    if found is not None and found.claim is Claim.COMPLETED:
+        logger.info("Task %s was run before: this copy is dropped", request.humaninfo())
+        return Deleted("completed before")
+    if found is not None and found.claim is Claim.IN_PROGRESS:
+        hidden = max(0, math.ceil(found.seconds_left())) + 1
+        logger.info("Task %s is being run: this copy waits %d s", request.humaninfo(), hidden)
+        return Returned("in progress elsewhere", hidden)
+    return None
 
 
 def _attempt(request: Request, deadline: Deadline, last: bool, backoff: int) -> Attempt:
@@ -207,24 +232,15 @@ def _attempt(request: Request, deadline: Deadline, last: bool, backoff: int) -> 
     # The invocation's end is a limit too: an exception in one task is better than a kill,
     # which takes the rest of the batch along and leaves it hidden for minutes.
     left = max(deadline.seconds_for_tasks(), 0.001)
+    ends_with_invocation = not soft or left < soft
     return Attempt(
+        task_id=request.id,
         last=last,
         backoff_seconds=backoff,
-        soft_time_limit=min(soft, left) if soft else left,
+        soft_time_limit=left if ends_with_invocation else soft,
         hard_time_limit=hard or request.task.time_limit,
+        ends_with_invocation=ends_with_invocation,
     )
-
-
-def _lost(request: Request) -> Outcome:
-    lost = WorkerLostError(
-        "An earlier run of this task ended with its process, and reject_on_worker_lost is False."
-    )
-    logger.error("Task %s was lost with its process: it is parked", request.humaninfo())
-    try:
-        request.on_failure(exception_info(lost))
-    except Exception as exc:
-        logger.error("The result of %s could not be stored: %r", request.humaninfo(), exc)
-    return Parked("the process was lost", lost)
 
 
 def _sentence(exc: BaseException) -> str:

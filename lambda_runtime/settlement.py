@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lambda_celery import aws
 from lambda_celery.exceptions import PublishError
 from lambda_celery.publisher import MAXIMUM_MESSAGE_SIZE_BYTES, OutgoingMessage, Publisher
 from lambda_celery.transport import delay_until
+from lambda_runtime.deadline import Deadline
 from lambda_runtime.delivery import Delivery
 from lambda_runtime.outcome import MAXIMUM_VISIBILITY_SECONDS, Forwarded, Parked
 from lambda_runtime.queues import SourceQueue, SourceQueues
@@ -23,14 +25,18 @@ RECEIVE_COUNT_ATTRIBUTE = "LambdaCeleryReceiveCount"
 _ATTRIBUTE_TEXT_BYTES = 1024
 _MAXIMUM_ATTRIBUTES = 10
 _BATCH = 10
+_HIDING_THREADS = 8
+#: With less than this left, nothing more is asked of AWS: the answer has to leave.
+_ANSWER_SECONDS = 0.5
 
 
 class Settlement:
     """Settles the messages of one invocation."""
 
-    def __init__(self, publisher: Publisher, queues: SourceQueues) -> None:
+    def __init__(self, publisher: Publisher, queues: SourceQueues, deadline: Deadline) -> None:
         self._publisher = publisher
         self._queues = queues
+        self._deadline = deadline
         self._failures: list[str] = []
         self._hidden: dict[SourceQueue, list[tuple[Delivery, int]]] = {}
 
@@ -81,12 +87,21 @@ class Settlement:
 
     def close(self) -> dict[str, list[dict[str, str]]]:
         """Hide what was handed back, and return the answer for Lambda."""
-        for queue, hidden in self._hidden.items():
-            for start in range(0, len(hidden), _BATCH):
-                self._hide(queue, hidden[start : start + _BATCH])
+        batches = [
+            (queue, hidden[start : start + _BATCH])
+            for queue, hidden in self._hidden.items()
+            for start in range(0, len(hidden), _BATCH)
+        ]
+        if len(batches) == 1:
+            self._hide(*batches[0])
+        elif batches:
+            with ThreadPoolExecutor(min(_HIDING_THREADS, len(batches))) as threads:
+                list(threads.map(self._hide, *zip(*batches, strict=True)))
         return {"batchItemFailures": [{"itemIdentifier": each} for each in self._failures]}
 
     def _hide(self, queue: SourceQueue, hidden: list[tuple[Delivery, int]]) -> None:
+        if self._deadline.seconds() < _ANSWER_SECONDS:
+            return  # better late than the whole batch again: the answer must leave in time
         entries = [
             {"Id": str(n), "ReceiptHandle": each.receipt_handle, "VisibilityTimeout": seconds}
             for n, (each, seconds) in enumerate(hidden)
@@ -95,15 +110,15 @@ class Settlement:
             answer = aws.client("sqs", self._publisher.settings).change_message_visibility_batch(
                 QueueUrl=queue.url, Entries=entries
             )
-            refused = answer.get("Failed") or []
-        except aws.AWS_ERRORS as exc:
-            refused = [{"Code": str(exc)}] * len(hidden)
+            refused = [each.get("Code") for each in answer.get("Failed") or []]
+        except Exception as exc:
+            refused = [exc] * len(hidden)
         if refused:
             logger.warning(
                 "%d messages come back by the queue's own visibility time-out, which is longer "
                 "than their back-off: %s",
                 len(refused),
-                refused[0].get("Code"),
+                refused[0],
             )
 
 
@@ -133,14 +148,20 @@ def _with_reason(delivery: Delivery, outcome: Parked) -> dict[str, dict[str, Any
         },
     }
     if outcome.exception is not None:
-        exception = outcome.exception
-        reasons[EXCEPTION_ATTRIBUTE] = _text(f"{type(exception).__name__}: {exception}")
+        reasons[EXCEPTION_ATTRIBUTE] = _text(_describe(outcome.exception))
     for name, value in reasons.items():
         added = {**attributes, name: value}
         size = OutgoingMessage(delivery.body, added).size_bytes
         if len(added) <= _MAXIMUM_ATTRIBUTES and size <= MAXIMUM_MESSAGE_SIZE_BYTES:
             attributes = added
     return attributes
+
+
+def _describe(exception: BaseException) -> str:
+    try:
+        return f"{type(exception).__name__}: {exception}"
+    except Exception:  # a __str__ that raises
+        return type(exception).__name__
 
 
 def _text(text: str) -> dict[str, Any]:

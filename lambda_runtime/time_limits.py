@@ -10,11 +10,16 @@ import logging
 import signal
 import threading
 import time
-from types import FrameType, TracebackType
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 logger = logging.getLogger(__name__)
+
+#: How soon an alarm comes again that came at a moment when nothing may be raised.
+_AGAIN_SECONDS = 0.005
 
 
 class HardTimeLimit(BaseException):
@@ -30,51 +35,52 @@ class HardTimeLimit(BaseException):
 
 
 class TimeLimits:
-    """A context in which *soft_seconds* and *hard_seconds* are enforced; ``None`` is no limit."""
+    """Calls a body under *soft_seconds* and *hard_seconds*; ``None`` is no limit."""
 
     def __init__(self, soft_seconds: float | None, hard_seconds: float | None) -> None:
         self._soft = soft_seconds
         self._hard = hard_seconds
-        self._finished = False
+        self._started = 0.0
+        self._over = False
 
-    def finish(self) -> None:
-        """Say that the body is through: an alarm from now on is late and raises nothing."""
-        self._finished = True
+    def call(self, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return ``body(*args, **kwargs)``.
 
-    def __enter__(self) -> TimeLimits:
-        self._armed = bool(self._soft or self._hard) and _on_main_thread()
-        if self._armed:
-            self._started = time.monotonic()
-            self._previous = signal.signal(signal.SIGALRM, self._on_alarm)
-            first = min(filter(None, (self._soft, self._hard)))
-            signal.setitimer(signal.ITIMER_REAL, first)
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._finished = True
-        if self._armed:
+        :raises SoftTimeLimitExceeded: raised in the body, after *soft_seconds*.
+        :raises HardTimeLimit: raised in the body, after *hard_seconds*.
+        """
+        if not (self._soft or self._hard) or not _on_main_thread():
+            return body(*args, **kwargs)
+        self._started = time.monotonic()
+        previous = signal.signal(signal.SIGALRM, self._on_alarm)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, min(filter(None, (self._soft, self._hard))))
+            return body(*args, **kwargs)
+        finally:
+            self._over = True
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, self._previous)
+            signal.signal(signal.SIGALRM, previous)
 
     def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
-        if self._finished:
+        if self._over:
+            return
+        if frame is not None and frame.f_code is _CALL:
+            # Before the body's first line, or after its last: raised here, it would leave
+            # the timer and this handler armed, to strike anywhere.
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
             return
         if self._soft and not (self._hard and self._hard <= self._soft):
             soft, self._soft = self._soft, None
             if self._hard:
                 left = self._started + self._hard - time.monotonic()
-                signal.setitimer(signal.ITIMER_REAL, max(left, 0.001))
+                signal.setitimer(signal.ITIMER_REAL, max(left, _AGAIN_SECONDS))
             raise SoftTimeLimitExceeded(soft)
         # Again and again, in case a bare ``except`` swallows it.
         signal.setitimer(signal.ITIMER_REAL, 1.0)
         raise HardTimeLimit(self._hard or 0.0)
 
 
+_CALL = TimeLimits.call.__code__
 _said = False
 
 

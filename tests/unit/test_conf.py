@@ -78,6 +78,10 @@ def test_a_region_that_is_not_the_queues_is_refused():
 @pytest.mark.parametrize(
     ("url", "region"),
     [
+        ("https://sqs-fips.us-gov-west-1.amazonaws.com/123456789012/mail", "us-gov-west-1"),
+        ("https://vpce-0ab.sqs.eu-west-1.vpce.amazonaws.com/123456789012/mail", "eu-west-1"),
+        ("https://eu-west-1.queue.amazonaws.com/123456789012/mail", "eu-west-1"),
+        ("https://sqs.eu-west-1.api.aws/123456789012/mail", "eu-west-1"),
         (QUEUE, "eu-west-1"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/mail", "cn-north-1"),
         ("http://127.0.0.1:4566/000000000000/mail", None),
@@ -86,6 +90,12 @@ def test_a_region_that_is_not_the_queues_is_refused():
 )
 def test_the_region_of_a_queue(url, region):
     assert region_of_queue(url) == region
+
+
+def test_queues_in_two_regions_are_refused():
+    other = QUEUE.replace("eu-west-1", "us-east-1")
+    with pytest.raises(ConfigurationError, match="must be the same"):
+        Settings.from_app(app_with(lambda_queue_url=QUEUE, lambda_queues={"bulk": other}), {})
 
 
 def test_the_region_comes_from_the_queue_where_none_is_set():

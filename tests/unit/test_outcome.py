@@ -59,12 +59,12 @@ class Context:
 def test_a_task_may_start_while_time_is_left():
     deadline = Deadline(Context(30), reserve_seconds=3)
     assert 26 < deadline.seconds_for_tasks() <= 27
-    assert deadline.allows(None)
+    assert deadline.allows(0)
     assert deadline.allows(20)
 
 
 def test_no_task_may_start_in_the_reserve():
-    assert not Deadline(Context(0), reserve_seconds=3).allows(None)
+    assert not Deadline(Context(0), reserve_seconds=3).allows(0)
 
 
 def test_the_reserve_is_a_fifth_of_a_short_invocation_at_most():

@@ -20,42 +20,63 @@ def wait_for_ever():
 
 
 def test_the_soft_limit_is_raised():
-    with pytest.raises(SoftTimeLimitExceeded), TimeLimits(0.05, None):
-        wait_for_ever()
+    with pytest.raises(SoftTimeLimitExceeded):
+        TimeLimits(0.05, None).call(wait_for_ever)
 
 
 def test_the_hard_limit_comes_after_a_soft_one_that_was_caught():
     caught = []
-    with pytest.raises(HardTimeLimit), TimeLimits(0.05, 0.1):
+
+    def body():
         try:
             wait_for_ever()
         except SoftTimeLimitExceeded as exc:
             caught.append(exc)
             wait_for_ever()
+
+    with pytest.raises(HardTimeLimit):
+        TimeLimits(0.05, 0.1).call(body)
     assert len(caught) == 1
 
 
 def test_a_hard_limit_below_the_soft_one_comes_first():
-    with pytest.raises(HardTimeLimit), TimeLimits(30, 0.05):
-        wait_for_ever()
+    with pytest.raises(HardTimeLimit):
+        TimeLimits(30, 0.05).call(wait_for_ever)
 
 
 def test_the_hard_limit_comes_again_if_it_is_swallowed():
     swallowed = []
-    with pytest.raises(HardTimeLimit), TimeLimits(None, 0.05):
+
+    def body():
         try:
             wait_for_ever()
         except BaseException as exc:
             swallowed.append(exc)
             wait_for_ever()
+
+    with pytest.raises(HardTimeLimit):
+        TimeLimits(None, 0.05).call(body)
     assert len(swallowed) == 1
 
 
-def test_nothing_is_raised_once_the_body_is_through():
-    with TimeLimits(0.05, None) as limits:
-        limits.finish()
-        signal.raise_signal(signal.SIGALRM)
+def test_arguments_and_the_result_pass():
+    assert TimeLimits(30, 30).call(lambda *a, **k: (a, k), 1, b=2) == ((1,), {"b": 2})
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_an_alarm_at_the_very_end_of_the_body_leaves_nothing_armed():
+    """Alarms strike around the moment at which the body raises, thousands of times."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def body():
+        time.sleep(0.0001)
+        raise ValueError
+
+    for n in range(3000):
+        with pytest.raises((ValueError, SoftTimeLimitExceeded)):
+            TimeLimits(0.0001 + n % 100 * 2e-6, 30).call(body)
+        assert signal.getsignal(signal.SIGALRM) is before
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_the_handler_of_before_is_back_afterwards():
@@ -64,8 +85,8 @@ def test_the_handler_of_before_is_back_afterwards():
 
     before = signal.signal(signal.SIGALRM, mine)
     try:
-        with TimeLimits(30, None):
-            assert signal.getsignal(signal.SIGALRM) is not mine
+        during = TimeLimits(30, None).call(signal.getsignal, signal.SIGALRM)
+        assert during is not mine
         assert signal.getsignal(signal.SIGALRM) is mine
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -76,8 +97,7 @@ def test_on_another_thread_it_is_said_once_that_there_are_none(caplog, monkeypat
 
     def run():
         for _ in range(2):
-            with TimeLimits(0.001, None):
-                pass
+            TimeLimits(0.001, None).call(int)
 
     with caplog.at_level(logging.WARNING):
         thread = threading.Thread(target=run)

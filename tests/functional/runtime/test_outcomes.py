@@ -392,6 +392,158 @@ class TestRaised:
         send.delay()
         assert runtime.deliver().all_returned
 
+    def test_with_an_exception_that_cannot_be_printed_is_parked(self, make_runtime):
+        runtime = make_runtime(lambda_max_receive_count=1)
+
+        class UnprintableError(Exception):
+            def __str__(self):
+                raise RuntimeError("no")
+
+        @runtime.task
+        def send():
+            raise UnprintableError
+
+        send.delay()
+        assert runtime.deliver().all_deleted
+        (parked,) = runtime.stack.dead_letters()
+        text = parked["MessageAttributes"][EXCEPTION_ATTRIBUTE]["StringValue"]
+        assert "Unprintable" in text
+
+    def test_after_it_published_its_own_retry_is_not_returned_as_well(self, runtime):
+        runs = []
+
+        @runtime.task(bind=True, default_retry_delay=0)
+        def send(self):
+            runs.append(self.request.retries)
+            if self.request.retries == 0:
+                self.retry(throw=False)
+                raise ValueError("bug")
+
+        send.delay()
+        assert runtime.deliver().all_deleted
+        assert runtime.deliver().all_deleted
+        assert runs == [0, 1]
+        assert runtime.stack.depth() == 0
+
+
+class TestAfterTheBody:
+    """The mail is out. Whatever fails now must not send a second one."""
+
+    def test_a_chain_that_cannot_be_published_is_parked_and_not_run_again(self, runtime):
+        ran = []
+
+        @runtime.task
+        def send():
+            ran.append(1)
+            return "sent"
+
+        @runtime.task
+        def takes_nothing():
+            raise AssertionError("not reached")
+
+        result = chain(send.s(), takes_nothing.s()).apply_async()
+        assert runtime.deliver().all_deleted
+        assert ran == [1]
+        (parked,) = runtime.stack.dead_letters()
+        assert "ran to its end" in parked["MessageAttributes"][REASON_ATTRIBUTE]["StringValue"]
+        assert state(runtime, result.parent) == "FAILURE"
+
+    def test_a_result_that_cannot_be_stored_is_a_failure_without_a_second_run(self, runtime):
+        ran = []
+
+        @runtime.task
+        def send():
+            ran.append(1)
+            return object()
+
+        result = send.delay()
+        assert runtime.deliver().all_deleted
+        assert ran == [1]
+        assert runtime.stack.dead_letters() == []
+        assert state(runtime, result) == "FAILURE"
+
+    def test_an_error_of_any_kind_in_our_own_bookkeeping(self, runtime, monkeypatch):
+        ran = []
+
+        @runtime.task
+        def send():
+            ran.append(1)
+
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            raise RuntimeError("a bug of ours")
+
+        monkeypatch.setattr(IdempotencyTable, "complete", refuse)
+        send.delay()
+        assert runtime.deliver().all_deleted
+        assert ran == [1]
+
+
+class TestHooks:
+    def test_a_task_called_before_the_body_does_not_take_its_place(self, runtime):
+        @runtime.task
+        def other():
+            return "called directly"
+
+        class Base(runtime.app.Task):
+            def before_start(self, task_id, args, kwargs):
+                assert other() == "called directly"
+
+        @runtime.task(base=Base, soft_time_limit=0.2)
+        def send():
+            time.sleep(30)
+
+        other.delay()
+        assert runtime.deliver().all_deleted
+        send.delay()
+        assert runtime.deliver().all_returned
+
+    def test_replace_by_itself_runs_again(self, runtime):
+        runs = []
+
+        @runtime.task(bind=True)
+        def poll(self, order):
+            runs.append(self.request.replaced_task_nesting)
+            if len(runs) < 3:
+                raise self.replace(self.si(order))
+
+        poll.delay(5)
+        for _ in range(3):
+            assert runtime.deliver().all_deleted
+        assert runs == [0, 1, 2]
+
+    def test_reject_from_a_hook_after_the_body(self, runtime):
+        class Base(runtime.app.Task):
+            def on_success(self, *args):
+                raise Reject("never", requeue=False)
+
+        @runtime.task(base=Base)
+        def send():
+            return "sent"
+
+        send.delay()
+        assert runtime.deliver().all_deleted
+        assert len(runtime.stack.dead_letters()) == 1
+
+    def test_tools_that_put_their_own_tracer_into_celery_are_used(self, runtime, monkeypatch):
+        from celery.app import trace
+
+        built = []
+        original = trace.build_tracer
+
+        def build_tracer(name: str, *args: Any, **kwargs: Any) -> Any:
+            built.append(name)
+            return original(name, *args, **kwargs)
+
+        monkeypatch.setattr(trace, "build_tracer", build_tracer)
+
+        @runtime.task
+        def send():
+            """Anything."""
+
+        send.delay()
+        assert runtime.deliver().all_deleted
+        assert built == [send.name]
+
 
 class TestIgnoreAndReject:
     def test_ignore_is_deleted(self, runtime):
@@ -441,6 +593,20 @@ class TestTime:
         assert state(runtime, result) == "REVOKED"
         assert "task_revoked" in heard
         assert runtime.records() == []
+
+    def test_an_expired_copy_of_what_has_run_is_not_revoked(self, runtime, heard):
+        @runtime.task
+        def send():
+            return "sent"
+
+        result = send.apply_async(expires=datetime.now(timezone.utc) + timedelta(seconds=1))
+        (message,) = runtime.receive()
+        assert runtime.hand_over([message]).all_deleted
+        runtime.send_copy(message)
+        time.sleep(1.0)  # until it has expired
+        assert runtime.deliver().all_deleted
+        assert state(runtime, result) == "SUCCESS"
+        assert "task_revoked" not in heard
 
     def test_eta_ahead_hops_with_the_remaining_delay_and_the_same_id(self, runtime, faults):
         @runtime.task
@@ -522,18 +688,16 @@ class TestTime:
         send.apply_async(soft_time_limit=0.2)
         assert runtime.deliver().all_returned
 
-    def test_no_task_starts_when_the_invocation_runs_short(self, runtime, faults):
+    def test_no_task_starts_when_the_invocation_runs_short(self, runtime):
         ran = []
 
         @runtime.task
         def send():
             ran.append(1)
 
-        changes = faults.watch(runtime.settings, "sqs", "ChangeMessageVisibilityBatch")
         send.delay()
         assert runtime.deliver(seconds=0).all_returned
         assert ran == []
-        assert changes[0]["Entries"][0]["VisibilityTimeout"] == 0
         assert runtime.records() == []
 
     def test_a_task_that_would_outlive_the_invocation_gets_an_exception_before_the_kill(
@@ -554,6 +718,33 @@ class TestTime:
 
         assert answer.failed == [messages[1]["MessageId"]]
         assert state(runtime, quick_result) == "SUCCESS"
+
+    def test_cut_off_by_the_invocation_is_no_failure_of_the_task(self, runtime):
+        @runtime.task(max_retries=0)
+        def slow():
+            time.sleep(60)
+
+        result = slow.delay()
+        assert runtime.deliver(seconds=1).all_returned
+        assert state(runtime, result) == "RETRY"
+        assert runtime.stack.dead_letters() == []
+
+    def test_no_task_starts_that_is_known_to_take_longer_than_what_is_left(self, runtime, faults):
+        ran = []
+
+        @runtime.task
+        def send(n):
+            ran.append(n)
+            time.sleep(0.5)
+
+        changes = faults.watch(runtime.settings, "sqs", "ChangeMessageVisibilityBatch")
+        for n in range(2):
+            send.delay(n)
+        messages = runtime.receive(2)
+        answer = runtime.hand_over(messages, seconds=1.6)
+        assert [each["VisibilityTimeout"] for each in changes[0]["Entries"]] == [0]
+        assert answer.failed == [messages[1]["MessageId"]]
+        assert len(ran) == 1
 
 
 def runtime_ids(runtime: Any, message: dict[str, Any]) -> str:
@@ -576,7 +767,24 @@ class TestCannotBeRun:
 
     @pytest.mark.parametrize(
         "body",
-        ["rubbish", "{}", "[]", '{"properties": {}, "body": "?", "headers": {}}', "e30=", "null"],
+        [
+            "rubbish",
+            "{}",
+            "[]",
+            "e30=",
+            "null",
+            '{"properties": {}, "body": "?", "headers": {}}',
+            '{"properties": {}, "body": "[]", "headers": [1]}',
+            '{"properties": {"delivery_info": 5}, "body": "[]", "headers": {}}',
+            '{"properties": {}, "body": "[[], {}, [1]]", "content-type": "application/json",'
+            ' "content-encoding": "utf-8", "headers": {"task": "celery.accumulate", "id": "1"}}',
+            '{"properties": {}, "body": "[[], {}, {}]", "content-type": "application/json",'
+            ' "content-encoding": "utf-8",'
+            ' "headers": {"task": "celery.accumulate", "id": "1", "timelimit": 5}}',
+            '{"properties": {}, "body": "[[], {}, {}]", "content-type": "application/json",'
+            ' "content-encoding": "utf-8",'
+            ' "headers": {"task": "celery.accumulate", "id": "1", "eta": "soon"}}',
+        ],
     )
     def test_an_unreadable_body_is_returned_then_parked_with_one_line(
         self, make_runtime, caplog, body
@@ -832,7 +1040,7 @@ class TestTheProcessDied:
         delivery = Delivery.from_record(runtime.event([message])["Records"][0])
         request = read_request(runtime.app, delivery, delivery.body, "host")
         IdempotencyTable(runtime.settings).claim(
-            publication_key(request), life_seconds=1000, lock_until=time.time() - ended
+            publication_key(request), life_seconds=1000, run_ends=time.time() - ended
         )
 
     def test_it_is_run_again(self, runtime):
@@ -844,7 +1052,7 @@ class TestTheProcessDied:
 
         send.delay()
         (message,) = runtime.receive()
-        self.leave_a_claim(runtime, message, ended=1)
+        self.leave_a_claim(runtime, message, ended=5)
         assert runtime.hand_over([message]).all_deleted
         assert ran == [1]
 
@@ -857,7 +1065,7 @@ class TestTheProcessDied:
 
         result = send.delay()
         (message,) = runtime.receive()
-        self.leave_a_claim(runtime, message, ended=1)
+        self.leave_a_claim(runtime, message, ended=5)
         assert runtime.hand_over([message]).all_deleted
         assert ran == []
         (parked,) = runtime.stack.dead_letters()
@@ -865,6 +1073,36 @@ class TestTheProcessDied:
         assert state(runtime, result) == "FAILURE"
         assert heard.count("task_failure") == 1
         assert [each["status"] for each in runtime.records()] == ["INPROGRESS"]
+
+    def test_and_retry_on_worker_lost_is_set_it_is_retried_as_a_new_message(self, runtime):
+        ran = []
+
+        @runtime.task(bind=True, retry_on_worker_lost=True, default_retry_delay=0)
+        def send(self):
+            ran.append(self.request.retries)
+
+        result = send.delay()
+        (message,) = runtime.receive()
+        self.leave_a_claim(runtime, message, ended=5)
+        assert runtime.hand_over([message]).all_deleted
+        assert ran == []
+        assert state(runtime, result) == "RETRY"
+        assert runtime.stack.dead_letters() == []
+        assert runtime.deliver().all_deleted
+        assert ran == [1]
+
+    def test_after_it_stored_success_it_is_deleted(self, runtime):
+        @runtime.task(reject_on_worker_lost=False)
+        def send():
+            raise AssertionError("not reached")
+
+        result = send.delay()
+        (message,) = runtime.receive()
+        self.leave_a_claim(runtime, message, ended=5)
+        runtime.app.backend.mark_as_done(result.id, "sent")
+        assert runtime.hand_over([message]).all_deleted
+        assert runtime.stack.dead_letters() == []
+        assert state(runtime, result) == "SUCCESS"
 
     def test_before_its_lock_ended_a_copy_waits_even_with_reject_on_worker_lost_false(
         self, runtime

@@ -7,6 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 from celery import Celery, chain, group, shared_task, signals
 from celery.app.amqp import AMQP
+from kombu import Exchange, Queue
 from kombu.exceptions import EncodeError, OperationalError
 
 import lambda_celery
@@ -381,3 +382,88 @@ def test_a_shared_task_of_celery_is_found_by_the_setting(make_runtime):
 
     send.delay()
     assert len(runtime.receive()) == 1
+
+
+class TestExchangesOfAnotherBroker:
+    """A project on RabbitMQ may name exchanges, which SQS does not have."""
+
+    @pytest.fixture
+    def send(self, make_runtime):
+        def make(**conf):
+            runtime = make_runtime(**conf)
+
+            @runtime.task(name="proj.send")
+            def send():
+                """Anything."""
+
+            return runtime, send
+
+        return make
+
+    def test_a_topic_exchange_by_default(self, send):
+        runtime, task = send(task_default_exchange="x", task_default_exchange_type="topic")
+        task.delay()
+        assert len(runtime.receive()) == 1
+
+    def test_a_queue_with_an_exchange_of_its_own(self, send, make_stack):
+        other = make_stack()
+        _, task = send(
+            task_queues=[Queue("mail", Exchange("mailx", type="topic"), routing_key="mail.#")],
+            task_routes={"proj.send": {"queue": "mail"}},
+            lambda_queues={"mail": other.queue_url},
+        )
+        task.delay()
+        assert len(other.messages()) == 1
+
+    @pytest.mark.parametrize(
+        "route",
+        [
+            {"exchange": "mailx", "routing_key": "mail.send"},
+            {"exchange": "unknown", "routing_key": "unknown", "exchange_type": "fanout"},
+            {"exchange": "celery_delayed_27", "routing_key": "0." * 28 + "mail.send"},
+        ],
+    )
+    def test_routes_to_an_exchange(self, send, route):
+        runtime, task = send(
+            task_queues=[Queue("mail", Exchange("mailx", type="topic"), routing_key="mail.send")]
+        )
+        task.apply_async(**route)
+        (message,) = runtime.receive()
+        info = read_message(message["Body"], ["json"], {}).delivery_info
+        expected = "celery" if route["exchange"] == "unknown" else "mail"
+        assert info == {"exchange": "", "routing_key": expected}
+
+    def test_the_transport_refuses_a_task_that_no_queue_is_bound_for(self, runtime):
+        app = Celery("moved", set_as_current=True)
+        app.conf.update(
+            broker_transport="lambda_celery.transport:Transport",
+            lambda_queue_url=runtime.settings.queue_url,
+            lambda_region=runtime.settings.region,
+        )
+        with pytest.raises(PublishError, match="No queue is bound"):
+            app.send_task("proj.send", exchange="nowhere", routing_key="nothing", declare=[])
+
+    def test_sent_events_do_not_disturb(self, send):
+        runtime, task = send(task_send_sent_event=True)
+        task.delay()
+        assert len(runtime.receive()) == 1
+
+
+def test_a_task_published_by_name_before_its_app_is_finalised_takes_the_same_way(make_runtime):
+    runtime = make_runtime(lambda_tasks=[])
+
+    @lambda_celery.task(name="proj.by_name")
+    def send():
+        """Anything."""
+
+    assert not runtime.app.finalized
+    runtime.app.send_task("proj.by_name")
+    assert len(runtime.receive()) == 1
+
+
+def test_a_queue_is_fifo_by_its_url(make_runtime, make_stack):
+    fifo = make_stack(suffix=".fifo")
+    runtime = make_runtime(lambda_queue_url=fifo.queue_url)
+    runtime.app.send_task("proj.send", countdown=3)
+    (message,) = runtime.receive()
+    assert message["Attributes"]["MessageGroupId"] == "default"

@@ -1,0 +1,38 @@
+"""Connections that may not have survived the freeze between two invocations."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from celery import Celery
+from kombu import pools
+
+#: Lambda freezes a process between invocations. A socket that has been frozen for longer
+#: than this may be dead without knowing it, and a message written to it would be lost.
+_SUSPECT_SECONDS = 10
+
+
+class Connections:
+    """What a batch uses and does not make itself: Django's databases, the app's broker."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._idle_since = time.time()
+
+    def before_batch(self) -> None:
+        """Close what is old, so that it is made anew where it is needed."""
+        if "django.db" in sys.modules:
+            from django.db import close_old_connections
+
+            close_old_connections()
+        idle = time.time() - self._idle_since
+        # Only where there is a pool: asking for it would make it.
+        if idle > _SUSPECT_SECONDS and self._app._pool is not None:
+            # As after a fork: what was connected before must not be used any more.
+            pools.reset()
+            self._app._after_fork()
+
+    def after_batch(self) -> None:
+        """Note when the process has become idle."""
+        self._idle_since = time.time()

@@ -1,0 +1,37 @@
+"""Broker connections across the freeze."""
+
+from __future__ import annotations
+
+import pytest
+from celery import Celery
+
+from lambda_runtime import connections
+from lambda_runtime.connections import Connections
+
+
+@pytest.fixture
+def app():
+    return Celery("proj", broker="memory://", set_as_current=False)
+
+
+@pytest.mark.parametrize(("idle_seconds", "kept"), [(1, True), (3600, False)])
+def test_a_connection_is_kept_unless_it_has_been_idle_for_long(
+    app, monkeypatch, idle_seconds, kept
+):
+    now = [1000.0]
+    monkeypatch.setattr(connections.time, "time", lambda: now[0])
+    watched = Connections(app)
+    with app.pool.acquire() as connection:
+        connection.ensure_connection()
+    watched.after_batch()
+    now[0] += idle_seconds
+    watched.before_batch()
+    assert connection.connected is kept
+    with app.pool.acquire(block=True) as again:
+        again.ensure_connection()
+        assert (again is connection) is kept
+
+
+def test_no_pool_is_made_for_an_app_that_has_not_published(app):
+    Connections(app).before_batch()
+    assert app._pool is None
