@@ -60,4 +60,3 @@ def start(app: Celery, hostname: str, set_up_logging: Callable[[], None]) -> Non
 def node_name() -> str:
     """Return what tasks see as ``self.request.hostname``."""
     return f"lambda@{os.environ.get('AWS_LAMBDA_FUNCTION_NAME') or gethostname()}"
-
