@@ -8,7 +8,9 @@ wins, so that a deployment can fill in what its stack created.
 
 from __future__ import annotations
 
+import difflib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -20,21 +22,36 @@ from celery import Celery
 
 from lambda_celery.exceptions import ConfigurationError
 
+logger = logging.getLogger(__name__)
+
 _REGION = re.compile(r"[a-z]{2,3}(-[a-z]+)+-\d+")
 
 CONF_PREFIX = "lambda_"
 ENV_PREFIX = "LAMBDA_CELERY_"
+#: Names the function's app; read by ``lambda_runtime``, and no setting.
+APP_VARIABLE = ENV_PREFIX + "APP"
 
 
 def setting_names(field_name: str) -> str:
     """Return how a user may spell the setting *field_name*, for use in messages."""
-    return f"{CONF_PREFIX}{field_name} (environment: {ENV_PREFIX}{field_name.upper()})"
+    upper = field_name.upper()
+    return (
+        f"{CONF_PREFIX}{field_name} "
+        f"(in Django: CELERY_LAMBDA_{upper}, in the environment: {ENV_PREFIX}{upper})"
+    )
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("a non-empty string")
     return value.strip()
+
+
+def _url(value: Any) -> str:
+    text = _text(value)
+    if urlsplit(text).scheme not in {"http", "https"}:
+        raise ValueError("a URL that begins with http:// or https://")
+    return text
 
 
 def _number(kind: type, minimum: float) -> Callable[[Any], Any]:
@@ -75,10 +92,10 @@ def _queues(value: Any) -> Mapping[str, str]:
         except ValueError:
             value = None
     if not isinstance(value, Mapping) or not all(
-        isinstance(name, str) and isinstance(url, str) and url for name, url in value.items()
+        isinstance(name, str) and isinstance(url, str) for name, url in value.items()
     ):
         raise ValueError('a mapping of queue names to queue URLs (in the environment: {"mail": …})')
-    return dict(value)
+    return {name: _url(url) for name, url in value.items()}
 
 
 def _setting(parse: Callable[[Any], Any], default: Any = None) -> Any:
@@ -90,13 +107,13 @@ class Settings:
     """Everything that can be set. See ``docs/configuration.md`` for the reference."""
 
     #: The SQS queue for every Celery queue that :attr:`queues` does not name.
-    queue_url: str | None = _setting(_text)
+    queue_url: str | None = _setting(_url)
     #: Celery queue name to SQS queue URL, for projects with several queues.
     queues: Mapping[str, str] = field(default_factory=dict, metadata={"parse": _queues})
     #: Globs over task names: these are sent to SQS although their code says nothing.
     tasks: tuple[str, ...] = _setting(_names, ())
     #: Where spent messages are parked; else the queue's own redrive policy says.
-    dead_letter_queue_url: str | None = _setting(_text)
+    dead_letter_queue_url: str | None = _setting(_url)
     #: Receives before a message is spent; else the queue's own redrive policy says.
     max_receive_count: int | None = _setting(_number(int, 1))
     #: DynamoDB table of the idempotency records.
@@ -110,7 +127,7 @@ class Settings:
     #: AWS region; else the queue URL's, else boto3's usual search.
     region: str | None = _setting(_text)
     #: One endpoint for all AWS services, as for an emulator; else AWS's own.
-    endpoint_url: str | None = _setting(_text)
+    endpoint_url: str | None = _setting(_url)
     #: First delay before a raised task is received again; it doubles with every receive.
     retry_backoff_seconds: float = _setting(_number(float, 0), 5.0)
     #: Where that doubling ends.
@@ -127,6 +144,7 @@ class Settings:
         Raises :exc:`ConfigurationError` for a value that is not of its setting's kind.
         """
         environ = os.environ if environ is None else environ
+        _warn_of_misspelt(app, environ, [each.name for each in fields(cls)])
         values: dict[str, Any] = {}
         for each in fields(cls):
             value = environ.get(ENV_PREFIX + each.name.upper()) or app.conf.get(
@@ -183,6 +201,19 @@ class Settings:
                     f"The queue {url} is in {region}, but {setting_names('region')}, or the "
                     f"first queue, says {self.aws_region!r}: they must be the same."
                 )
+
+
+def _warn_of_misspelt(app: Celery, environ: Mapping[str, str], known: list[str]) -> None:
+    prefixes = (ENV_PREFIX, "CELERY_LAMBDA_", CONF_PREFIX)
+    for spelt in sorted({*map(str, app.conf), *environ}):
+        prefix = next((each for each in prefixes if spelt.startswith(each)), None)
+        if prefix is None or spelt == APP_VARIABLE:
+            continue
+        name = spelt.removeprefix(prefix).lower()
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {setting_names(close[0])}?" if close else ""
+            logger.warning("%s is not a setting of Lambda Celery.%s", spelt, hint)
 
 
 def region_of_queue(queue_url: str) -> str | None:

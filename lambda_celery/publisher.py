@@ -64,8 +64,9 @@ class Publisher:
             message = self._offloaded(queue_url, message, sqs)
             response = sqs.send_message(**_request(queue_url, message))
         except aws.AWS_ERRORS as exc:
+            action = f"sqs:{getattr(exc, 'operation_name', 'SendMessage')}"
             raise PublishError(
-                aws.explain(exc, action="sqs:SendMessage", resource=queue_url, setting="queue_url")
+                aws.explain(exc, action=action, resource=queue_url, setting="queue_url")
             ) from aws.cause(exc)
         return str(response["MessageId"])
 

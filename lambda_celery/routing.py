@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ class SQSRouting:
         send = super().send_task_message  # type: ignore[misc]
 
         def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
-            if not goes_to_sqs(self.app, name):
+            if not goes_to_sqs(self.app, followed_task(name, message.body)):
                 return send(producer, name, message, **options)
             options |= {
                 # The other broker's exchanges mean nothing to SQS: the queue is all there is.
@@ -101,6 +102,21 @@ class SQSRouting:
     def sqs_producers(self) -> ThreadProducers:
         """The producers of messages to SQS."""
         return ThreadProducers(self.app, self.publisher)
+
+
+def followed_task(name: str, body: Any) -> str:
+    """Return the task whose way a message of the task *name* goes: its own, for all but a few.
+
+    Celery's own tasks that wait for a chord, or map a task, go where that task goes.
+    """
+    args, kwargs = (body["args"], body["kwargs"]) if isinstance(body, Mapping) else body[:2]
+    if name == "celery.chord_unlock" and len(args) > 1:
+        followed = args[1]
+    elif name in ("celery.map", "celery.starmap"):
+        followed = kwargs.get("task")
+    else:
+        return name
+    return str(followed["task"]) if isinstance(followed, Mapping) else name
 
 
 def goes_to_sqs(app: Celery, name: str) -> bool:

@@ -90,6 +90,7 @@ class Handler:
                     settlement.delete_payload(delivery)
                 return None
             case Parked() if settlement.park(delivery, outcome):
+                self._records.remember_parked(delivery)
                 logger.error("Message %s is parked: %s", delivery.message_id, outcome.reason)
                 return None
             case Forwarded() if not delivery.fifo_group and settlement.forward(delivery, outcome):

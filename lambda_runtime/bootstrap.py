@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable
 
 from celery import Celery, signals
+from celery._state import _set_task_join_will_block
 from celery.app.trace import setup_worker_optimizations
 from celery.app.utils import find_app
 from celery.fixups.django import DjangoFixup
 from celery.utils.nodenames import gethostname
 
+from lambda_celery.conf import APP_VARIABLE
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.routing import install
-
-APP_VARIABLE = "LAMBDA_CELERY_APP"
 
 
 def load_app(name: str | None) -> Celery:
@@ -50,6 +50,8 @@ def start(app: Celery, hostname: str, set_up_logging: Callable[[], None]) -> Non
     set_up_logging()
     app.loader.init_worker_process()
     setup_worker_optimizations(app, hostname)
+    # As in a worker's process: a task that waits for another's result is told so at once.
+    _set_task_join_will_block(True)
     for fixup in app._fixups:
         if isinstance(fixup, DjangoFixup):
             # A worker's signal would do it. It closes connections and caches around tasks.

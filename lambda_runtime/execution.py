@@ -86,7 +86,7 @@ class TaskRunner:
     def run(self, request: Request, attempt: Attempt) -> Outcome:
         """Run the task of *request* and return what becomes of its message.
 
-        Raises nothing of the task's; :exc:`KeyboardInterrupt` passes, so that the process can end.
+        Raises nothing of the task's.
         """
         _current.attempt = attempt
         started = time.monotonic()
@@ -130,8 +130,6 @@ class TaskRunner:
             _, info, _, _ = self._tracer(task)(request.id, request.args, request.kwargs, context)
         except Reject as exc:  # from on_success or after_return
             return attempt.outcome or self._rejected(request, exc, attempt)
-        except KeyboardInterrupt:
-            raise
         except BaseException as exc:
             return self._escaped(task, context, exc, attempt)
         if attempt.outcome is not None:
@@ -206,6 +204,11 @@ class AttemptInfo(trace.TraceInfo):
                 return None
             attempt.outcome = outcome_of_failure(task, req, self.retval, attempt)
             if isinstance(attempt.outcome, Returned):
+                # Celery logs a retry without its reason's traceback; nobody asked for this one.
+                logger.warning(
+                    "%s raised, and comes back in %d s",
+                    _label(task, req), attempt.outcome.delay_seconds, exc_info=self.retval,
+                )  # fmt: skip
                 self.state = RETRY
                 self.retval = Retry(exc=self.retval, when=attempt.outcome.delay_seconds)
                 call_errbacks = False

@@ -93,6 +93,11 @@ def payload_key(pointer: str) -> str:
     return f"payload#{hashlib.sha256(pointer.encode()).hexdigest()}"
 
 
+def parked_key(message_id: str) -> str:
+    """Return the key under which it is remembered that this very message is parked."""
+    return f"parked#{message_id}"
+
+
 class IdempotencyTable(DynamoDBPersistenceLayer):
     """The table, through Powertools' persistence layer."""
 

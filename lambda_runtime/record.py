@@ -3,6 +3,7 @@
 The ways out, in the order in which they are decided:
 
 ====================================  ==============================================
+this very message                     parked before: deleted
 the body, or its S3 object            unreadable: returned, parked at the last attempt
 the task                              not registered: the same
 ``eta``                               ahead: forwarded
@@ -36,6 +37,7 @@ from lambda_runtime.idempotency import (
     Claim,
     Claimed,
     IdempotencyTable,
+    parked_key,
     payload_key,
     publication_key,
 )
@@ -77,7 +79,7 @@ class RecordProcessor:
     def process(self, delivery: Delivery, deadline: Deadline) -> Outcome:
         """Return what becomes of *delivery*; its idempotency record is written by then.
 
-        Raises nothing but :exc:`KeyboardInterrupt`.
+        Raises nothing.
         """
         backoff = backoff_seconds(self._settings, delivery.receive_count)
         try:
@@ -88,8 +90,6 @@ class RecordProcessor:
         except aws.AWS_ERRORS as exc:
             logger.error("Message %s comes back: %s", delivery.message_id, _sentence(exc))
             return Returned("AWS could not be asked before the run", backoff)
-        except KeyboardInterrupt:
-            raise
         except BaseException:
             logger.exception("Message %s comes back after an error", delivery.message_id)
             return Returned("an internal error", backoff)
@@ -97,6 +97,8 @@ class RecordProcessor:
     def _process(
         self, delivery: Delivery, queue: SourceQueue, deadline: Deadline, backoff: int
     ) -> Outcome:
+        if self._was_parked(delivery):
+            return Deleted("parked before")
         try:
             body = self._body(delivery)
             if body is None:
@@ -196,11 +198,28 @@ class RecordProcessor:
         Without the body the publication's key cannot be computed, so another copy of
         the message could not be told from one whose body was lost.
         """
-        queue = self._queues.get(delivery.source_arn)
+        return self._remember(delivery, payload_key(delivery.body))
+
+    def remember_parked(self, delivery: Delivery) -> None:
+        """Note that *delivery* is in the dead-letter queue.
+
+        Its original stays on its own queue until the invocation has answered. If the
+        process dies before that, the original comes again, and must not fail again. A
+        redrive has a new message id, and is run.
+        """
+        self._remember(delivery, parked_key(delivery.message_id))
+
+    def _was_parked(self, delivery: Delivery) -> bool:
+        return delivery.receive_count > 1 and self._table.is_completed(
+            parked_key(delivery.message_id)
+        )
+
+    def _remember(self, delivery: Delivery, key: str) -> bool:
         try:
-            self._table.complete(payload_key(delivery.body), life_seconds=queue.record_life_seconds)
+            queue = self._queues.get(delivery.source_arn)
+            self._table.complete(key, life_seconds=queue.record_life_seconds)
         except Exception as exc:
-            logger.warning("A settled body stays in S3 until the bucket expires it: %s", exc)
+            logger.warning("%s could not be remembered: %s", key, _sentence(exc))
             return False
         return True
 

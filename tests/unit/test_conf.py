@@ -57,7 +57,8 @@ def test_the_environment_wins_and_is_converted():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("queue_url", 5), ("queue_url", "  "), ("queues", ["a"]), ("queues", "{"),
+        ("queue_url", 5), ("queue_url", "  "), ("queue_url", "mail"), ("queues", ["a"]),
+        ("queues", "{"), ("queues", {"bulk": "mail"}), ("endpoint_url", "localhost:4566"),
         ("max_receive_count", 0), ("max_receive_count", "many"), ("max_receive_count", True),
         ("retry_backoff_seconds", -1), ("retry_backoff_seconds", float("nan")),
         ("retry_jitter", "perhaps"), ("tasks", 5), ("idempotency_ttl_seconds", 1),
@@ -68,6 +69,21 @@ def test_a_wrong_value_is_refused_with_its_name(name, value):
         Settings.from_app(app_with(**{f"lambda_{name}": value}), {})
     assert f"lambda_{name}" in str(raised.value)
     assert f"LAMBDA_CELERY_{name.upper()}" in str(raised.value)
+
+
+def test_a_misspelt_name_is_pointed_out(caplog):
+    class DjangoSettings:
+        CELERY_LAMBDA_IDEMPOTENCE_TABLE = "mail"
+
+    app = Celery("proj", set_as_current=False)
+    app.config_from_object(DjangoSettings, namespace="CELERY")
+    Settings.from_app(app, {"LAMBDA_CELERY_QUEUEURL": "x", "LAMBDA_CELERY_APP": "proj"})
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert "CELERY_LAMBDA_IDEMPOTENCE_TABLE is not a setting" in said[0]
+    assert "CELERY_LAMBDA_IDEMPOTENCY_TABLE" in said[0]
+    assert "LAMBDA_CELERY_QUEUEURL is not a setting" in said[1]
+    assert "LAMBDA_CELERY_QUEUE_URL" in said[1]
 
 
 def test_a_region_that_is_not_the_queues_is_refused():

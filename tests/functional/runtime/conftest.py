@@ -15,6 +15,7 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 from celery import Celery
+from celery._state import _set_task_join_will_block
 
 from lambda_celery import aws, install
 from lambda_celery.conf import Settings
@@ -100,9 +101,13 @@ class Runtime:
         """Receive *count* messages and hand them over, as Lambda would."""
         return self.hand_over(self.receive(count), seconds=seconds)
 
-    def hand_over(self, messages: list[dict[str, Any]], *, seconds: float = 60) -> Answer:
+    def invoke(self, messages: list[dict[str, Any]], *, seconds: float = 60) -> Answer:
+        """Call the handler, and do nothing about its answer."""
         response = self.handler(self.event(messages), Context(time.time() + seconds))
-        answer = Answer(messages, response)
+        return Answer(messages, response)
+
+    def hand_over(self, messages: list[dict[str, Any]], *, seconds: float = 60) -> Answer:
+        answer = self.invoke(messages, seconds=seconds)
         for message in messages:
             if message["MessageId"] not in answer.failed:
                 self.sqs.delete_message(
@@ -126,15 +131,16 @@ class Runtime:
         )
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the items of the idempotency table."""
+        """Return what the idempotency table has of runs."""
         items = self.stack.dynamodb.scan(TableName=self.settings.idempotency_table)["Items"]
+        items = [item for item in items if not item["id"]["S"].startswith("parked#")]
         return [
             {name: next(iter(value.values())) for name, value in item.items()} for item in items
         ]
 
 
 @pytest.fixture
-def make_runtime(stack: Any) -> Callable[..., Runtime]:
+def make_runtime(stack: Any) -> Iterator[Callable[..., Runtime]]:
     def make(**conf: Any) -> Runtime:
         app = Celery("proj", broker="amqp://guest@127.0.0.1:1//", set_as_current=True)
         settings = replace(stack.settings, retry_backoff_seconds=0.0)
@@ -156,7 +162,9 @@ def make_runtime(stack: Any) -> Callable[..., Runtime]:
         install(app)
         return Runtime(stack, app)
 
-    return make
+    yield make
+    # The handler has made a worker's process of this one, in which nobody may wait for a result.
+    _set_task_join_will_block(False)
 
 
 @pytest.fixture

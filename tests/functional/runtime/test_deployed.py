@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,14 +141,3 @@ def test_a_misconfigured_function_says_in_a_sentence_what_to_set(
     result = function.invoke({"Records": []})
     assert sentence in str(result.error)
     assert "botocore" not in str(result.error)
-
-
-def test_a_child_of_a_dead_parent_is_gone(stack, publish, local_function):
-    function = local_function(
-        "lambda_runtime.handler",
-        environment={**stack.environment, "LAMBDA_CELERY_APP": "proj:app"},
-    )
-    function.invoke({"Records": []})
-    (pid,) = function.process_ids()
-    os.kill(pid, signal.SIGKILL)
-    assert function.invoke({"Records": []}).error is None

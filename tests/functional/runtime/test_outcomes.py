@@ -257,6 +257,16 @@ class TestRetry:
 
 
 class TestRaised:
+    def test_with_attempts_left_logs_the_traceback_at_once(self, runtime, caplog):
+        @runtime.task
+        def send():
+            raise ValueError("no such template")
+
+        send.delay()
+        assert runtime.deliver().all_returned
+        assert "Traceback" in caplog.text
+        assert "no such template" in caplog.text
+
     def test_with_attempts_left_is_returned_with_back_off(self, make_runtime, faults, heard):
         runtime = make_runtime(lambda_retry_backoff_seconds=40, lambda_retry_jitter=False)
         failed = []
@@ -321,6 +331,24 @@ class TestRaised:
         assert failed == ["no such template"]
         assert runtime.records() == []
 
+    def test_and_parked_does_not_fail_again_if_its_batch_was_never_answered(
+        self, make_runtime, heard
+    ):
+        """A neighbour killed the process: the original is on the queue still."""
+        runtime = make_runtime(lambda_max_receive_count=1)
+
+        @runtime.task
+        def send():
+            raise ValueError("bug")
+
+        send.delay()
+        (message,) = runtime.receive()
+        runtime.invoke([message])
+        again = {**message, "Attributes": {**message["Attributes"], "ApproximateReceiveCount": "2"}}
+        assert runtime.hand_over([again]).all_deleted
+        assert heard.count("task_failure") == 1
+        assert len(runtime.stack.dead_letters()) == 1
+
     def test_and_parked_runs_again_after_a_redrive(self, make_runtime):
         runtime = make_runtime(lambda_max_receive_count=1)
         broken = [True]
@@ -367,7 +395,9 @@ class TestRaised:
         assert runtime.stack.dead_letters() == []
         assert [each["status"] for each in runtime.records()] == ["COMPLETED"]
 
-    @pytest.mark.parametrize("raised", [SystemExit(1), MemoryError("big"), RecursionError("deep")])
+    @pytest.mark.parametrize(
+        "raised", [SystemExit(1), KeyboardInterrupt(), MemoryError("big"), RecursionError("deep")]
+    )
     def test_whatever_it_is_the_other_records_are_answered_for(self, runtime, raised):
         ran = []
 
@@ -510,6 +540,19 @@ class TestHooks:
         for _ in range(3):
             assert runtime.deliver().all_deleted
         assert runs == [0, 1, 2]
+
+    def test_waiting_for_another_tasks_result_is_refused_as_in_a_worker(self, runtime):
+        @runtime.task
+        def other():
+            """Never run here."""
+
+        @runtime.task
+        def send():
+            return other.delay().get(timeout=30)
+
+        result = send.delay()
+        assert runtime.deliver().all_returned
+        assert "Never call result.get()" in repr(AsyncResult(result.id, app=runtime.app).result)
 
     def test_reject_from_a_hook_after_the_body(self, runtime):
         class Base(runtime.app.Task):

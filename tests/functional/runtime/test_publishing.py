@@ -5,7 +5,7 @@ from __future__ import annotations
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from celery import Celery, chain, group, shared_task, signals
+from celery import Celery, chain, chord, group, shared_task, signals
 from celery.app.amqp import AMQP
 from kombu import Exchange, Queue
 from kombu.exceptions import EncodeError, OperationalError
@@ -59,6 +59,23 @@ class TestDoors:
         send.s(5).apply_async()
         runtime.app.send_task("proj.mail.send", (6,))
         assert len(runtime.receive(5)) == 5
+
+    def test_what_celery_itself_runs_for_a_task_goes_the_same_way(self, make_runtime, tmp_path):
+        # A result back end that cannot count has its chords watched by a task.
+        runtime = make_runtime(lambda_tasks=["proj.mail.*"], result_backend=f"file://{tmp_path}")
+
+        @runtime.task(name="proj.mail.send")
+        def send(*args):
+            return 1
+
+        chord([send.s(1), send.s(2)])(send.s())
+        send.map([1, 2]).delay()
+        send.starmap([(1, 2)]).delay()
+        names = [headers(runtime, message)["task"] for message in runtime.receive(5, 15)]
+        assert sorted(names) == [
+            "celery.chord_unlock", "celery.map", "celery.starmap", "proj.mail.send",
+            "proj.mail.send",
+        ]  # fmt: skip
 
     def test_the_setting_moves_tasks_by_name_without_touching_their_code(self, make_runtime):
         runtime = make_runtime(lambda_tasks=["proj.mail.*"])
