@@ -5,7 +5,7 @@ An app that moves its whole broker sets ``broker_transport =
 decorator uses the same class. What is added to kombu's:
 
 - a due time up to 900 s ahead becomes ``DelaySeconds``;
-- bodies that are too big go to S3;
+- bodies that are too big go to S3, and a worker fetches and deletes them there;
 - queues come from the settings, so nothing is listed, created or declared;
 - channels share one boto3 client, which takes about 100 ms to make.
 """
@@ -13,6 +13,7 @@ decorator uses the same class. What is added to kombu's:
 from __future__ import annotations
 
 import base64
+import logging
 import math
 import uuid
 from collections.abc import Mapping
@@ -28,9 +29,15 @@ from kombu.utils.objects import cached_property
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
-from lambda_celery.exceptions import PublishError
+from lambda_celery.exceptions import PublishError, UnreadableMessageError
+from lambda_celery.payload import is_pointer
 from lambda_celery.publisher import MAXIMUM_DELAY_SECONDS, OutgoingMessage, Publisher
 from lambda_celery.routing import PUBLISHER_OPTION, publisher_of
+
+logger = logging.getLogger(__name__)
+
+#: Under this key a received message carries the pointer in whose place its body is.
+_POINTER = "LambdaCeleryPointer"
 
 
 def delay_until(eta: datetime, now: datetime | None = None) -> int:
@@ -100,6 +107,45 @@ class Channel(SQS.Channel):
                 f"{routing_key!r}, so the task was not sent: name its queue in task_queues."
             )
         return super().basic_publish(message, exchange, routing_key, **kwargs)
+
+    def _receive_message(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return self._with_bodies(super()._receive_message(*args, **kwargs))
+
+    def _on_messages_ready(self, queue: str, qname: str, messages: dict[str, Any]) -> int:
+        received: int = super()._on_messages_ready(queue, qname, self._with_bodies(messages))
+        return received
+
+    def _with_bodies(self, response: dict[str, Any]) -> dict[str, Any]:
+        """Return a receive's *response* with the bodies from S3 in the place of their pointers.
+
+        A message whose body cannot be had is left out. It comes again when its visibility
+        time-out ends; kombu would delete what it cannot read.
+        """
+        messages = []
+        for message in response.get("Messages") or []:
+            pointer = message["Body"]
+            if is_pointer(pointer):
+                try:
+                    message["Body"] = self.publisher.payloads.fetch(pointer)
+                except (UnreadableMessageError, *aws.AWS_ERRORS) as exc:
+                    logger.error("Message %s stays on its queue: %s", message["MessageId"], exc)
+                    continue
+                message[_POINTER] = pointer
+            messages.append(message)
+        return {**response, "Messages": messages}
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        """Acknowledge a message, and then delete its body from S3."""
+        try:
+            info = self.qos.get(delivery_tag).delivery_info
+        except KeyError:
+            info = {}
+        super().basic_ack(delivery_tag, multiple)
+        if pointer := info.get("sqs_message", {}).get(_POINTER):
+            try:
+                self.publisher.payloads.delete(pointer)
+            except aws.AWS_ERRORS as exc:
+                logger.warning("A settled body stays in S3 until the bucket expires it: %s", exc)
 
     def queue_declare(
         self, queue: str | None = None, passive: bool = False, **kwargs: Any

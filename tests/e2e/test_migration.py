@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
 import pytest
 
 from lambda_celery.conf import Settings
@@ -70,7 +71,7 @@ CELERY_LAMBDA_PAYLOAD_BUCKET = "mail-payloads"
 """
 
 WORKER_ON_SQS = """
-if os.environ.get("LAMBDA_CELERY_WORKER"):
+if os.environ.get("MAIL_WORKER_ON_SQS"):
     CELERY_BROKER_TRANSPORT = "lambda_celery.transport:Transport"
     CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 """
@@ -234,10 +235,15 @@ def test_a_worker_empties_the_queue_where_the_function_is_broken(project, monkey
                 queue_url=environment["LAMBDA_CELERY_QUEUE_URL"],
                 endpoint_url=url,
                 region="eu-west-1",
+                payload_bucket="mail-payloads",
             ),
             function_timeout_seconds=5,
         )
         project.environment |= environment | {"AWS_DEFAULT_REGION": "eu-west-1"}
         project.publish("send_mail_task.delay('rescued')")
-        with project.worker(LAMBDA_CELERY_WORKER="1"):
+        project.publish("send_mail_task.delay('x' * 2_000_000)")
+        with project.worker(MAIL_WORKER_ON_SQS="1"):
             project.wait_for("rescued on worker")
+            project.wait_for("x" * 2_000_000 + " on worker")
+        s3 = boto3.client("s3", endpoint_url=url, region_name="eu-west-1")
+        assert s3.list_objects_v2(Bucket="mail-payloads")["KeyCount"] == 0
