@@ -124,7 +124,8 @@ def local(ctx: click.Context, **options: Any) -> None:
     the table and the bucket that the project's settings name.
     """
     app_name = _app_name(ctx)
-    from lambda_celery.local.runner import LocalOptions, run
+    from lambda_celery.local.banner import LocalOptions
+    from lambda_celery.local.runner import run
 
     _log_to_terminal(ctx.obj.app.conf.worker_log_format)
     try:

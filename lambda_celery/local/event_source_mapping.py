@@ -162,6 +162,7 @@ class EventSourceMapping:
         self._function = function
         self._sqs = sqs_client
         self._queue_arn = queue_arn
+        self._visibility_timeout_seconds = 0
         self._on_batch = on_batch
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -192,12 +193,12 @@ class EventSourceMapping:
             raise LambdaCeleryError("This event source mapping was started before: make a new one.")
         attributes = self._queue_attributes("QueueArn", "VisibilityTimeout")
         self._queue_arn = self._queue_arn or attributes["QueueArn"]
-        visibility_timeout_seconds = int(attributes["VisibilityTimeout"])
-        if visibility_timeout_seconds < self._function.timeout_seconds:
+        self._visibility_timeout_seconds = int(attributes["VisibilityTimeout"])
+        if self._visibility_timeout_seconds < self._function.timeout_seconds:
             raise ConfigurationError(
-                f"The visibility time-out of {self.queue_url} is {visibility_timeout_seconds} s, "
-                f"but the function's time-out is {self._function.timeout_seconds} s: make the "
-                "queue's six times the function's."
+                f"The visibility time-out of {self.queue_url} is "
+                f"{self._visibility_timeout_seconds} s, but the function's time-out is "
+                f"{self._function.timeout_seconds} s: make the queue's six times the function's."
             )
         self._poller = threading.Thread(
             target=self._poll, name="event-source-mapping-poller", daemon=True
@@ -360,8 +361,9 @@ class EventSourceMapping:
         except BatchFailedError as exc:
             error, failed = str(exc), frozenset(message_ids)
             logger.error(
-                "A batch of %d messages failed and stays on %s: %s",
-                len(batch), self.queue_url, error,
+                "A batch of %d messages failed and stays on %s, hidden until its visibility "
+                "time-out of %d s ends: %s",
+                len(batch), self.queue_url, self._visibility_timeout_seconds, error,
             )  # fmt: skip
         self._delete(each for each in batch if each["messageId"] not in failed)
         return BatchReport(self.queue_url, event, result, failed, error)

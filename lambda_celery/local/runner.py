@@ -4,47 +4,31 @@ from __future__ import annotations
 
 import logging
 import queue
-import shlex
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from celery import Celery
 
-from lambda_celery import __version__
 from lambda_celery.aws import client
 from lambda_celery.conf import Settings
-from lambda_celery.local.emulator import DEFAULT_PORT
-from lambda_celery.local.endpoint import Endpoint, open_endpoint
+from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.local.banner import LocalOptions, banner
+from lambda_celery.local.endpoint import open_endpoint
 from lambda_celery.local.event_source_mapping import (
     BatchReport,
     EventSourceMapping,
     EventSourceMappingConfig,
 )
-from lambda_celery.local.function import DEFAULT_HANDLER, LocalFunction
+from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.provision import queue_name
 from lambda_celery.local.reload import watch
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LocalOptions:
-    """The command's options; see ``celery lambda local --help``."""
-
-    app_name: str
-    handler: str = DEFAULT_HANDLER
-    batch_size: int = 10
-    batch_window_seconds: int = 0
-    concurrency: int = 4
-    timeout_seconds: int = 30
-    max_receive_count: int | None = None
-    reload: bool = False
-    port: int = DEFAULT_PORT
 
 
 def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None:
@@ -62,6 +46,8 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
     Raises:
         ConfigurationError: the settings or the options contradict each other or what is there.
     """
+    _import_tasks(app)
+    configured = Settings.from_app(app)
     config = EventSourceMappingConfig(
         batch_size=options.batch_size,
         maximum_batching_window_seconds=options.batch_window_seconds,
@@ -71,7 +57,7 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
         signals = stack.enter_context(_signals())
         endpoint = stack.enter_context(
             open_endpoint(
-                Settings.from_app(app),
+                configured,
                 port=options.port,
                 function_timeout_seconds=options.timeout_seconds,
                 maximum_batching_window_seconds=options.batch_window_seconds,
@@ -92,7 +78,7 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
             EventSourceMapping(url, function, config, client("sqs", settings), on_batch=_log_batch)
             for url in settings.queue_urls
         ]
-        echo(_banner(options, endpoint))
+        echo(banner(app, configured, options, endpoint))
         ending = threading.Event()
         stack.callback(ending.set)
         if options.reload:
@@ -116,6 +102,18 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
             function.close()
             while signals.get() is not None:
                 pass
+
+
+def _import_tasks(app: Celery) -> None:
+    """Import the task modules as the function will: better an error now than a hidden batch."""
+    try:
+        app.loader.import_default_modules()
+    except Exception as exc:
+        where = traceback.extract_tb(exc.__traceback__)[-1]
+        raise ConfigurationError(
+            f"The app's task modules cannot be imported: {type(exc).__name__}: {exc} "
+            f"({where.filename}, line {where.lineno}). Mend that: the function could not start."
+        ) from exc
 
 
 @contextmanager
@@ -143,29 +141,3 @@ def _log_batch(report: BatchReport) -> None:
             len(report.failed_message_ids),
             report.result.duration_seconds,
         )
-
-
-def _banner(options: LocalOptions, endpoint: Endpoint) -> str:
-    whose = "ministack, ends with this command" if endpoint.emulated else "configured"
-    lines = [
-        f"lambda local v{__version__}",
-        "",
-        "[config]",
-        f".> app:         {options.app_name}",
-        f".> handler:     {options.handler} (time-out {options.timeout_seconds} s)",
-        f".> concurrency: {options.concurrency}",
-        f".> endpoint:    {endpoint.url} ({whose})",
-        "",
-        "[queues]",
-    ]
-    for url in endpoint.settings.queue_urls:
-        lines.append(
-            f".> {queue_name(url)} (batch size {options.batch_size}, "
-            f"window {options.batch_window_seconds} s)"
-        )
-    if endpoint.exports:
-        variables = " ".join(
-            f"{name}={shlex.quote(value)}" for name, value in endpoint.exports.items()
-        )
-        lines += ["", "To publish to it from another process:", f"  export {variables}"]
-    return "\n".join([*lines, "", "Press Ctrl-C to stop."])

@@ -259,6 +259,50 @@ def test_a_project_without_any_setting_gets_a_queue(start: StartCommand, tmp_pat
     command.wait_for("DONE hello proj")
 
 
+def test_it_says_what_it_made_up_and_which_tasks_it_runs(
+    start: StartCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "proj.py").write_text(
+        """
+from celery import Celery
+from lambda_celery import task
+
+app = Celery("proj")
+
+@task(name="proj.send")
+def send():
+    pass
+
+@app.task(name="proj.stays")
+def stays():
+    pass
+"""
+    )
+    command = start()
+    command.wait_for("Press Ctrl-C")
+    shown = "\n".join(command.output)
+    assert "lambda-celery-idempotency, since lambda_idempotency_table is not set" in shown
+    assert "  . proj.send" in shown
+    assert "proj.stays" not in shown
+
+
+def test_globs_that_nobody_looks_at_are_pointed_out(start: StartCommand, tmp_path: Path) -> None:
+    (tmp_path / "proj.py").write_text(CELERY_PROJECT + 'app.conf.lambda_tasks = ["proj.*"]\n')
+    start().wait_for(r"lambda_celery\.install\(app\)")
+
+
+def test_task_modules_that_cannot_be_imported_are_said_at_once(
+    start: StartCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text("\n\nimport nonexistent_module\n")
+    (tmp_path / "proj.py").write_text(CELERY_PROJECT + 'app.conf.imports = ["broken"]\n')
+    command = start()
+    assert command.wait() == 1
+    said = command.output[-1]
+    assert "cannot be imported: ModuleNotFoundError: No module named 'nonexistent_module'" in said
+    assert "broken.py, line 3" in said
+
+
 def test_a_django_project_with_two_queues(start: StartCommand, tmp_path: Path) -> None:
     (tmp_path / "proj.py").write_text(DJANGO_PROJECT)
     command = start()

@@ -1,0 +1,83 @@
+"""What ``celery -A proj lambda local`` is told to do, and shows that it does."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from celery import Celery
+
+from lambda_celery import __version__
+from lambda_celery.conf import CONF_PREFIX, Settings
+from lambda_celery.local.emulator import DEFAULT_PORT
+from lambda_celery.local.endpoint import Endpoint
+from lambda_celery.local.function import DEFAULT_HANDLER
+from lambda_celery.local.provision import queue_name
+from lambda_celery.routing import SQSRouting, goes_to_sqs
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """The command's options; see ``celery lambda local --help``."""
+
+    app_name: str
+    handler: str = DEFAULT_HANDLER
+    batch_size: int = 10
+    batch_window_seconds: int = 0
+    concurrency: int = 4
+    timeout_seconds: int = 30
+    max_receive_count: int | None = None
+    reload: bool = False
+    port: int = DEFAULT_PORT
+
+
+def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: Endpoint) -> str:
+    """Return what is shown at the start, in the manner of a worker's banner.
+
+    Arguments:
+        app: its task modules are imported.
+        configured: the project's settings, as they are.
+        options: the command's.
+        endpoint: where the function runs, and with which settings.
+    """
+    whose = "ministack, ends with this command" if endpoint.emulated else "configured"
+    lines = [
+        f"lambda local v{__version__}",
+        "",
+        "[config]",
+        f".> app:         {options.app_name}",
+        f".> handler:     {options.handler} (time-out {options.timeout_seconds} s)",
+        f".> concurrency: {options.concurrency}",
+        f".> endpoint:    {endpoint.url} ({whose})",
+    ]
+    for name in ("queue_url", "idempotency_table", "payload_bucket"):
+        used, wanted = getattr(endpoint.settings, name), getattr(configured, name)
+        if used and not wanted and not (name == "queue_url" and configured.queues):
+            lines.append(f".> made up:     {used}, since {CONF_PREFIX}{name} is not set")
+    lines += ["", "[queues]"]
+    for url in endpoint.settings.queue_urls:
+        lines.append(
+            f".> {queue_name(url)} (batch size {options.batch_size}, "
+            f"window {options.batch_window_seconds} s)"
+        )
+    lines += ["", "[tasks that go to SQS]", *(f"  . {name}" for name in _tasks_to_sqs(app))]
+    if configured.tasks and not isinstance(app.amqp, SQSRouting):
+        lines.append(
+            f"  {CONF_PREFIX}tasks is set, but nobody looks at it: add lambda_celery.django to "
+            "INSTALLED_APPS, or call lambda_celery.install(app)."
+        )
+    if endpoint.exports:
+        variables = " ".join(
+            f"{name}={shlex.quote(value)}" for name, value in endpoint.exports.items()
+        )
+        lines += ["", "To publish to it from another process:", f"  export {variables}"]
+    return "\n".join([*lines, "", "Press Ctrl-C to stop."])
+
+
+def _tasks_to_sqs(app: Celery) -> list[str]:
+    names = sorted(name for name in app.tasks if not name.startswith("celery."))
+    if str(app.conf.broker_transport or "").startswith("lambda_celery."):
+        return names
+    if not isinstance(app.amqp, SQSRouting):
+        return []
+    return [name for name in names if goes_to_sqs(app, name)]
