@@ -38,7 +38,7 @@ class Parked:
 
 @dataclass(frozen=True)
 class Forwarded:
-    """The message is sent on, to arrive again nearer to *eta*."""
+    """The message is sent on as a new one, to arrive again at *eta*, or nearer to it."""
 
     eta: datetime
 

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import logging
 import math
-from datetime import datetime, timezone
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 
 from celery import Celery, signals
 from celery.app.trace import LOG_RECEIVED
@@ -85,11 +86,14 @@ class RecordProcessor:
         try:
             queue = self._queues.get(delivery.source_arn)
             if deadline.seconds_for_tasks() <= 0:
-                return Returned("the invocation's time runs short", 0)
+                return _not_run("the invocation's time runs short", delivery, queue)
             return self._process(delivery, queue, deadline, backoff)
         except aws.AWS_ERRORS as exc:
             logger.error("Message %s comes back: %s", delivery.message_id, _sentence(exc))
-            return Returned("AWS could not be asked before the run", backoff)
+            reason = "AWS could not be asked before the run"
+            with suppress(*aws.AWS_ERRORS):
+                return _not_run(reason, delivery, queue, backoff)
+            return Returned(reason, backoff)
         except BaseException:
             logger.exception("Message %s comes back after an error", delivery.message_id)
             return Returned("an internal error", backoff)
@@ -116,7 +120,7 @@ class RecordProcessor:
         if _is_ahead(request):
             return Forwarded(request.eta)
         if not deadline.allows(self._needed_seconds(request)):
-            return Returned("the invocation's time runs short", 0)
+            return _not_run("the invocation's time runs short", delivery, queue)
         about = {
             "id": request.id, "name": request.name, "eta": request.eta,
             "args": request.argsrepr, "kwargs": request.kwargsrepr,
@@ -125,7 +129,7 @@ class RecordProcessor:
         if _is_expired(request):
             # A copy of what has run, or is running, is not to be announced as revoked.
             found = self._table.look_up(publication_key(request))
-            if (outcome := _of_another_run(request, found)) is not None:
+            if (outcome := _of_another_run(request, found, delivery, queue)) is not None:
                 return outcome
         if request.revoked():
             return Deleted("expired")
@@ -151,7 +155,7 @@ class RecordProcessor:
             spare_lost=request.task.reject_on_worker_lost is False
             or request.task.retry_on_worker_lost,
         )
-        if (outcome := _of_another_run(request, claimed)) is not None:
+        if (outcome := _of_another_run(request, claimed, delivery, queue)) is not None:
             return outcome
         if claimed.claim is Claim.LOST:
             logger.error("Task %s was lost with its process", request.humaninfo())
@@ -171,13 +175,13 @@ class RecordProcessor:
     def _needed_seconds(self, request: Request) -> float:
         """Return the time that should be left for the task to start.
 
-        Its limit; or what its longest run in this process took, and as much again, for
-        a task that the invocation's end interrupts may have sent its mail already.
+        Its limit; or what its longest run in this process took, for a task that the
+        invocation's end interrupts may have sent its mail already.
         """
         hard, soft = request.time_limits
         limits = (hard or request.task.time_limit, soft or request.task.soft_time_limit)
         return float(
-            max(filter(None, limits), default=2 * self._runner.longest_run_seconds(request.type))
+            max(filter(None, limits), default=self._runner.longest_run_seconds(request.type))
         )
 
     def _body(self, delivery: Delivery) -> str | None:
@@ -233,7 +237,22 @@ def _is_ahead(request: Request) -> bool:
     return ahead and not _is_expired(request)
 
 
-def _of_another_run(request: Request, found: Claimed | None) -> Outcome | None:
+def _not_run(
+    reason: str, delivery: Delivery, queue: SourceQueue, delay_seconds: int = 0
+) -> Outcome:
+    """Return what becomes of a message that nothing is wrong with, but that was not run.
+
+    It comes back. At its last receive SQS would take it for spent and move it to the
+    dead-letter queue, so then it is sent on as a new message.
+    """
+    if queue.last_attempt(delivery.receive_count):
+        return Forwarded(datetime.now(timezone.utc) + timedelta(seconds=delay_seconds))
+    return Returned(reason, delay_seconds)
+
+
+def _of_another_run(
+    request: Request, found: Claimed | None, delivery: Delivery, queue: SourceQueue
+) -> Outcome | None:
     """Return what becomes of a copy whose publication has run, or is running, elsewhere."""
     if found is not None and found.claim is Claim.COMPLETED:
         logger.info("Task %s was run before: this copy is dropped", request.humaninfo())
@@ -241,7 +260,7 @@ def _of_another_run(request: Request, found: Claimed | None) -> Outcome | None:
     if found is not None and found.claim is Claim.IN_PROGRESS:
         hidden = max(0, math.ceil(found.seconds_left())) + 1
         logger.info("Task %s is being run: this copy waits %d s", request.humaninfo(), hidden)
-        return Returned("in progress elsewhere", hidden)
+        return _not_run("in progress elsewhere", delivery, queue, hidden)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,6 +88,7 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._outputs = itertools.count()
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -121,35 +123,48 @@ class Project:
         )
 
     @contextmanager
-    def celery(self, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-        command = [sys.executable, "-m", "celery", "-A", "proj", *arguments]
-        with subprocess.Popen(
-            command,
+    def celery(self, *arguments: str, **environment: str) -> Iterator[Path]:
+        """Run the command and yield the file with its output."""
+        output = self.root / f"output-{next(self._outputs)}.log"
+        with output.open("wb") as file, subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "proj", *arguments],
             cwd=self.root,
             env={**self.environment, **environment, "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process:
+            stdout=file,
+            stderr=file,
+        ) as process:  # fmt: skip
             try:
-                yield process
+                yield output
             finally:
                 process.send_signal(signal.SIGINT if "lambda" in arguments else signal.SIGTERM)
-                process.communicate(timeout=60)
+                process.wait(timeout=60)
+
+    @contextmanager
+    def local(self, *arguments: str) -> Iterator[dict[str, str]]:
+        """Run the function here; yield the variables that it prints for publishers."""
+        with self.celery("lambda", "local", *arguments) as output:
+            wait_until(lambda: "Press Ctrl-C" in output.read_text(), output)
+            exported = re.search(r"^ *export (.+)$", output.read_text(), re.MULTILINE)
+            pairs = exported[1].split() if exported else []
+            yield dict(pair.split("=", 1) for pair in pairs)
 
     def worker(self, **environment: str):
         return self.celery(
             "worker", "--pool=solo", "--without-gossip", "--without-mingle", **environment
         )
 
-    def wait_for(self, line: str, seconds: float = 90) -> None:
+    def wait_for(self, line: str) -> None:
         log = self.root / "ran.log"
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if log.exists() and line in log.read_text().splitlines():
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"{line!r} is not in {log.read_text() if log.exists() else 'no log'}")
+        wait_until(lambda: log.exists() and line in log.read_text().splitlines(), log)
+
+
+def wait_until(condition: Callable[[], bool], seen_in: Path, seconds: float = 90) -> None:
+    """Wait for what another process writes to a file."""
+    end = time.monotonic() + seconds
+    while not condition():
+        text = seen_in.read_text() if seen_in.exists() else "nothing"
+        assert time.monotonic() < end, f"{seen_in.name} has: {text}"
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -163,15 +178,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def export_lines(process: subprocess.Popen[str]) -> dict[str, str]:
-    """Return the variables that the local runner prints, and go on reading its output."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if match := re.match(r"\s*export (.+)", line):
-            return dict(pair.split("=", 1) for pair in match.group(1).split())
-    raise AssertionError("the local runner printed no export line")
-
-
 def test_each_step_and_its_way_back(project):
     # 1. What there was.
     with project.worker():
@@ -183,8 +189,8 @@ def test_each_step_and_its_way_back(project):
         project.publish("send_mail_task.delay('settings')")
         project.wait_for("settings on worker")
 
-        with project.celery("lambda", "local", "--port", str(free_port())) as local:
-            project.environment |= export_lines(local)
+        with project.local("--port", str(free_port())) as exports:
+            project.environment |= exports
             project.publish("send_mail_task.delay('not moved')")
             project.wait_for("not moved on worker")
 
@@ -194,7 +200,7 @@ def test_each_step_and_its_way_back(project):
         ))  # fmt: skip
         project.edit_tasks("@shared_task(bind=True)", "@task(bind=True)")
         port = project.environment["AWS_ENDPOINT_URL"].rpartition(":")[2]
-        with project.celery("lambda", "local", "--port", port):
+        with project.local("--port", port):
             project.publish("send_mail_task.delay('moved'); report.delay('stayed')")
             project.wait_for("moved on lambda")
             project.wait_for("stayed on worker")
@@ -214,7 +220,7 @@ def test_each_step_and_its_way_back(project):
             project.wait_for("too on lambda")
 
     # 7. The workers are gone.
-    with project.celery("lambda", "local", "--port", port):
+    with project.local("--port", port):
         project.publish("send_mail_task.delay('alone')")
         project.wait_for("alone on lambda")
 

@@ -743,6 +743,27 @@ class TestTime:
         assert ran == []
         assert runtime.records() == []
 
+    def test_what_was_not_run_is_not_spent_at_its_last_receive(self, make_runtime, faults):
+        runtime = make_runtime(lambda_max_receive_count=1)
+        ran = []
+
+        @runtime.task
+        def send():
+            ran.append(1)
+
+        send.delay()
+        assert runtime.deliver(seconds=0).all_deleted  # sent on, as a new message
+        mend = faults.fail(
+            runtime.settings, "dynamodb", "PutItem", "InternalServerError", status=500
+        )
+        assert runtime.deliver().all_deleted  # and again
+        mend()
+        assert ran == []
+        assert runtime.deliver().all_deleted
+        assert ran == [1]
+        assert runtime.stack.dead_letters() == []
+        assert runtime.stack.depth() == 0
+
     def test_a_task_that_would_outlive_the_invocation_gets_an_exception_before_the_kill(
         self, runtime
     ):
@@ -778,7 +799,7 @@ class TestTime:
         @runtime.task
         def send(n):
             ran.append(n)
-            time.sleep(0.5)
+            time.sleep(0.7)
 
         changes = faults.watch(runtime.settings, "sqs", "ChangeMessageVisibilityBatch")
         for n in range(2):
