@@ -1,0 +1,116 @@
+"""Log lines as an operator reads them, and the signals around their configuration."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from celery import signals
+from celery.utils.log import get_task_logger
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[logging.Logger]:
+    """The root logger, which the handler takes over as a worker does, and gets back here."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield root
+    root.handlers[:], level = before
+    root.setLevel(level)
+
+
+@pytest.fixture
+def hijacking(make_runtime):
+    return make_runtime(worker_hijack_root_logger=True)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines() if line[:1] == "{"]
+
+
+def test_lines_are_json_with_the_task_and_the_message(hijacking, capsys):
+    log = get_task_logger("proj.tasks")
+
+    @hijacking.task(name="proj.send", bind=True)
+    def send(self, address):
+        log.info("sending")
+
+    result = send.delay("ann@example.org")
+    hijacking.deliver()
+    by_message = {line["message"].partition("]")[0]: line for line in lines(capsys)}
+
+    sending = by_message["sending"]
+    assert sending["level"] == "INFO"
+    assert sending["task_name"] == "proj.send"
+    assert sending["task_id"] == result.id
+    assert sending["retries"] == 0
+    assert sending["receive_count"] == 1
+    assert sending["message_age_seconds"] >= 0
+    assert sending["function_request_id"]
+    assert sending["message_id"]
+
+
+def test_received_and_succeeded_are_said_as_by_a_worker_without_the_arguments(hijacking, capsys):
+    @hijacking.task(name="proj.send")
+    def send(address):
+        return "sent"
+
+    result = send.delay("ann@example.org")
+    hijacking.deliver()
+    said = lines(capsys)
+    messages = [line["message"] for line in said]
+    assert f"Task proj.send[{result.id}] received" in messages
+    assert any(m.startswith(f"Task proj.send[{result.id}] succeeded in ") for m in messages)
+    assert "ann@example.org" not in json.dumps(said)
+
+
+def test_the_signals_of_logging_are_sent_once(hijacking):
+    sent = []
+
+    def after_logger(logger, loglevel, **kwargs):
+        sent.append(("logger", logger.name, loglevel))
+
+    def after_task_logger(logger, **kwargs):
+        sent.append(("task logger", logger.name))
+
+    signals.after_setup_logger.connect(after_logger)
+    signals.after_setup_task_logger.connect(after_task_logger)
+    try:
+        hijacking.task(name="proj.send")(print)
+        for _ in range(2):
+            hijacking.app.send_task("proj.send")
+            hijacking.deliver()
+    finally:
+        signals.after_setup_logger.disconnect(after_logger)
+        signals.after_setup_task_logger.disconnect(after_task_logger)
+    assert sent == [("logger", "root", logging.INFO), ("task logger", "celery.task")]
+
+
+def test_a_receiver_of_setup_logging_has_everything_in_its_own_hands(hijacking, root_logger):
+    before = root_logger.handlers[:]
+    called = []
+
+    def mine(**kwargs):
+        called.append(kwargs["loglevel"])
+
+    signals.setup_logging.connect(mine)
+    try:
+        hijacking.handler  # noqa: B018 - making it is what is tested
+    finally:
+        signals.setup_logging.disconnect(mine)
+    assert called == [logging.INFO]
+    assert root_logger.handlers == before
+
+
+def test_the_root_logger_is_left_alone_if_the_app_says_so(runtime, root_logger):
+    before = root_logger.handlers[:]
+    runtime.handler  # noqa: B018 - making it is what is tested
+    assert root_logger.handlers == before
+
+
+def test_the_level_comes_from_the_environment(hijacking, root_logger, monkeypatch):
+    monkeypatch.setenv("AWS_LAMBDA_LOG_LEVEL", "error")
+    hijacking.handler  # noqa: B018 - making it is what is tested
+    assert root_logger.level == logging.ERROR
