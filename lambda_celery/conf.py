@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from celery import Celery
 
@@ -201,6 +202,16 @@ class Settings:
                     f"The queue {url} is in {region}, but {setting_names('region')}, or the "
                     f"first queue, says {self.aws_region!r}: they must be the same."
                 )
+
+
+def settings_of(app: Celery) -> Settings:
+    """Return the settings of *app*, read and checked at the first call."""
+    if app not in _read:
+        _read[app] = Settings.from_app(app)
+    return _read[app]
+
+
+_read: WeakKeyDictionary[Celery, Settings] = WeakKeyDictionary()
 
 
 def _warn_of_misspelt(app: Celery, environ: Mapping[str, str], known: list[str]) -> None:

@@ -7,9 +7,12 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
+
+from celery import Celery
 
 from lambda_celery import aws
-from lambda_celery.conf import Settings, setting_names
+from lambda_celery.conf import Settings, setting_names, settings_of
 from lambda_celery.exceptions import PublishError
 from lambda_celery.payload import PayloadStore, is_pointer
 
@@ -124,6 +127,18 @@ class Publisher:
             message.message_group_id,
             message.deduplication_id,
         )
+
+
+def publisher_of(app: Celery) -> Publisher:
+    """Return the one publisher of *app*."""
+    with _lock:
+        if app not in _publishers:
+            _publishers[app] = Publisher(settings_of(app))
+        return _publishers[app]
+
+
+_publishers: WeakKeyDictionary[Celery, Publisher] = WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def _ask_limit(queue_url: str, sqs: Any) -> int:

@@ -12,20 +12,15 @@ import threading
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import Celery, _state
 from kombu import Connection, Exchange
 
-from lambda_celery.conf import Settings
-
-if TYPE_CHECKING:
-    from lambda_celery.publisher import Publisher
+from lambda_celery.conf import settings_of
 
 #: The attribute of a task that says which way its messages go.
 TASK_ATTRIBUTE = "lambda_celery"
-#: The transport option under which a connection carries its publisher.
-PUBLISHER_OPTION = "lambda_celery_publisher"
 
 
 def install(app: Celery | None = None) -> None:
@@ -49,13 +44,6 @@ def _install(app: Celery) -> None:
         # An app may have an AMQP class of its own, and may have published already.
         amqp.__dict__.pop("send_task_message", None)
         amqp.__class__ = type("AMQP", (SQSRouting, type(amqp)), {})
-
-
-def publisher_of(app: Celery) -> Publisher:
-    """Return the one publisher of *app*."""
-    _install(app)
-    publisher: Publisher = app.amqp.publisher
-    return publisher
 
 
 class SQSRouting:
@@ -86,22 +74,9 @@ class SQSRouting:
         return send_task_message
 
     @cached_property
-    def publisher(self) -> Publisher:
-        """The app's publisher. Its settings are read and checked at first use."""
-        # Here, because it loads boto3: importing a task must not cost a web process that.
-        from lambda_celery.publisher import Publisher
-
-        return Publisher(self.lambda_settings)
-
-    @cached_property
-    def lambda_settings(self) -> Settings:
-        """The app's settings, read and checked at first use."""
-        return Settings.from_app(self.app)
-
-    @cached_property
     def sqs_producers(self) -> ThreadProducers:
         """The producers of messages to SQS."""
-        return ThreadProducers(self.app, self.publisher)
+        return ThreadProducers(self.app)
 
 
 def followed_task(name: str, body: Any) -> str:
@@ -127,7 +102,7 @@ def goes_to_sqs(app: Celery, name: str) -> bool:
     choice = getattr(tasks.get(name), TASK_ATTRIBUTE, None)
     if choice is not None:
         return bool(choice)
-    return any(fnmatchcase(name, pattern) for pattern in app.amqp.lambda_settings.tasks)
+    return any(fnmatchcase(name, pattern) for pattern in settings_of(app).tasks)
 
 
 def queue_name(amqp: Any, options: dict[str, Any]) -> str:
@@ -148,14 +123,15 @@ def queue_name(amqp: Any, options: dict[str, Any]) -> str:
 class ThreadProducers:
     """One kombu producer a thread; the client behind them is shared."""
 
-    def __init__(self, app: Celery, publisher: Publisher) -> None:
+    def __init__(self, app: Celery) -> None:
         self._app = app
-        self._publisher = publisher
         self._local = threading.local()
 
     def get(self) -> Any:
         """Return this thread's producer, a new one after a fork."""
-        from lambda_celery.transport import Transport
+        # Here, because it loads boto3: importing a task must not cost a web process that.
+        from lambda_celery.publisher import publisher_of
+        from lambda_celery.transport import PUBLISHER_OPTION, Transport
 
         made = getattr(self._local, "made", None)
         if made is None or made[0] != os.getpid():
@@ -165,7 +141,7 @@ class ThreadProducers:
             connection = Connection(
                 "sqs",  # a name in messages; without one, kombu warns
                 transport=Transport,
-                transport_options={**kept, PUBLISHER_OPTION: self._publisher},
+                transport_options={**kept, PUBLISHER_OPTION: publisher_of(self._app)},
             )
             made = self._local.made = (
                 os.getpid(),

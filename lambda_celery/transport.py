@@ -31,11 +31,17 @@ from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import PublishError, UnreadableMessageError
 from lambda_celery.payload import is_pointer
-from lambda_celery.publisher import MAXIMUM_DELAY_SECONDS, OutgoingMessage, Publisher
-from lambda_celery.routing import PUBLISHER_OPTION, publisher_of
+from lambda_celery.publisher import (
+    MAXIMUM_DELAY_SECONDS,
+    OutgoingMessage,
+    Publisher,
+    publisher_of,
+)
 
 logger = logging.getLogger(__name__)
 
+#: The transport option under which a connection carries its publisher.
+PUBLISHER_OPTION = "lambda_celery_publisher"
 #: Under this key a received message carries the pointer in whose place its body is.
 _POINTER = "LambdaCeleryPointer"
 
