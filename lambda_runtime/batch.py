@@ -73,7 +73,8 @@ class Handler:
                     delay = self._settle(delivery, outcome, settlement)
                 except Exception:
                     logger.exception("Message %s could not be settled", delivery.message_id)
-                    delay = backoff_seconds(self.settings, delivery.receive_count)
+                    done = isinstance(outcome, Deleted)
+                    delay = None if done else self._backoff(delivery)
                 if delay is not None:
                     settlement.hand_back(delivery, delay)
                     if delivery.fifo_group is not None:
@@ -86,18 +87,23 @@ class Handler:
         """Carry *outcome* out; return the seconds of hiding if the message stays on the queue."""
         match outcome:
             case Deleted():
-                if is_pointer(delivery.body) and self._records.remember_payload(delivery):
+                has_payload = is_pointer(delivery.body) and not outcome.keep_payload
+                if has_payload and self._records.remember_payload(delivery):
                     settlement.delete_payload(delivery)
                 return None
             case Parked() if settlement.park(delivery, outcome):
                 self._records.remember_parked(delivery)
-                logger.error("Message %s is parked: %s", delivery.message_id, outcome.reason)
+                if outcome.exception is not None:  # else it has been said
+                    logger.error("Message %s is parked: %s", delivery.message_id, outcome.reason)
                 return None
             case Forwarded() if not delivery.fifo_group and settlement.forward(delivery, outcome):
                 return None
             case Forwarded():
                 return outcome.seconds_ahead()
             case Parked():
-                return backoff_seconds(self.settings, delivery.receive_count)
+                return self._backoff(delivery)
             case Returned():
                 return outcome.delay_seconds
+
+    def _backoff(self, delivery: Delivery) -> int:
+        return backoff_seconds(self.settings, delivery.receive_count)

@@ -15,9 +15,11 @@ MAXIMUM_VISIBILITY_SECONDS = 43_200
 
 @dataclass(frozen=True)
 class Deleted:
-    """The message is settled: Lambda deletes it."""
+    """The message is settled: Lambda deletes it, and we its body in S3, if it has one there."""
 
     reason: str
+    #: Whether another message still needs that body.
+    keep_payload: bool = False
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class RecordProcessor:
         self, delivery: Delivery, queue: SourceQueue, deadline: Deadline, backoff: int
     ) -> Outcome:
         if self._was_parked(delivery):
-            return Deleted("parked before")
+            return Deleted("parked before", keep_payload=True)  # for the dead letter
         try:
             body = self._body(delivery)
             if body is None:

@@ -349,6 +349,28 @@ class TestRaised:
         assert heard.count("task_failure") == 1
         assert len(runtime.stack.dead_letters()) == 1
 
+    def test_and_parked_keeps_its_body_in_s3_for_the_redrive(self, make_runtime):
+        """Also where the original comes again, since its batch was never answered."""
+        runtime = make_runtime(lambda_max_receive_count=1)
+        broken, ran = [True], []
+
+        @runtime.task
+        def send(attachment):
+            if broken:
+                raise ValueError("bug")
+            ran.append(len(attachment))
+
+        send.delay("x" * 2_000_000)
+        (message,) = runtime.receive()
+        runtime.invoke([message])
+        again = {**message, "Attributes": {**message["Attributes"], "ApproximateReceiveCount": "2"}}
+        assert runtime.hand_over([again]).all_deleted
+        (parked,) = runtime.stack.dead_letters()
+        broken.clear()
+        runtime.send_copy(parked)
+        assert runtime.deliver().all_deleted
+        assert ran == [2_000_000]
+
     def test_and_parked_runs_again_after_a_redrive(self, make_runtime):
         runtime = make_runtime(lambda_max_receive_count=1)
         broken = [True]
@@ -859,7 +881,9 @@ class TestCannotBeRun:
         assert runtime.deliver().all_returned
         lines = [r.getMessage() for r in caplog.records if "cannot be run" in r.getMessage()]
         assert len(lines) == 1
+        caplog.clear()
         assert runtime.deliver().all_deleted
+        assert len([r for r in caplog.records if r.levelname == "ERROR"]) == 1
         assert [each["Body"] for each in runtime.stack.dead_letters()] == [body]
 
     def test_a_content_type_that_is_not_accepted_is_never_decoded(self, make_runtime):
