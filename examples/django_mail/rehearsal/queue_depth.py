@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class DepthRecorder:
     def __init__(self, sqs: Any, queue_url: str) -> None:
         self._sqs = sqs
         self._queue_url = queue_url
-        self.samples: list[Depth] = []
+        self._samples: list[Depth] = []
         self._news = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -59,15 +60,20 @@ class DepthRecorder:
         self._stop.set()
         self._thread.join()
 
+    @property
+    def samples(self) -> tuple[Depth, ...]:
+        """What has been measured so far; measuring goes on."""
+        return tuple(self._samples)
+
     def wait_until_empty(self, timeout_seconds: float) -> bool:
         """Wait until a sample taken from now on finds no message; return whether one did."""
         start = time.monotonic()
         with self._news:
             return self._news.wait_for(
                 lambda: (
-                    bool(self.samples)
-                    and self.samples[-1].at_seconds > start
-                    and self.samples[-1].total == 0
+                    bool(self._samples)
+                    and self._samples[-1].at_seconds > start
+                    and self._samples[-1].total == 0
                 ),
                 timeout_seconds,
             )
@@ -75,13 +81,13 @@ class DepthRecorder:
     def _run(self) -> None:
         while True:
             with self._news:
-                self.samples.append(measure(self._sqs, self._queue_url))
+                self._samples.append(measure(self._sqs, self._queue_url))
                 self._news.notify_all()
             if self._stop.wait(INTERVAL_SECONDS):
                 return
 
 
-def draw(samples: list[Depth], marks: dict[str, float], path: Path) -> None:
+def draw(samples: Sequence[Depth], marks: dict[str, float], path: Path) -> None:
     """Save a picture of *samples*, with a line at each moment in *marks*."""
     # Here, since matplotlib takes a second to load that the run would have to wait for.
     import matplotlib as mpl
