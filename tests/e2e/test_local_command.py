@@ -165,7 +165,7 @@ def send(exports: dict[str, str], queue_url: str, *bodies: str) -> None:
 def ended(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone, or gone while being read
         return True
 
 

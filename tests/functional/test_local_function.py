@@ -70,11 +70,10 @@ def function(tmp_path: Path, local_function: MakeFunction) -> LocalFunction:
 
 def is_running(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # gone, or gone while being read
         return False
     # A process that nobody has reaped yet does not run any more.
-    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return state != "Z"
 
 
