@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -120,13 +120,7 @@ class Publisher:
                     exc, action="s3:PutObject", resource=f"s3://{bucket}", setting="payload_bucket"
                 )
             ) from aws.cause(exc)
-        return OutgoingMessage(
-            pointer,
-            attributes,
-            message.delay_seconds,
-            message.message_group_id,
-            message.deduplication_id,
-        )
+        return replace(message, body=pointer, attributes=attributes)
 
 
 def publisher_of(app: Celery) -> Publisher:

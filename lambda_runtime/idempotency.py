@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,8 +34,6 @@ from kombu.utils.json import dumps
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
-
-logger = logging.getLogger(__name__)
 
 #: A lock outlives its invocation a little: clocks differ, and so do kills.
 _LOCK_MARGIN_SECONDS = 1
