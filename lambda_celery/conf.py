@@ -14,7 +14,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -86,21 +86,65 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(name for name in names if name)
 
 
-def _queues(value: Any) -> Mapping[str, str]:
+def _mapping(value: Any, of_what: str) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except ValueError:
             value = None
-    if not isinstance(value, Mapping) or not all(
-        isinstance(name, str) and isinstance(url, str) for name, url in value.items()
-    ):
-        raise ValueError('a mapping of queue names to queue URLs (in the environment: {"mail": …})')
-    return {name: _url(url) for name, url in value.items()}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"a mapping of {of_what} (in the environment as JSON)")
+    return {str(key): each for key, each in value.items()}
+
+
+def _queues(value: Any) -> Mapping[str, QueueSettings]:
+    return {
+        name: QueueSettings.parse({"url": each} if isinstance(each, str) else each)
+        for name, each in _mapping(value, "queue names to queue URLs").items()
+    }
+
+
+def _priority_queues(value: Any) -> Mapping[str, Mapping[int, str]]:
+    what = "queue names to a mapping of the lowest priority to the queue for it"
+    parsed = {}
+    for name, each in _mapping(value, what).items():
+        try:
+            parsed[name] = {int(priority): _text(queue) for priority, queue in each.items()}
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f'a mapping of {what}, as {{"mail": {{6: "mail-urgent"}}}}') from None
+    return parsed
 
 
 def _setting(parse: Callable[[Any], Any], default: Any = None) -> Any:
     return field(default=default, metadata={"parse": parse})
+
+
+@dataclass(frozen=True)
+class QueueSettings:
+    """A queue, and the settings that are its own; those that are ``None`` are everybody's."""
+
+    url: str = _setting(_url, "")
+    dead_letter_queue_url: str | None = _setting(_url)
+    max_receive_count: int | None = _setting(_number(int, 1))
+    idempotency_ttl_seconds: int | None = _setting(_number(int, 60))
+    retry_backoff_seconds: float | None = _setting(_number(float, 0))
+    retry_backoff_max_seconds: float | None = _setting(_number(float, 0))
+    retry_jitter: bool | None = _setting(_flag)
+
+    @classmethod
+    def parse(cls, value: Any) -> QueueSettings:
+        """Read a mapping; raise :exc:`ValueError` with what it must be."""
+        known = {each.name: each.metadata["parse"] for each in fields(cls)}
+        if not isinstance(value, Mapping) or "url" not in value or not known.keys() >= set(value):
+            raise ValueError(
+                f"a mapping of queue names to queue URLs, or to mappings of {', '.join(known)}"
+            )
+        return cls(**{name: known[name](each) for name, each in value.items()})
+
+    def own(self) -> dict[str, Any]:
+        """Return the settings that are this queue's own."""
+        names = [each.name for each in fields(self) if each.name != "url"]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True)
@@ -110,7 +154,11 @@ class Settings:
     #: The SQS queue for every Celery queue that :attr:`queues` does not name.
     queue_url: str | None = _setting(_url)
     #: Celery queue name to SQS queue URL, for projects with several queues.
-    queues: Mapping[str, str] = field(default_factory=dict, metadata={"parse": _queues})
+    queues: Mapping[str, QueueSettings] = field(default_factory=dict, metadata={"parse": _queues})
+    #: Celery queue name to the Celery queues that take its messages from a priority upwards.
+    priority_queues: Mapping[str, Mapping[int, str]] = field(
+        default_factory=dict, metadata={"parse": _priority_queues}
+    )
     #: Globs over task names: these are sent to SQS although their code says nothing.
     tasks: tuple[str, ...] = _setting(_names, ())
     #: Where spent messages are parked; else the queue's own redrive policy says.
@@ -137,6 +185,12 @@ class Settings:
     retry_jitter: bool = _setting(_flag, True)
     #: The end of an invocation that is kept for settling the batch; no task starts in it.
     time_reserve_seconds: float = _setting(_number(float, 0), 5.0)
+    #: Leave the arguments out of what logs and headers say of a call.
+    redact_arguments: bool = _setting(_flag, False)
+    #: EventBridge Scheduler group of this project's schedules.
+    schedule_group: str | None = _setting(_text)
+    #: The role by which EventBridge Scheduler may send to the queues.
+    schedule_role_arn: str | None = _setting(_text)
 
     @classmethod
     def from_app(cls, app: Celery, environ: Mapping[str, str] | None = None) -> Settings:
@@ -172,7 +226,7 @@ class Settings:
 
     def url_of(self, queue_name: str) -> str:
         """Return the SQS queue URL that the Celery queue *queue_name* stands for."""
-        url = self.queues.get(queue_name) or self.queue_url
+        url = self.queues[queue_name].url if queue_name in self.queues else self.queue_url
         if url is None:
             if self.queues:
                 raise ConfigurationError(
@@ -183,11 +237,16 @@ class Settings:
             self.require("queue_url", "the SQS queue that tasks are sent to")
         return str(url)
 
+    def of_queue(self, url: str) -> Settings:
+        """Return the settings for the SQS queue *url*: its own where it has some, else these."""
+        own = next((each.own() for each in self.queues.values() if each.url == url), {})
+        return replace(self, **own)
+
     @property
     def queue_urls(self) -> tuple[str, ...]:
         """Every SQS queue named in the settings, without repeats."""
-        urls = [*self.queues.values(), *([self.queue_url] if self.queue_url else [])]
-        return tuple(dict.fromkeys(urls))
+        urls = [each.url for each in self.queues.values()]
+        return tuple(dict.fromkeys([*urls, *([self.queue_url] if self.queue_url else [])]))
 
     @property
     def aws_region(self) -> str | None:

@@ -106,4 +106,5 @@ class Handler:
                 return outcome.delay_seconds
 
     def _backoff(self, delivery: Delivery) -> int:
-        return backoff_seconds(self.settings, delivery.receive_count)
+        settings = self._queues.get(delivery.source_arn).settings
+        return backoff_seconds(settings, delivery.receive_count)

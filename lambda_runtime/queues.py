@@ -22,30 +22,30 @@ class SourceQueue:
 
     def __init__(self, arn: str, settings: Settings) -> None:
         self.arn = arn
-        self._settings = settings
+        name = arn.rpartition(":")[2]
+        named = (url for url in settings.queue_urls if url.rpartition("/")[2] == name)
+        self._named_url = next(named, None)
+        #: What is set for this queue.
+        self.settings = settings.of_queue(self._named_url) if self._named_url else settings
 
     @cached_property
     def url(self) -> str:
         """The queue's URL."""
-        name = self.arn.rpartition(":")[2]
-        for url in self._settings.queue_urls:
-            if url.rpartition("/")[2] == name:
-                return url
-        return self._url_of(self.arn)
+        return self._named_url or self._url_of(self.arn)
 
     @cached_property
     def max_receive_count(self) -> int | None:
         """How often a message is received before it is spent; ``None``: without end."""
-        if self._settings.max_receive_count is not None:
-            return self._settings.max_receive_count
+        if self.settings.max_receive_count is not None:
+            return self.settings.max_receive_count
         count = self._redrive_policy.get("maxReceiveCount")
         return int(count) if count is not None else None
 
     @cached_property
     def dead_letter_queue_url(self) -> str | None:
         """Where spent messages are parked; ``None`` if the queue has no such place."""
-        if self._settings.dead_letter_queue_url is not None:
-            return self._settings.dead_letter_queue_url
+        if self.settings.dead_letter_queue_url is not None:
+            return self.settings.dead_letter_queue_url
         arn = self._redrive_policy.get("deadLetterTargetArn")
         if arn is None:
             logger.error(
@@ -64,8 +64,8 @@ class SourceQueue:
         That is the queue's retention, and after it, since a redrive starts the
         clock anew, the dead-letter queue's and the queue's again.
         """
-        if self._settings.idempotency_ttl_seconds is not None:
-            return self._settings.idempotency_ttl_seconds
+        if self.settings.idempotency_ttl_seconds is not None:
+            return self.settings.idempotency_ttl_seconds
         retention = self._retention_seconds(self.url)
         dead_letter_queue = self.dead_letter_queue_url
         parked = self._retention_seconds(dead_letter_queue) if dead_letter_queue else 0
@@ -97,14 +97,14 @@ class SourceQueue:
             return _MAXIMUM_RETENTION_SECONDS
 
     def _attributes(self, url: str, name: str) -> dict[str, str]:
-        answer = aws.client("sqs", self._settings).get_queue_attributes(
+        answer = aws.client("sqs", self.settings).get_queue_attributes(
             QueueUrl=url, AttributeNames=[name]
         )
         return dict(answer.get("Attributes", {}))
 
     def _url_of(self, arn: str) -> str:
         _, _, _, _, account, name = arn.split(":")
-        answer = aws.client("sqs", self._settings).get_queue_url(
+        answer = aws.client("sqs", self.settings).get_queue_url(
             QueueName=name, QueueOwnerAWSAccountId=account
         )
         return str(answer["QueueUrl"])

@@ -82,9 +82,9 @@ class RecordProcessor:
 
         Raises nothing.
         """
-        backoff = backoff_seconds(self._settings, delivery.receive_count)
+        queue = self._queues.get(delivery.source_arn)
+        backoff = backoff_seconds(queue.settings, delivery.receive_count)
         try:
-            queue = self._queues.get(delivery.source_arn)
             if deadline.seconds_for_tasks() <= 0:
                 return _not_run("the invocation's time runs short", delivery, queue)
             return self._process(delivery, queue, deadline, backoff)

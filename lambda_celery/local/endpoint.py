@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import boto3
 
-from lambda_celery.conf import ENV_PREFIX, Settings
+from lambda_celery.conf import ENV_PREFIX, QueueSettings, Settings
 from lambda_celery.local import emulator
 from lambda_celery.local.provision import (
     default_dead_letter_queue_name,
@@ -143,7 +143,7 @@ def emulated_endpoint(settings: Settings, url: str, *, max_receive_count: int) -
         endpoint_url=url,
         region=region,
         queue_url=local(queue_url) if queue_url else None,
-        queues={name: local(each) for name, each in settings.queues.items()},
+        queues={name: _moved(each, local) for name, each in settings.queues.items()},
         dead_letter_queue_url=local(dead_letter_queue_url) if dead_letter_queue_url else None,
         max_receive_count=max_receive_count,
         idempotency_table=settings.idempotency_table or DEFAULT_TABLE,
@@ -160,7 +160,9 @@ def emulated_endpoint(settings: Settings, url: str, *, max_receive_count: int) -
     # The emulator looks at the path of a queue URL only: most projects' own ones do.
     if _path(settings.queue_url) != _path(there.queue_url):
         exports |= _variables(there, "queue_url")
-    if any(_path(settings.queues[name]) != _path(each) for name, each in there.queues.items()):
+    if any(
+        _path(settings.queues[name].url) != _path(each.url) for name, each in there.queues.items()
+    ):
         exports |= _variables(there, "queues")
     if settings.payload_bucket is None:
         exports |= _variables(there, "payload_bucket")
@@ -189,6 +191,15 @@ def emulated_endpoint(settings: Settings, url: str, *, max_receive_count: int) -
     )
 
 
+def _moved(queue: QueueSettings, local: Callable[[str], str]) -> QueueSettings:
+    dead_letter_queue_url = queue.dead_letter_queue_url
+    return replace(
+        queue,
+        url=local(queue.url),
+        dead_letter_queue_url=dead_letter_queue_url and local(dead_letter_queue_url),
+    )
+
+
 def _path(url: str | None) -> str | None:
     return url and urlsplit(url).path
 
@@ -198,6 +209,7 @@ def _variables(settings: Settings, *names: str) -> dict[str, str]:
     variables = {}
     for name in names:
         if value := getattr(settings, name):
-            text = json.dumps(dict(value)) if isinstance(value, Mapping) else str(value)
-            variables[ENV_PREFIX + name.upper()] = text
+            if name == "queues":
+                value = json.dumps({key: {"url": q.url} | q.own() for key, q in value.items()})
+            variables[ENV_PREFIX + name.upper()] = str(value)
     return variables

@@ -49,7 +49,8 @@ def provision(
         settings: names the resources, the endpoint and the region.
         function_timeout_seconds: the Lambda function's time-out.
         maximum_batching_window_seconds: the event source mapping's window.
-        max_receive_count: receives before SQS moves a message to the dead-letter queue.
+        max_receive_count: receives before SQS moves a message to the dead-letter queue, where
+            *settings* do not say it.
         visibility_timeout_seconds: the queues' visibility time-out; default: six times the
             function's time-out plus the window, as AWS advises.
 
@@ -62,8 +63,9 @@ def provision(
     for url in settings.queue_urls:
         name = queue_name(url)
         dead_letter_name = default_dead_letter_queue_name(name)
-        if settings.dead_letter_queue_url:
-            dead_letter_name = queue_name(settings.dead_letter_queue_url)
+        own = settings.of_queue(url)
+        if own.dead_letter_queue_url:
+            dead_letter_name = queue_name(own.dead_letter_queue_url)
         if name.endswith(FIFO_SUFFIX) != dead_letter_name.endswith(FIFO_SUFFIX):
             raise ConfigurationError(
                 f"The queue {name} cannot have the dead-letter queue {dead_letter_name}: either "
@@ -77,7 +79,7 @@ def provision(
         )
         redrive_policy = {
             "deadLetterTargetArn": dead_letter_arn,
-            "maxReceiveCount": max_receive_count,
+            "maxReceiveCount": own.max_receive_count or max_receive_count,
         }
         _provision_queue(
             settings,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lambda_celery.aws import client
+from lambda_celery.conf import QueueSettings
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.local.emulator import HOST, ministack, port_is_free
 from lambda_celery.local.provision import provision
@@ -65,7 +66,10 @@ def test_each_queue_has_a_dead_letter_queue_by_default(stack: Any) -> None:
     settings = replace(
         stack.settings,
         queue_url=None,
-        queues={"mail": f"{prefix}/{name}-a", "bulk": f"{prefix}/{name}-b.fifo"},
+        queues={
+            "mail": QueueSettings(f"{prefix}/{name}-a", max_receive_count=3),
+            "bulk": QueueSettings(f"{prefix}/{name}-b.fifo"),
+        },
         dead_letter_queue_url=None,
         idempotency_table=None,
         payload_bucket=None,
@@ -74,6 +78,8 @@ def test_each_queue_has_a_dead_letter_queue_by_default(stack: Any) -> None:
     provision(settings, function_timeout_seconds=5)
 
     assert attributes_of(stack, f"{prefix}/{name}-a-dead-letters")["QueueArn"]
+    mail = attributes_of(stack, f"{prefix}/{name}-a")
+    assert json.loads(mail["RedrivePolicy"])["maxReceiveCount"] == 3
     fifo = attributes_of(stack, f"{prefix}/{name}-b-dead-letters.fifo")
     assert fifo["FifoQueue"] == "true"
 

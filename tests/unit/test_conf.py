@@ -6,9 +6,13 @@ import pytest
 from celery import Celery
 
 from lambda_celery import ConfigurationError
-from lambda_celery.conf import Settings, region_of_queue
+from lambda_celery.conf import QueueSettings, Settings, region_of_queue
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/mail"
+
+
+def settings_from(**conf):
+    return Settings.from_app(app_with(**conf), {})
 
 
 def app_with(**conf):
@@ -47,7 +51,7 @@ def test_the_environment_wins_and_is_converted():
         },
     )
     assert settings.queue_url == QUEUE + "-2"
-    assert settings.queues == {"bulk": "http://127.0.0.1:4566/000000000000/bulk"}
+    assert settings.queues == {"bulk": QueueSettings("http://127.0.0.1:4566/000000000000/bulk")}
     assert settings.tasks == ("a.*", "b.send")
     assert settings.max_receive_count == 5
     assert settings.retry_jitter is False
@@ -116,18 +120,39 @@ def test_queues_in_two_regions_are_refused():
 
 def test_the_region_comes_from_the_queue_where_none_is_set():
     assert Settings(queue_url=QUEUE).aws_region == "eu-west-1"
-    assert Settings(queues={"bulk": QUEUE}).aws_region == "eu-west-1"
+    assert Settings(queues={"bulk": QueueSettings(QUEUE)}).aws_region == "eu-west-1"
     assert Settings().aws_region is None
 
 
 def test_a_queue_is_found_by_its_celery_name_or_the_default():
-    settings = Settings(queue_url="default", queues={"bulk": "special"})
+    settings = Settings(queue_url="default", queues={"bulk": QueueSettings("special")})
     assert (settings.url_of("bulk"), settings.url_of("mail")) == ("special", "default")
     assert settings.queue_urls == ("special", "default")
 
 
 def test_a_queue_that_is_nowhere_is_refused_with_its_name():
     with pytest.raises(ConfigurationError, match=r"'mail'.*lambda_queues"):
-        Settings(queues={"bulk": "special"}).url_of("mail")
+        Settings(queues={"bulk": QueueSettings("special")}).url_of("mail")
     with pytest.raises(ConfigurationError, match="lambda_queue_url"):
         Settings().url_of("mail")
+
+
+def test_a_queue_can_have_settings_of_its_own():
+    settings = settings_from(
+        lambda_max_receive_count=5,
+        lambda_queues={
+            "bulk": {"url": QUEUE + "-2", "max_receive_count": 3, "retry_backoff_seconds": 60},
+            "mail": "https://sqs.eu-west-1.amazonaws.com/123456789012/mail",
+        },
+    )
+    assert settings.url_of("bulk") == QUEUE + "-2"
+    assert settings.of_queue(QUEUE + "-2").max_receive_count == 3
+    assert settings.of_queue(QUEUE + "-2").retry_backoff_seconds == 60
+    assert settings.of_queue(settings.url_of("mail")) == settings
+
+
+def test_a_priority_has_a_queue_or_is_misspelt():
+    settings = settings_from(lambda_priority_queues='{"mail": {"6": "urgent"}}')
+    assert settings.priority_queues == {"mail": {6: "urgent"}}
+    with pytest.raises(ConfigurationError, match="lowest priority"):
+        settings_from(lambda_priority_queues={"mail": "urgent"})

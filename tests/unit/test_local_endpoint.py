@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
-from lambda_celery.conf import Settings
+from lambda_celery.conf import QueueSettings, Settings
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.local.endpoint import emulated_endpoint, open_endpoint
 
 URL = "http://127.0.0.1:4566"
 MAIL = "https://sqs.eu-west-1.amazonaws.com/123456789012/mail"
 ELSEWHERE = "https://sqs.eu-west-1.amazonaws.com/999999999999/bulk"
+QUEUES = {
+    "mail": QueueSettings(MAIL),
+    "bulk": QueueSettings(ELSEWHERE, max_receive_count=3),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +49,10 @@ def test_the_projects_own_queue_url_needs_no_override() -> None:
 def test_the_environment_is_read_back_as_the_same_settings() -> None:
     from celery import Celery
 
-    endpoint = emulated(queues={"mail": MAIL, "bulk": ELSEWHERE}, dead_letter_queue_url=MAIL)
+    endpoint = emulated(
+        queues=QUEUES,
+        dead_letter_queue_url=MAIL,
+    )
 
     assert Settings.from_app(Celery("a"), endpoint.environment) == endpoint.settings
 
@@ -61,11 +68,11 @@ def test_without_any_queue_there_are_defaults() -> None:
 
 
 def test_a_queue_of_another_account_is_overridden() -> None:
-    endpoint = emulated(queues={"mail": MAIL, "bulk": ELSEWHERE})
+    endpoint = emulated(queues=QUEUES)
 
     assert json.loads(endpoint.exports["LAMBDA_CELERY_QUEUES"]) == {
-        "mail": f"{URL}/123456789012/mail",
-        "bulk": f"{URL}/123456789012/bulk",
+        "mail": {"url": f"{URL}/123456789012/mail"},
+        "bulk": {"url": f"{URL}/123456789012/bulk", "max_receive_count": 3},
     }
 
 
