@@ -1,12 +1,12 @@
-"""Soft and hard time limits, by ``SIGALRM``, around a task's body.
+"""Soft and hard time limits around a task's body.
 
-A signal handler runs on the main thread alone, which is where Lambda calls the
-handler. On another thread the limits are not enforced; that is said once.
+On the main thread, which is where Lambda calls the handler, by ``SIGALRM``: it interrupts
+what waits in C as well. A signal handler runs there alone; for the other threads see
+:mod:`lambda_runtime.watchdog`.
 """
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import time
@@ -16,10 +16,10 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
-logger = logging.getLogger(__name__)
-
 #: How soon an alarm comes again that came at a moment when nothing may be raised.
 _AGAIN_SECONDS = 0.005
+#: How soon a hard limit comes again: a bare ``except`` may have swallowed it.
+HARD_AGAIN_SECONDS = 1.0
 
 
 class HardTimeLimit(BaseException):
@@ -49,8 +49,12 @@ class TimeLimits:
         :raises SoftTimeLimitExceeded: raised in the body, after *soft_seconds*.
         :raises HardTimeLimit: raised in the body, after *hard_seconds*.
         """
-        if not (self._soft or self._hard) or not _on_main_thread():
+        if not (self._soft or self._hard):
             return body(*args, **kwargs)
+        if threading.current_thread() is not threading.main_thread():
+            from lambda_runtime import watchdog
+
+            return watchdog.call(self._soft, self._hard, body, *args, **kwargs)
         self._started = time.monotonic()
         previous = signal.signal(signal.SIGALRM, self._on_alarm)
         try:
@@ -75,22 +79,8 @@ class TimeLimits:
                 left = self._started + self._hard - time.monotonic()
                 signal.setitimer(signal.ITIMER_REAL, max(left, _AGAIN_SECONDS))
             raise SoftTimeLimitExceeded(soft)
-        # Again and again, in case a bare ``except`` swallows it.
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        signal.setitimer(signal.ITIMER_REAL, HARD_AGAIN_SECONDS)
         raise HardTimeLimit(self._hard or 0.0)
 
 
 _CALL = TimeLimits.call.__code__
-_said = False
-
-
-def _on_main_thread() -> bool:
-    global _said
-    if threading.current_thread() is threading.main_thread():
-        return True
-    if not _said:
-        _said = True
-        logger.warning(
-            "Time limits are not enforced here: the handler does not run on the main thread."
-        )
-    return False
