@@ -22,6 +22,7 @@ from lambda_celery.local.event_source_mapping import (
 )
 from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.provision import provision
+from tests.functional.redis_server import redis_url  # noqa: F401 - a fixture
 
 REGION = "eu-west-1"
 ACCOUNT_ID = "000000000000"
@@ -142,7 +143,7 @@ class Stack:
 MakeStack = Callable[..., Stack]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_stack(aws_endpoint: str) -> MakeStack:
     """Make a stack; keyword arguments go to ``provision``, *suffix* to the queues' names."""
 
