@@ -22,6 +22,10 @@ class PublishError(LambdaCeleryError, OperationalError):
     """
 
 
+class ScheduleError(PublishError):
+    """EventBridge Scheduler did not take a schedule, or does not delete one."""
+
+
 class UnreadableMessageError(LambdaCeleryError):
     """A message on the queue is not a Celery task message that may be decoded here."""
 

@@ -13,6 +13,7 @@ All contact with ``amazon-sqs-extended-client`` is here, because of what it does
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,8 @@ import boto3
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import PayloadMissingError, PublishError, UnreadableMessageError
+
+logger = logging.getLogger(__name__)
 
 _POINTER_PREFIXES = (
     '["software.amazon.payloadoffloading.PayloadS3Pointer"',
@@ -83,10 +86,15 @@ class PayloadStore:
         """Delete the object behind *pointer*, if it is in the bucket that the settings name.
 
         A pointer is input: it must not make us delete from somebody else's bucket.
+        A refusal of S3's is logged: the bucket's lifecycle rule is the backstop.
         """
         bucket, key = locate(pointer)
-        if bucket == self._settings.payload_bucket:
+        if bucket != self._settings.payload_bucket:
+            return
+        try:
             aws.client("s3", self._settings).delete_object(Bucket=bucket, Key=key)
+        except aws.AWS_ERRORS as exc:
+            logger.warning("A settled body stays in S3 until the bucket expires it: %s", exc)
 
     @property
     def _client(self) -> Any:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,7 +14,7 @@ from celery import Celery
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings, setting_names, settings_of
-from lambda_celery.exceptions import PublishError
+from lambda_celery.exceptions import PublishError, ScheduleError
 from lambda_celery.payload import PayloadStore, is_pointer
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ class OutgoingMessage:
     delay_seconds: int | None = None
     message_group_id: str | None = None
     deduplication_id: str | None = None
+    #: When its task is due, and the id of that: for what is further off than SQS can delay it.
+    due: datetime | None = None
+    task_id: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -48,7 +52,7 @@ class OutgoingMessage:
 
 
 class Publisher:
-    """Sends messages to SQS queues, big bodies through S3."""
+    """Sends messages to SQS queues: big bodies through S3, far-off messages by Scheduler."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -56,8 +60,8 @@ class Publisher:
         self._limits: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def send(self, queue_url: str, message: OutgoingMessage, sqs: Any = None) -> str:
-        """Send *message* and return its SQS message id.
+    def send(self, queue_url: str, message: OutgoingMessage, sqs: Any = None) -> None:
+        """Send *message* now, or schedule it, where the settings name a role for that.
 
         :param sqs: the boto3 client to use, where it is not the settings' own.
         :raises PublishError: AWS did not take it; nothing was sent.
@@ -65,13 +69,14 @@ class Publisher:
         try:
             sqs = sqs or aws.client("sqs", self.settings)
             message = self._offloaded(queue_url, message, sqs)
-            response = sqs.send_message(**_request(queue_url, message))
+            if self._scheduled(queue_url, message):
+                return
+            sqs.send_message(**_request(queue_url, message))
         except aws.AWS_ERRORS as exc:
             action = f"sqs:{getattr(exc, 'operation_name', 'SendMessage')}"
             raise PublishError(
                 aws.explain(exc, action=action, resource=queue_url, setting="queue_url")
             ) from aws.cause(exc)
-        return str(response["MessageId"])
 
     def limit_bytes(self, queue_url: str, sqs: Any = None) -> int:
         """Return the size of the largest message that the queue accepts; asked once a process."""
@@ -122,6 +127,29 @@ class Publisher:
             ) from aws.cause(exc)
         return replace(message, body=pointer, attributes=attributes)
 
+    def _scheduled(self, queue_url: str, message: OutgoingMessage) -> bool:
+        """Schedule *message* if it is far off; return whether that is done.
+
+        Else it hops: it is sent with the longest delay, and the runtime sends it on.
+        """
+        settings = self.settings
+        if not (settings.schedule_group and settings.schedule_role_arn and _far_off(message)):
+            return False
+        from lambda_celery import scheduler  # few messages are far off
+
+        if not scheduler.can_carry(queue_url, message):
+            return False
+        try:
+            scheduler.create_one_time_schedule(settings, queue_url, message)
+        except aws.AWS_ERRORS as exc:
+            sentence = scheduler.explain(exc, settings)
+            if aws.misconfigured(exc):
+                raise ScheduleError(sentence) from aws.cause(exc)
+            # It may be there after all: then there are two messages, of which one runs.
+            logger.warning("%s The message goes to the queue instead, and hops.", sentence)
+            return False
+        return True
+
 
 def publisher_of(app: Celery) -> Publisher:
     """Return the one publisher of *app*."""
@@ -133,6 +161,12 @@ def publisher_of(app: Celery) -> Publisher:
 
 _publishers: WeakKeyDictionary[Celery, Publisher] = WeakKeyDictionary()
 _lock = threading.Lock()
+
+
+def _far_off(message: OutgoingMessage) -> bool:
+    if message.due is None:
+        return False
+    return (message.due - datetime.now(timezone.utc)).total_seconds() > MAXIMUM_DELAY_SECONDS
 
 
 def _ask_limit(queue_url: str, sqs: Any) -> int:

@@ -19,6 +19,18 @@ from kombu.utils.json import loads
 
 from lambda_celery.exceptions import UnreadableMessageError
 
+#: The header of a message that a schedule puts on the queue: ``time`` of the occurrence, and
+#: ``expires_seconds`` and ``countdown_seconds``, which count from it. Others do not know it.
+SCHEDULE_HEADER = "lambda_schedule"
+#: What stands in the place of arguments in headers and logs.
+REDACTED = "<redacted>"
+_REPRS = ("argsrepr", "kwargsrepr")
+
+
+def redacted(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *headers* without what they tell of the arguments."""
+    return {name: REDACTED if name in _REPRS else value for name, value in headers.items()}
+
 
 def read_message(text: str, accept: Any, delivery_info: Mapping[str, Any]) -> Message:
     """Return the kombu message in the SQS body *text*, decompressed but not yet deserialised.

@@ -43,6 +43,8 @@ class Forwarded:
     """The message is sent on as a new one, to arrive again at *eta*, or nearer to it."""
 
     eta: datetime
+    #: The task's id, where *eta* is the task's own and may be far off.
+    task_id: str | None = None
 
     def seconds_ahead(self) -> int:
         """Return the seconds until it is due, rounded up."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from lambda_celery import aws
-from lambda_celery.exceptions import PublishError
+from lambda_celery.exceptions import PublishError, ScheduleError
 from lambda_celery.publisher import MAXIMUM_MESSAGE_SIZE_BYTES, OutgoingMessage, Publisher
 from lambda_celery.transport import delay_until
 from lambda_runtime.deadline import Deadline
@@ -69,9 +70,19 @@ class Settlement:
         A crash between this and the answer leads to two copies with one
         publication key, of which one runs.
         """
-        message = _copy(delivery, delivery.attributes_to_send(), delay_until(outcome.eta))
+        message = replace(
+            _copy(delivery, delivery.attributes_to_send(), delay_until(outcome.eta)),
+            due=outcome.eta,
+            task_id=outcome.task_id,
+        )
         try:
-            self._publisher.send(self._queues.get(delivery.source_arn).url, message)
+            url = self._queues.get(delivery.source_arn).url
+            try:
+                self._publisher.send(url, message)
+            except ScheduleError as exc:
+                # Nobody to tell but the log: a producer hears of it when it publishes.
+                logger.error("Message %s hops instead: %s", delivery.message_id, exc)
+                self._publisher.send(url, replace(message, due=None))
         except (PublishError, *aws.AWS_ERRORS) as exc:
             logger.warning("Message %s could not be sent on: %s", delivery.message_id, exc)
             return False
@@ -79,11 +90,7 @@ class Settlement:
 
     def delete_payload(self, delivery: Delivery) -> None:
         """Delete the S3 object of a message that is settled."""
-        try:
-            self._publisher.payloads.delete(delivery.body)
-        except aws.AWS_ERRORS as exc:
-            # The bucket's lifecycle rule is the backstop.
-            logger.warning("A settled body stays in S3 until the bucket expires it: %s", exc)
+        self._publisher.payloads.delete(delivery.body)
 
     def close(self) -> dict[str, list[dict[str, str]]]:
         """Hide what was handed back, and return the answer for Lambda."""

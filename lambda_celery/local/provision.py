@@ -1,4 +1,4 @@
-"""Create what the settings name (queues, table, bucket) on an emulator."""
+"""Create what the settings name (queues, table, bucket, schedule group) on an emulator."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from lambda_celery.aws import AWS_ERRORS, client, error_code, explain
 from lambda_celery.conf import Settings, setting_names
 from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.scheduler import ensure_group, explained
 
 #: The dead-letter queue keeps messages longer than any source queue can.
 DEAD_LETTER_RETENTION_SECONDS = 14 * 24 * 3600
@@ -40,7 +41,7 @@ def provision(
     max_receive_count: int = 5,
     visibility_timeout_seconds: int | None = None,
 ) -> None:
-    """Create, or bring up to date, the queues, the table and the bucket of *settings*.
+    """Create, or bring up to date, what *settings* name: queues, table, bucket, schedule group.
 
     Queues are known by the last part of their URLs; host and account are the endpoint's own.
     What *settings* does not name is not created, but each queue gets a dead-letter queue.
@@ -93,6 +94,9 @@ def provision(
         _provision_table(settings, settings.idempotency_table)
     if settings.payload_bucket:
         _provision_bucket(settings, settings.payload_bucket)
+    if settings.schedule_group:
+        with explained(settings):
+            ensure_group(settings)
 
 
 @contextmanager

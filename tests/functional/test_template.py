@@ -131,25 +131,67 @@ def test_records_expire_and_messages_and_payloads_are_private(expanded):
 
 
 def test_function_and_producer_may_do_what_they_do_and_no_more(expanded):
-    role = properties(expanded, "FunctionRole")
-    function = [s for p in role["Policies"] for s in p["PolicyDocument"]["Statement"]]
+    function = statements_of(expanded, "FunctionRole")
     producer = properties(expanded, "ProducerPolicy")["PolicyDocument"]["Statement"]
 
     # SAM adds managed policies for all queues and logs to a role that it makes itself.
-    assert "ManagedPolicyArns" not in role
-    assert [n for n, r in expanded["Resources"].items() if r["Type"] == "AWS::IAM::Role"] == [
-        "FunctionRole"
-    ]
+    roles = [n for n, r in expanded["Resources"].items() if r["Type"] == "AWS::IAM::Role"]
+    assert sorted(roles) == ["FunctionRole", "SchedulerRole"]
+    assert not any("ManagedPolicyArns" in properties(expanded, role) for role in roles)
     for statement in function + producer:
         assert statement["Effect"] == "Allow"
         assert not any("*" in action for action in actions(statement))
-        # A resource of this stack, never a pattern; an object's ARN ends in "/*".
+        if actions(statement) == ["scheduler:ListSchedules"]:
+            assert statement["Resource"] == "*"  # AWS knows no narrower one for it
+            continue
+        # A resource of this stack, never a pattern; an object's or a schedule's ARN ends in "*".
         assert list(statement["Resource"]) in (["Fn::GetAtt"], ["Fn::Sub"])
     assert {action for statement in producer for action in actions(statement)} == {
         "sqs:SendMessage",
         "sqs:GetQueueAttributes",
         "s3:PutObject",
+        "s3:DeleteObject",
+        "dynamodb:BatchWriteItem",
+        "scheduler:CreateSchedule",
+        "scheduler:GetSchedule",
+        "scheduler:ListSchedules",
+        "scheduler:DeleteSchedule",
+        "iam:PassRole",
     }
+
+
+def test_function_and_producer_may_schedule_in_the_group_alone(expanded):
+    function = statements_of(expanded, "FunctionRole")
+    producer = properties(expanded, "ProducerPolicy")["PolicyDocument"]["Statement"]
+
+    for statements in (function, producer):
+        [create] = [s for s in statements if "scheduler:CreateSchedule" in actions(s)]
+        [role] = [s for s in statements if "iam:PassRole" in actions(s)]
+        assert create["Resource"]["Fn::Sub"].endswith(":schedule/${ScheduleGroup}/eta-*")
+        assert role["Resource"] == {"Fn::GetAtt": ["SchedulerRole", "Arn"]}
+        assert role["Condition"] == {
+            "StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}
+        }
+    variables = properties(expanded, "Function")["Environment"]["Variables"]
+    assert variables["LAMBDA_CELERY_SCHEDULE_GROUP"] == {"Ref": "ScheduleGroup"}
+    assert variables["LAMBDA_CELERY_SCHEDULE_ROLE_ARN"] == {"Fn::GetAtt": ["SchedulerRole", "Arn"]}
+
+
+def test_scheduler_of_this_account_may_send_and_no_more(expanded):
+    [trust] = properties(expanded, "SchedulerRole")["AssumeRolePolicyDocument"]["Statement"]
+    allowed = statements_of(expanded, "SchedulerRole")
+
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    assert [(actions(s), s["Resource"]) for s in allowed] == [
+        (["sqs:SendMessage"], {"Fn::GetAtt": ["Queue", "Arn"]}),
+        (["sqs:SendMessage"], {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}),
+    ]
+
+
+def statements_of(template: dict[str, Any], role: str) -> list[dict[str, Any]]:
+    policies = properties(template, role)["Policies"]
+    return [s for p in policies for s in p["PolicyDocument"]["Statement"]]
 
 
 def actions(statement: dict[str, Any]) -> list[str]:
@@ -200,6 +242,7 @@ def test_burst_runs_through_the_stack(aws_endpoint, expanded, sink, tmp_path):
     # Given: the stack, and the function and the mapping as the stack describes them
     outputs = create_stack(
         expanded,
+        KeepResults="true",
         EmailHost=sink.host,
         EmailPort=str(sink.port),
         EmailUseTls="false",
@@ -221,6 +264,7 @@ def test_burst_runs_through_the_stack(aws_endpoint, expanded, sink, tmp_path):
     producer = {
         "LAMBDA_CELERY_QUEUE_URL": outputs["QueueUrl"],
         "LAMBDA_CELERY_PAYLOAD_BUCKET": outputs["PayloadBucketName"],
+        "RESULT_BACKEND": outputs["ResultBackend"],
         "DATABASE_PATH": str(tmp_path / "db.sqlite3"),
     }
     for command in (["migrate"], ["add_members", "20"], ["announce", "Subject", "Text"]):
@@ -249,9 +293,14 @@ def test_burst_runs_through_the_stack(aws_endpoint, expanded, sink, tmp_path):
         QueueUrl=outputs["DeadLetterQueueUrl"], AttributeNames=["ApproximateNumberOfMessages"]
     )
     assert parked["Attributes"]["ApproximateNumberOfMessages"] == "0"
+    group = boto3.client("scheduler").get_schedule_group(Name=outputs["ScheduleGroupName"])
+    assert group["State"] == "ACTIVE"
     # 20 runs and 4 retries, each a publication of its own
     records = boto3.client("dynamodb").scan(TableName=outputs["IdempotencyTableName"])["Items"]
     assert [record["status"]["S"] for record in records] == ["COMPLETED"] * 24
+    results = boto3.client("dynamodb").scan(TableName=outputs["ResultBackend"].rpartition("/")[2])["Items"]
+    assert [json.loads(each["result"]["B"])["status"] for each in results] == ["SUCCESS"] * 20
+    assert all(int(each["ttl"]["N"]) > time.time() for each in results)
     life_seconds = int(
         properties(expanded, "Function")["Environment"]["Variables"][
             "LAMBDA_CELERY_IDEMPOTENCY_TTL_SECONDS"

@@ -33,7 +33,9 @@ EMAIL_USE_TLS = os.environ.get("EMAIL_USE_TLS", "false") == "true"
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL", "announcements@example.org")
 
-CELERY_TASK_IGNORE_RESULT = True
+# Nobody asks for results here, unless the stack was told to keep them.
+CELERY_RESULT_BACKEND = os.environ.get("RESULT_BACKEND") or None
+CELERY_TASK_IGNORE_RESULT = CELERY_RESULT_BACKEND is None
 
 # Names for the local runner, which makes them. On AWS the environment (LAMBDA_CELERY_QUEUE_URL
 # and so on) names what template.yaml made, and wins.

@@ -1,0 +1,237 @@
+"""EventBridge Scheduler: all contact with its API.
+
+Every schedule is in the group that the settings name, and puts a message on an SQS queue.
+Its name says what it is for: ``eta-…`` fires once, for a message that is due later than
+SQS can delay it; ``beat-…`` stands for an entry of ``beat_schedule``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta, timezone
+from typing import Any
+from urllib.parse import urlsplit
+
+from lambda_celery import aws
+from lambda_celery.conf import Settings, region_of_queue
+from lambda_celery.exceptions import ConfigurationError, ScheduleError
+from lambda_celery.payload import PayloadStore, is_pointer
+from lambda_celery.publisher import OutgoingMessage
+
+#: What Scheduler takes as the input of a target.
+MAXIMUM_INPUT_BYTES = 262_144
+#: Scheduler replaces this in an input by the time of the occurrence, in UTC.
+#: https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
+SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
+_CONTEXT_ATTRIBUTE = "<aws.scheduler."
+#: Message attributes of the SQS Extended Client, which no reader of ours needs.
+_POINTER_ATTRIBUTES = {"ExtendedPayloadSize", "SQSLargePayloadSize"}
+_PRECISION = timedelta(minutes=1)
+_PARTITIONS = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
+
+
+def can_carry(queue_url: str, message: OutgoingMessage) -> bool:
+    """Whether a schedule can put *message* on the queue as it is: a body, and nothing else."""
+    return (
+        message.task_id is not None
+        and message.message_group_id is None
+        and not queue_url.endswith(".fifo")
+        and _POINTER_ATTRIBUTES.issuperset(message.attributes)
+        and len(message.body.encode()) <= MAXIMUM_INPUT_BYTES
+        and _CONTEXT_ATTRIBUTE not in message.body
+    )
+
+
+def create_one_time_schedule(settings: Settings, queue_url: str, message: OutgoingMessage) -> None:
+    """Have *message* put on the queue shortly before it is due.
+
+    AWS's refusals are raised as botocore's errors.
+    """
+    assert message.due is not None
+    assert message.task_id is not None
+    # It fires at any time within its minute, so that minute must be over when the message is
+    # due. The runtime sends on what is early with the exact delay.
+    at = (message.due.astimezone(timezone.utc) - _PRECISION).replace(second=0, microsecond=0)
+    create_schedule(
+        settings,
+        _one_time_prefix(message.task_id) + uuid.uuid4().hex[:16],
+        definition(
+            settings,
+            queue_url,
+            expression=f"at({at:%Y-%m-%dT%H:%M:%S})",
+            time_zone="UTC",
+            body=message.body,
+        )
+        | {"ActionAfterCompletion": "DELETE"},
+    )
+
+
+def cancel_schedules(settings: Settings, task_id: str) -> int:
+    """Delete the one-time schedules of *task_id*, and the bodies in S3 that they point to.
+
+    Returns how many there were. Raises :exc:`ScheduleError` if EventBridge Scheduler
+    refuses.
+    """
+    if settings.schedule_group is None:
+        return 0
+    try:
+        return sum(
+            _cancel(settings, name) for name in schedule_names(settings, _one_time_prefix(task_id))
+        )
+    except aws.AWS_ERRORS as exc:
+        raise ScheduleError(explain(exc, settings)) from aws.cause(exc)
+
+
+def _cancel(settings: Settings, name: str) -> bool:
+    scheduler = aws.client("scheduler", settings)
+    try:
+        body = get_schedule(settings, name)["Target"].get("Input", "")
+    except scheduler.exceptions.ResourceNotFoundException:
+        return False
+    cancelled = delete_schedule(settings, name)
+    if cancelled and is_pointer(body):
+        PayloadStore(settings).delete(body)
+    return cancelled
+
+
+def definition(
+    settings: Settings,
+    queue_url: str,
+    *,
+    expression: str,
+    time_zone: str,
+    body: str,
+    message_group_id: str | None = None,
+) -> dict[str, Any]:
+    """Return the definition of a schedule that puts *body* on the queue.
+
+    What Scheduler cannot put there goes to the queue's dead-letter queue, if the settings
+    name one of the kind that it takes: a standard queue.
+    """
+    target: dict[str, Any] = {
+        "Arn": _queue_arn(settings, queue_url),
+        "RoleArn": settings.schedule_role_arn,
+        "Input": body,
+    }
+    dead_letter_queue_url = settings.of_queue(queue_url).dead_letter_queue_url
+    if dead_letter_queue_url and not dead_letter_queue_url.endswith(".fifo"):
+        target["DeadLetterConfig"] = {"Arn": _queue_arn(settings, dead_letter_queue_url)}
+    if message_group_id is not None:
+        target["SqsParameters"] = {"MessageGroupId": message_group_id}
+    return {
+        "ScheduleExpression": expression,
+        "ScheduleExpressionTimezone": time_zone,
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "State": "ENABLED",
+        "Target": target,
+    }
+
+
+def same_definition(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two definitions agree in all that :func:`definition` says.
+
+    One that Scheduler returns has defaults filled in, such as the target's retry policy.
+    """
+    return _essentials(one) == _essentials(other)
+
+
+def _essentials(schedule: Mapping[str, Any]) -> list[Any]:
+    names = ("ScheduleExpression", "ScheduleExpressionTimezone", "FlexibleTimeWindow", "State")
+    target_names = ("Arn", "RoleArn", "Input", "DeadLetterConfig", "SqsParameters")
+    target = schedule["Target"]
+    return [schedule.get(each) for each in names] + [target.get(each) for each in target_names]
+
+
+def ensure_group(settings: Settings) -> None:
+    """Create the schedule group of *settings* if it is missing."""
+    scheduler = aws.client("scheduler", settings)
+    try:
+        scheduler.get_schedule_group(Name=settings.schedule_group)
+    except scheduler.exceptions.ResourceNotFoundException:
+        scheduler.create_schedule_group(Name=settings.schedule_group)
+
+
+def schedule_names(settings: Settings, prefix: str) -> list[str]:
+    """Return the names of the group's schedules that begin with *prefix*; none if it is missing."""
+    scheduler = aws.client("scheduler", settings)
+    pages = scheduler.get_paginator("list_schedules").paginate(
+        GroupName=settings.schedule_group, NamePrefix=prefix
+    )
+    try:
+        return [str(each["Name"]) for page in pages for each in page["Schedules"]]
+    except scheduler.exceptions.ResourceNotFoundException:
+        return []
+
+
+def get_schedule(settings: Settings, name: str) -> dict[str, Any]:
+    """Return the group's schedule *name*, as Scheduler describes it."""
+    return dict(
+        aws.client("scheduler", settings).get_schedule(GroupName=settings.schedule_group, Name=name)
+    )
+
+
+def create_schedule(settings: Settings, name: str, defined: Mapping[str, Any]) -> None:
+    """Create the schedule *name* in the group."""
+    aws.client("scheduler", settings).create_schedule(
+        GroupName=settings.schedule_group, Name=name, **defined
+    )
+
+
+def update_schedule(settings: Settings, name: str, defined: Mapping[str, Any]) -> None:
+    """Replace the definition of the group's schedule *name*."""
+    aws.client("scheduler", settings).update_schedule(
+        GroupName=settings.schedule_group, Name=name, **defined
+    )
+
+
+def delete_schedule(settings: Settings, name: str) -> bool:
+    """Delete the group's schedule *name*; return whether it was still there."""
+    scheduler = aws.client("scheduler", settings)
+    try:
+        scheduler.delete_schedule(GroupName=settings.schedule_group, Name=name)
+    except scheduler.exceptions.ResourceNotFoundException:
+        return False  # it has fired since it was listed
+    return True
+
+
+def explain(exc: BaseException, settings: Settings) -> str:
+    """Return the sentence for *exc*, which one of the calls here raised."""
+    if aws.denied(exc) and "iam:PassRole" in str(exc):
+        return aws.explain(
+            exc,
+            action="iam:PassRole",
+            resource=str(settings.schedule_role_arn),
+            setting="schedule_role_arn",
+        )
+    return aws.explain(
+        exc,
+        action=f"scheduler:{getattr(exc, 'operation_name', 'CreateSchedule')}",
+        resource=f"the schedule group {settings.schedule_group}",
+        setting="schedule_group",
+    )
+
+
+@contextmanager
+def explained(settings: Settings) -> Iterator[None]:
+    """Turn what AWS refuses in the context into a :exc:`ConfigurationError`."""
+    try:
+        yield
+    except aws.AWS_ERRORS as exc:
+        raise ConfigurationError(explain(exc, settings)) from aws.cause(exc)
+
+
+def _one_time_prefix(task_id: str) -> str:
+    # A task id may be any text; the digest is fit for a name, and short enough for one.
+    return f"eta-{hashlib.sha256(task_id.encode()).hexdigest()[:32]}-"
+
+
+def _queue_arn(settings: Settings, queue_url: str) -> str:
+    region = region_of_queue(queue_url) or aws.client("scheduler", settings).meta.region_name
+    partition = next(
+        (name for prefix, name in _PARTITIONS.items() if region.startswith(f"{prefix}-")), "aws"
+    )
+    account, name = urlsplit(queue_url).path.strip("/").split("/")[-2:]
+    return f"arn:{partition}:sqs:{region}:{account}:{name}"
