@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from celery import Celery, _state
 from kombu import Connection, Exchange
+from kombu.utils.imports import symbol_by_name
 
 from lambda_celery.conf import settings_of
 
@@ -44,6 +46,18 @@ def _install(app: Celery) -> None:
         # An app may have an AMQP class of its own, and may have published already.
         amqp.__dict__.pop("send_task_message", None)
         amqp.__class__ = type("AMQP", (SQSRouting, type(amqp)), {})
+    if not (isinstance(app.control_cls, partial) and app.control_cls.func is control):
+        # Not made here: that would read the app's configuration before it is complete.
+        app.control_cls = partial(control, app.control_cls)
+        app.__dict__.pop("control", None)
+
+
+def control(base: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return the remote control of an app: its own class, *base*, which also reaches Lambda."""
+    from lambda_celery.control import LambdaControl
+
+    cls = symbol_by_name(base)
+    return type(cls.__name__, (LambdaControl, cls), {})(*args, **kwargs)
 
 
 class SQSRouting:
@@ -148,3 +162,13 @@ class ThreadProducers:
                 self._app.amqp.Producer(connection, auto_declare=False),
             )
         return made[1]
+
+    @contextmanager
+    def replaced(self, producer: Any) -> Iterator[None]:
+        """Have this thread publish by *producer*, within the context."""
+        before = getattr(self._local, "made", None)
+        self._local.made = (os.getpid(), producer)
+        try:
+            yield
+        finally:
+            self._local.made = before

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
+from lambda_celery.once import check_options
 from lambda_celery.routing import TASK_ATTRIBUTE, install
 
 
@@ -15,7 +16,13 @@ def task(*args: Any, **options: Any) -> Any:
     Takes every option that Celery takes, and is used bare or called. What it
     returns is a Celery task in the app's registry; only its messages go another
     way, whatever broker the app's other tasks use.
+
+    :param idempotency_key: a function of the call's arguments. Calls for which it
+        returns the same run once, whatever their task ids; ``None`` means: as usual.
+    :param idempotency_ttl_seconds: how long such a key is remembered.
+    :raises ConfigurationError: one of these two cannot be meant.
     """
+    check_options(options, str(options.get("name", "that is being declared")))
     install()
     options.setdefault(TASK_ATTRIBUTE, True)
     if len(args) == 1 and callable(args[0]):

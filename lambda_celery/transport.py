@@ -4,7 +4,8 @@ An app that moves its whole broker sets ``broker_transport =
 "lambda_celery.transport:Transport"``; the connection behind the ``task``
 decorator uses the same class. What is added to kombu's:
 
-- a due time up to 900 s ahead becomes ``DelaySeconds``;
+- a due time up to 900 s ahead becomes ``DelaySeconds``, and beyond that a one-time
+  schedule, where the settings name a role for it;
 - bodies that are too big go to S3, and a worker fetches and deletes them there;
 - queues come from the settings, so nothing is listed, created or declared;
 - channels share one boto3 client, which takes about 100 ms to make.
@@ -28,7 +29,7 @@ from kombu.utils.json import dumps
 from kombu.utils.objects import cached_property
 
 from lambda_celery import aws
-from lambda_celery.conf import Settings
+from lambda_celery.conf import Settings, setting_names
 from lambda_celery.exceptions import PublishError, UnreadableMessageError
 from lambda_celery.payload import is_pointer
 from lambda_celery.publisher import (
@@ -37,6 +38,7 @@ from lambda_celery.publisher import (
     Publisher,
     publisher_of,
 )
+from lambda_celery.wire import redacted
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,20 @@ def due_time(headers: Mapping[str, Any]) -> datetime | None:
     return aware
 
 
+def _check_fifo(properties: Mapping[str, Any], headers: Mapping[str, Any]) -> None:
+    """Refuse a delay that a FIFO queue cannot have.
+
+    A retry may have one: it waits at the head of its group, as what it retries did.
+    """
+    eta = due_time(headers)
+    delayed = eta is not None and eta > datetime.now(timezone.utc)
+    if properties.get("DelaySeconds") or (delayed and not headers.get("retries")):
+        raise PublishError(
+            "A FIFO queue cannot delay a single message, and one that waits would stop its message "
+            "group: leave countdown and eta out, or send the task to a standard queue."
+        )
+
+
 class Channel(SQS.Channel):
     """A channel that publishes through :class:`~lambda_celery.publisher.Publisher`."""
 
@@ -82,25 +98,60 @@ class Channel(SQS.Channel):
             return
         properties = message["properties"]
         attributes = properties.pop("message_attributes", None) or {}
+        if not message["headers"].get("retries"):  # a retry stays where its task was
+            queue = self._queue_for_priority(queue, properties)
         url = self._resolve_queue_url(queue)
         group = properties.get("MessageGroupId")
-        deduplication = delay = None
+        deduplication = delay = due = None
         if url.endswith(".fifo"):
-            # A FIFO queue refuses DelaySeconds; what comes too early waits for its due time there.
+            _check_fifo(properties, message["headers"])
             group = group or "default"
             deduplication = properties.get("MessageDeduplicationId") or str(uuid.uuid4())
         else:
             delay = self._resolve_delay_seconds(properties)
             eta = due_time(message["headers"])
             if delay is None and eta is not None:
-                delay = delay_until(eta) or None
+                delay, due = delay_until(eta) or None, eta
+        if self._settings.redact_arguments:
+            message["headers"] = redacted(message["headers"])
         body = dumps(message)
         if self.sqs_base64_encoding:
             body = base64.b64encode(body.encode()).decode()
         self.publisher.send(
             url,
-            OutgoingMessage(body, attributes, delay, group, deduplication),
+            OutgoingMessage(
+                body,
+                attributes,
+                delay,
+                group,
+                deduplication,
+                due=due,
+                task_id=message["headers"].get("id"),
+            ),
             self.sqs(queue=self.canonical_queue_name(queue)),
+        )
+
+    def _queue_for_priority(self, queue: str, properties: dict[str, Any]) -> str:
+        """Return the queue for the message's priority, and note it in its *properties*.
+
+        SQS knows no priorities. From the note a retry knows where its task was.
+        """
+        priority = properties.get("priority") or 0
+        if not priority:
+            return queue
+        mapped = self._settings.priority_queues
+        if queue in mapped:
+            reached = [each for each in mapped[queue] if each <= priority]
+            if reached:
+                queue = mapped[queue][max(reached)]
+                properties["delivery_info"].update(exchange="", routing_key=queue)
+            return queue
+        if any(queue in queues.values() for queues in mapped.values()):
+            return queue
+        raise PublishError(
+            f"The call has priority {priority}, but SQS has no priorities: name the queue that "
+            f"such calls of {queue!r} go to in {setting_names('priority_queues')}, or leave "
+            "the priority out."
         )
 
     def basic_publish(
@@ -148,10 +199,7 @@ class Channel(SQS.Channel):
             info = {}
         super().basic_ack(delivery_tag, multiple)
         if pointer := info.get("sqs_message", {}).get(_POINTER):
-            try:
-                self.publisher.payloads.delete(pointer)
-            except aws.AWS_ERRORS as exc:
-                logger.warning("A settled body stays in S3 until the bucket expires it: %s", exc)
+            self.publisher.payloads.delete(pointer)
 
     def queue_declare(
         self, queue: str | None = None, passive: bool = False, **kwargs: Any

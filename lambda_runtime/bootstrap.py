@@ -11,9 +11,11 @@ from celery.app.trace import setup_worker_optimizations
 from celery.app.utils import find_app
 from celery.fixups.django import DjangoFixup
 from celery.utils.nodenames import gethostname
+from celery.utils.time import rate
 
 from lambda_celery.conf import APP_VARIABLE
 from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.once import check_options, options_of
 from lambda_celery.routing import install
 
 
@@ -56,7 +58,21 @@ def start(app: Celery, hostname: str, set_up_logging: Callable[[], None]) -> Non
         if isinstance(fixup, DjangoFixup):
             # A worker's signal would do it. It closes connections and caches around tasks.
             fixup.worker_fixup.install()
+    check_tasks(app)
     signals.worker_process_init.send(sender=None)
+
+
+def check_tasks(app: Celery) -> None:
+    """Raise :exc:`ConfigurationError` if an option of a task cannot be meant."""
+    for task in app.tasks.values():
+        check_options(options_of(task), task.name)
+        try:
+            rate(task.rate_limit)
+        except (KeyError, TypeError, ValueError) as exc:
+            raise ConfigurationError(
+                f"rate_limit of the task {task.name} is {task.rate_limit!r}: give it a number of "
+                'tasks a second, or text such as "100/m".'
+            ) from exc
 
 
 def node_name() -> str:

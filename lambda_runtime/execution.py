@@ -219,7 +219,8 @@ def outcome_of_failure(task: Task, req: Context, exc: Exception, attempt: Attemp
     """Return what becomes of the message of a task that raised *exc*."""
     if attempt.body_finished:
         # The mail is out: whatever this is, it must not lead to a second one by itself.
-        if _raised_in(exc, task.backend.mark_as_done):
+        # A part of a chord that is not counted would stop its chord, and nobody would know.
+        if _raised_in(exc, task.backend.mark_as_done) and not req.chord:
             return Deleted("succeeded, but its result could not be stored")
         return Parked("ran to its end, but what follows it failed", exc)
     if attempt.sent_on:

@@ -34,6 +34,8 @@ from kombu.utils.json import dumps
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
+from lambda_celery.exceptions import UnreadableMessageError
+from lambda_celery.once import own_key
 
 #: A lock outlives its invocation a little: clocks differ, and so do kills.
 _LOCK_MARGIN_SECONDS = 1
@@ -69,14 +71,29 @@ def publication_key(request: Request) -> str:
     and a chain step published twice have a new one. The arguments are, because
     several retries under one id and one number can differ in them alone. So is the
     nesting of ``Task.replace()``, which sends the same task under the same id.
+
+    A key of the task's own takes the place of id and arguments.
+
+    :raises UnreadableMessageError: the task's own function cannot make a key.
     """
     headers: Mapping[str, Any] = request.request_dict
     try:
-        arguments = dumps([request.args, request.kwargs], sort_keys=True)
-    except (TypeError, ValueError):  # pickled objects, mixed key types
-        arguments = request.message.body
+        own = own_key(request.task, request.args, request.kwargs)
+    except Exception as exc:
+        raise UnreadableMessageError(
+            f"idempotency_key of {request.type} raised {exc!r} for its arguments."
+        ) from exc
+    retries = str(headers.get("retries") or 0)
+    parts: list[Any]
+    if own is not None:
+        parts = ["own", own, retries]
+    else:
+        try:
+            arguments = dumps([request.args, request.kwargs], sort_keys=True)
+        except (TypeError, ValueError):  # pickled objects, mixed key types
+            arguments = request.message.body
+        parts = [request.id, retries, arguments]
     digest = hashlib.sha256()
-    parts = [request.id, str(headers.get("retries") or 0), arguments]
     if nesting := headers.get("replaced_task_nesting"):
         parts.append(str(nesting))
     for part in parts:

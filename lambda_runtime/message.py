@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery
 from celery.exceptions import InvalidTaskError
+from celery.utils.time import maybe_iso8601
 from celery.worker.request import Request
 from celery.worker.strategy import hybrid_to_proto2
 from kombu.message import Message
 
+from lambda_celery.conf import Settings
 from lambda_celery.exceptions import LambdaCeleryError, UnreadableMessageError
-from lambda_celery.wire import read_message
+from lambda_celery.wire import SCHEDULE_HEADER, read_message, redacted
 from lambda_runtime.delivery import Delivery
 
 
@@ -20,7 +23,9 @@ class UnregisteredTaskError(LambdaCeleryError):
     """The message names a task that this deployment does not have."""
 
 
-def read_request(app: Celery, delivery: Delivery, body: str, hostname: str) -> Request:
+def read_request(
+    app: Celery, settings: Settings, delivery: Delivery, body: str, hostname: str
+) -> Request:
     """Return the request in *body*, deserialised, of task message protocol 1 or 2.
 
     :raises UnreadableMessageError: it is no task message, or of a content type
@@ -36,6 +41,7 @@ def read_request(app: Celery, delivery: Delivery, body: str, hostname: str) -> R
         raise UnreadableMessageError(f"The arguments cannot be decoded: {exc}.") from exc
     try:
         arguments, headers, utc = _protocol_2(app, message, payload)
+        headers = _of_occurrence(redacted(headers) if settings.redact_arguments else headers)
         name, task_id = headers["task"], headers["id"]
         if not (isinstance(name, str) and isinstance(task_id, str)):
             raise InvalidTaskError("task name and id must be strings")
@@ -69,3 +75,21 @@ def _protocol_2(
     if not isinstance(embed, Mapping):
         raise InvalidTaskError("callbacks, errbacks, chain and chord must be a mapping")
     return (args, kwargs, embed), message.headers, app.uses_utc_timezone()
+
+
+def _of_occurrence(headers: dict[str, Any]) -> dict[str, Any]:
+    """Return *headers* with the times that count from a schedule's occurrence worked out.
+
+    The header that has them is gone then: a retry takes over what it finds, and must keep
+    the expiry of its occurrence, but not the countdown.
+    """
+    if SCHEDULE_HEADER not in headers:
+        return headers
+    headers = dict(headers)
+    schedule = headers.pop(SCHEDULE_HEADER)
+    occurrence = maybe_iso8601(schedule["time"])
+    for name, option in (("expires", "expires_seconds"), ("eta", "countdown_seconds")):
+        # A stock worker's retry has both that header and an eta of its own.
+        if option in schedule and not headers.get(name):
+            headers[name] = (occurrence + timedelta(seconds=schedule[option])).isoformat()
+    return headers

@@ -19,18 +19,24 @@ from __future__ import annotations
 
 import logging
 import math
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 from celery import Celery, signals
 from celery.app.trace import LOG_RECEIVED
 from celery.utils.log import get_logger
+from celery.utils.time import rate
+from celery.worker import state as worker_state
 from celery.worker.request import Request
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
+from lambda_celery.once import LIFE_OPTION, options_of
 from lambda_celery.payload import PayloadStore, is_pointer
+from lambda_celery.revocation import Revocations, id_key, stamp_key
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.delivery import Delivery
 from lambda_runtime.execution import Attempt, TaskRunner
@@ -52,6 +58,7 @@ from lambda_runtime.outcome import (
     spent,
 )
 from lambda_runtime.queues import SourceQueue, SourceQueues
+from lambda_runtime.rate_limit import PATIENCE_SECONDS, RateLimiter
 
 logger = logging.getLogger(__name__)
 #: Where a worker says "Task … received".
@@ -75,6 +82,8 @@ class RecordProcessor:
         self._payloads = payloads
         self._hostname = hostname
         self._table = IdempotencyTable(settings)
+        self._revocations = Revocations(settings)
+        self._rate_limiter = RateLimiter(settings)
         self._runner = TaskRunner(app, hostname)
 
     def process(self, delivery: Delivery, deadline: Deadline) -> Outcome:
@@ -107,7 +116,8 @@ class RecordProcessor:
             body = self._body(delivery)
             if body is None:
                 return Deleted("completed before, with its S3 object")
-            request = read_request(self._app, delivery, body, self._hostname)
+            request = read_request(self._app, self._settings, delivery, body, self._hostname)
+            key = publication_key(request)
         except (UnreadableMessageError, UnregisteredTaskError) as exc:
             last = queue.last_attempt(delivery.receive_count)
             logger.error(
@@ -117,35 +127,41 @@ class RecordProcessor:
                 delivery.receive_count, queue.max_receive_count,
             )  # fmt: skip
             return spent(str(exc), backoff, last)
-        if _is_ahead(request):
-            return Forwarded(request.eta)
-        if not deadline.allows(self._needed_seconds(request)):
+        revoked = self._revocations.include(_revocation_keys(request))
+        if _is_ahead(request) and not revoked:
+            return Forwarded(request.eta, request.id)
+        needed_seconds = self._needed_seconds(request)
+        if not deadline.allows(needed_seconds):
             return _not_run("the invocation's time runs short", delivery, queue)
+        if _is_expired(request) or revoked:
+            # A copy of what has run, or is running, is not to be announced as revoked.
+            found = self._table.look_up(key)
+            if (outcome := _of_another_run(request, found, delivery, queue)) is not None:
+                return outcome
+        elif (turn := self._turn(request, delivery, deadline, needed_seconds)) is not None:
+            return turn
         about = {
             "id": request.id, "name": request.name, "eta": request.eta,
             "args": request.argsrepr, "kwargs": request.kwargsrepr,
         }  # fmt: skip
         received_logger.info(LOG_RECEIVED, about, extra={"data": about})
-        if _is_expired(request):
-            # A copy of what has run, or is running, is not to be announced as revoked.
-            found = self._table.look_up(publication_key(request))
-            if (outcome := _of_another_run(request, found, delivery, queue)) is not None:
-                return outcome
+        if revoked:
+            worker_state.revoked.add(request.id)
         if request.revoked():
-            return Deleted("expired")
+            return Deleted("revoked" if revoked else "expired")
         signals.task_received.send(sender=self, request=request)
-        return self._run_once(request, delivery, queue, deadline, backoff)
+        return self._run_once(request, key, delivery, queue, deadline, backoff)
 
     def _run_once(
         self,
         request: Request,
+        key: str,
         delivery: Delivery,
         queue: SourceQueue,
         deadline: Deadline,
         backoff: int,
     ) -> Outcome:
-        key = publication_key(request)
-        life_seconds = queue.record_life_seconds
+        life_seconds = options_of(request.task).get(LIFE_OPTION, queue.record_life_seconds)
         attempt = _attempt(request, deadline, queue.last_attempt(delivery.receive_count), backoff)
         claimed = self._table.claim(
             key,
@@ -178,11 +194,33 @@ class RecordProcessor:
         Its limit; or what its longest run in this process took, for a task that the
         invocation's end interrupts may have sent its mail already.
         """
-        hard, soft = request.time_limits
-        limits = (hard or request.task.time_limit, soft or request.task.soft_time_limit)
-        return float(
-            max(filter(None, limits), default=self._runner.longest_run_seconds(request.type))
+        limits = filter(None, _time_limits(request))
+        return float(max(limits, default=self._runner.longest_run_seconds(request.type)))
+
+    def _turn(
+        self, request: Request, delivery: Delivery, deadline: Deadline, needed_seconds: float
+    ) -> Outcome | None:
+        """Wait for the task's turn by its ``rate_limit``; return what becomes of it if that is far.
+
+        It is sent on as a new message, for to come back is no failed receive. A FIFO queue's
+        message cannot be sent on: it waits here for as long as there is time.
+        """
+        per_second = rate(request.task.rate_limit)
+        if not per_second:
+            return None
+        spare = max(0.0, deadline.seconds_for_tasks() - needed_seconds)
+        fifo = delivery.fifo_group is not None
+        turn = self._rate_limiter.turn(
+            request.type, per_second, spare if fifo else min(spare, PATIENCE_SECONDS)
         )
+        if turn.granted:
+            time.sleep(turn.seconds)
+            return None
+        logger.info(
+            "Task %s comes back in %.1f s, by its rate limit of %s",
+            request.humaninfo(), turn.seconds, request.task.rate_limit,
+        )  # fmt: skip
+        return Forwarded(datetime.now(timezone.utc) + timedelta(seconds=turn.seconds))
 
     def _body(self, delivery: Delivery) -> str | None:
         """Return the message's body, from S3 if it is there; ``None`` if it was settled before."""
@@ -264,9 +302,21 @@ def _of_another_run(
     return None
 
 
-def _attempt(request: Request, deadline: Deadline, last: bool, backoff: int) -> Attempt:
+def _revocation_keys(request: Request) -> Iterator[str]:
+    yield id_key(request.id)
+    for stamp, values in request.stamps.items():
+        for value in values if isinstance(values, list | tuple | set) else [values]:
+            yield stamp_key(stamp, value)
+
+
+def _time_limits(request: Request) -> tuple[float | None, float | None]:
+    """Return the hard and the soft limit: the call's, else the task's."""
     hard, soft = request.time_limits
-    soft = soft or request.task.soft_time_limit
+    return hard or request.task.time_limit, soft or request.task.soft_time_limit
+
+
+def _attempt(request: Request, deadline: Deadline, last: bool, backoff: int) -> Attempt:
+    hard, soft = _time_limits(request)
     # The invocation's end is a limit too: an exception in one task is better than a kill,
     # which takes the rest of the batch along and leaves it hidden for minutes.
     left = max(deadline.seconds_for_tasks(), 0.001)
@@ -276,7 +326,7 @@ def _attempt(request: Request, deadline: Deadline, last: bool, backoff: int) -> 
         last=last,
         backoff_seconds=backoff,
         soft_time_limit=left if ends_with_invocation else soft,
-        hard_time_limit=hard or request.task.time_limit,
+        hard_time_limit=hard,
         ends_with_invocation=ends_with_invocation,
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lambda_celery import PublishError
+
 
 @pytest.fixture
 def stack(make_stack):
@@ -32,15 +34,37 @@ def test_what_follows_a_failure_in_its_group_is_returned(runtime):
     assert ran == [("a", 0), ("b", 0), ("a", 1), ("a", 2), ("a", 3)]
 
 
-def test_an_eta_ahead_waits_on_the_queue_and_is_not_sent_on(runtime, faults):
+@pytest.mark.parametrize("delay", [{"countdown": 300}, {"DelaySeconds": 300}])
+def test_a_delay_is_refused_in_a_sentence(runtime, delay):
     @runtime.task
     def send():
-        raise AssertionError("not reached")
+        """It is never sent."""
+
+    with pytest.raises(PublishError, match="FIFO queue cannot delay"):
+        send.apply_async(queue="orders.fifo", **delay)
+    assert runtime.stack.depth() == 0
+    send.apply_async(queue="orders.fifo", countdown=0)
+    assert runtime.deliver().all_deleted
+
+
+def test_a_retry_with_a_countdown_waits_at_the_head_of_its_group(runtime, faults):
+    ran = []
+
+    @runtime.task(bind=True)
+    def send(self, n):
+        if n == 0 and not self.request.retries:
+            raise self.retry(countdown=300)
+        ran.append(n)
 
     changes = faults.watch(runtime.settings, "sqs", "ChangeMessageVisibilityBatch")
-    send.apply_async(countdown=300, queue="orders.fifo")
+    send.apply_async((0,), queue="orders.fifo", MessageGroupId="a")
+    assert runtime.deliver().all_deleted
+
     assert runtime.deliver().all_returned
+
     assert 290 <= changes[0]["Entries"][0]["VisibilityTimeout"] <= 300
+    assert runtime.stack.messages() == []
+    assert ran == []
 
 
 def test_a_spent_message_is_parked_in_its_group(make_runtime):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
-from celery import chain, signals
+from celery import chain, chord, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.result import AsyncResult
 
@@ -390,6 +390,29 @@ class TestRaised:
         assert runtime.deliver().all_deleted
         assert state(runtime, result) == "SUCCESS"
 
+    def test_the_queues_own_settings_win(self, make_runtime, stack, make_stack, faults):
+        elsewhere = make_stack().dead_letter_queue_url
+        own = {"url": stack.queue_url, "max_receive_count": 2, "retry_backoff_seconds": 40}
+        runtime = make_runtime(
+            lambda_max_receive_count=9,
+            lambda_retry_jitter=False,
+            lambda_queues={"mail": own | {"dead_letter_queue_url": elsewhere}},
+        )
+
+        @runtime.task
+        def send():
+            raise ValueError("bug")
+
+        changes = faults.watch(runtime.settings, "sqs", "ChangeMessageVisibilityBatch")
+        send.apply_async(queue="mail")
+        (message,) = runtime.receive()
+        assert runtime.hand_over([message]).all_returned
+        assert changes[0]["Entries"][0]["VisibilityTimeout"] == 40
+
+        message["Attributes"]["ApproximateReceiveCount"] = "2"
+        assert runtime.hand_over([message]).all_deleted
+        assert (stack.depth(elsewhere), stack.depth(stack.dead_letter_queue_url)) == (1, 0)
+
     def test_reads_the_limit_from_the_queue_where_no_setting_says_it(self, runtime):
         """The stack's redrive policy says 5."""
 
@@ -513,6 +536,23 @@ class TestAfterTheBody:
         assert ran == [1]
         assert runtime.stack.dead_letters() == []
         assert state(runtime, result) == "FAILURE"
+
+    def test_a_part_of_a_chord_that_cannot_be_stored_is_parked(self, runtime, heard):
+        """Its chord would wait for ever, and nobody would know why."""
+
+        @runtime.task
+        def send():
+            return object()
+
+        @runtime.task
+        def report(results):
+            raise AssertionError("not reached")
+
+        chord([send.s(), send.s()], report.si([]))()
+        assert runtime.deliver(2).all_deleted
+        parked, _ = runtime.stack.dead_letters()
+        reason = parked["MessageAttributes"]["LambdaCeleryReason"]["StringValue"]
+        assert reason == "ran to its end, but what follows it failed"
 
     def test_an_error_of_any_kind_in_our_own_bookkeeping(self, runtime, monkeypatch):
         ran = []
@@ -1126,7 +1166,7 @@ class TestTheProcessDied:
 
     def leave_a_claim(self, runtime: Any, message: dict[str, Any], ended: float) -> None:
         delivery = Delivery.from_record(runtime.event([message])["Records"][0])
-        request = read_request(runtime.app, delivery, delivery.body, "host")
+        request = read_request(runtime.app, runtime.settings, delivery, delivery.body, "host")
         IdempotencyTable(runtime.settings).claim(
             publication_key(request), life_seconds=1000, run_ends=time.time() - ended
         )

@@ -206,6 +206,96 @@ class TestQueues:
         }  # fmt: skip
 
 
+class TestPriorities:
+    """SQS has none: a queue stands for them, or the call is refused."""
+
+    @pytest.fixture
+    def urgent(self, make_stack):
+        return make_stack()
+
+    @pytest.fixture
+    def send(self, make_runtime, urgent):
+        runtime = make_runtime(
+            task_default_queue="mail",
+            lambda_queues={"urgent": urgent.queue_url},
+            lambda_priority_queues={"mail": {6: "urgent"}},
+        )
+
+        @runtime.task
+        def send():
+            """It is only sent."""
+
+        send.runtime = runtime
+        return send
+
+    @pytest.mark.parametrize("priority", [6, 9])
+    def test_from_the_lowest_that_a_queue_is_named_for(self, send, urgent, priority):
+        send.apply_async(priority=priority)
+        # Or whoever names that queue.
+        send.apply_async(priority=priority, queue="urgent")
+        assert (urgent.depth(), send.runtime.stack.depth()) == (2, 0)
+
+    @pytest.mark.parametrize("priority", [None, 0, 5])
+    def test_below_it_is_the_queue_itself(self, send, urgent, priority):
+        send.apply_async(priority=priority)
+        assert (urgent.depth(), send.runtime.stack.depth()) == (0, 1)
+
+    def test_of_the_task_counts_like_one_of_the_call(self, send, urgent):
+        @send.runtime.task(priority=9)
+        def hurry():
+            """It is only sent."""
+
+        hurry.delay()
+        assert urgent.depth() == 1
+
+    def test_without_a_queue_for_it_is_refused_in_a_sentence(self, send, urgent):
+        with pytest.raises(PublishError, match=r"lambda_priority_queues"):
+            send.apply_async(queue="other", priority=3)
+        assert (urgent.depth(), send.runtime.stack.depth()) == (0, 0)
+
+    def test_by_the_transport_too(self, send, urgent):
+        app = send.runtime.app
+        app.conf.update(lambda_tasks=[], broker_transport="lambda_celery.transport:Transport")
+        send.apply_async(priority=9)
+        assert urgent.depth() == 1
+
+
+class TestRedaction:
+    """Arguments are addresses: with the setting, nothing but the body holds them."""
+
+    def test_headers_name_no_arguments(self, make_runtime):
+        runtime = make_runtime(lambda_redact_arguments=True)
+
+        @runtime.task(name="send")
+        def send(address, subject=None):
+            ran.append((address, subject))
+
+        ran = []
+        send.delay("ada@example.com", subject="secret")
+        (message,) = runtime.receive()
+        sent = headers(runtime, message)
+        assert (sent["argsrepr"], sent["kwargsrepr"]) == ("<redacted>", "<redacted>")
+        assert runtime.hand_over([message]).all_deleted
+        assert ran == [("ada@example.com", "secret")]
+
+    def test_logs_and_requests_name_none_although_the_publisher_did(self, make_runtime, caplog):
+        publisher = make_runtime().app
+        runtime = make_runtime(lambda_redact_arguments=True)
+        seen = []
+
+        @runtime.task(name="send", bind=True)
+        def send(self, address):
+            seen.append(self.request.argsrepr)
+
+        caplog.set_level("DEBUG")
+        publisher.send_task("send", ("ada@example.com",))
+        assert runtime.deliver().all_deleted
+        assert seen == ["<redacted>"]
+        records = [each.__dict__ for each in caplog.records if "celery" in each.name]
+        assert records
+        assert "ada@example.com" not in repr(records)
+
+
 class TestBigBodies:
     def test_small_ones_stay_on_the_queue_and_what_the_queue_refuses_goes_to_s3(
         self, runtime, monkeypatch
@@ -481,6 +571,6 @@ def test_a_task_published_by_name_before_its_app_is_finalised_takes_the_same_way
 def test_a_queue_is_fifo_by_its_url(make_runtime, make_stack):
     fifo = make_stack(suffix=".fifo")
     runtime = make_runtime(lambda_queue_url=fifo.queue_url)
-    runtime.app.send_task("proj.send", countdown=3)
+    runtime.app.send_task("proj.send")
     (message,) = runtime.receive()
     assert message["Attributes"]["MessageGroupId"] == "default"

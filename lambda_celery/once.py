@@ -1,0 +1,55 @@
+"""A task's own idempotency key: "once per order" instead of once per publication."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lambda_celery.exceptions import ConfigurationError
+
+#: A function of the call's arguments; what it returns is the key, ``None`` that there is none.
+KEY_OPTION = "idempotency_key"
+#: How long such a key is remembered after the task has run to its end.
+LIFE_OPTION = "idempotency_ttl_seconds"
+
+
+def check_options(options: Mapping[str, Any], task_name: str) -> None:
+    """Raise :exc:`ConfigurationError` if a task's *options* cannot be meant."""
+    key, life_seconds = options.get(KEY_OPTION), options.get(LIFE_OPTION)
+    if not (key is None or callable(key) or isinstance(key, staticmethod)):
+        raise ConfigurationError(
+            f"{KEY_OPTION} of the task {task_name} is {key!r}: give it a function that takes the "
+            "arguments of a call and returns what makes the call unique."
+        )
+    if life_seconds is None:
+        return
+    if key is None:
+        raise ConfigurationError(
+            f"The task {task_name} has {LIFE_OPTION} and no {KEY_OPTION}: without a key of its "
+            "own, a call is remembered for as long as a copy of its message can exist."
+        )
+    if isinstance(life_seconds, bool) or not isinstance(life_seconds, int) or life_seconds < 1:
+        raise ConfigurationError(
+            f"{LIFE_OPTION} of the task {task_name} is {life_seconds!r}: give it whole seconds."
+        )
+
+
+def options_of(task: Any) -> dict[str, Any]:
+    """Return those of the two options that *task* has, the key as a function of the arguments.
+
+    A function among a decorator's options becomes an attribute of the task's class, and
+    would be called as a method. One that a base class defines is a method.
+    """
+    found = {name: getattr(task, name, None) for name in (KEY_OPTION, LIFE_OPTION)}
+    of_class = vars(type(task))
+    if KEY_OPTION in of_class and "_decorated" in of_class:
+        given = of_class[KEY_OPTION]
+        found[KEY_OPTION] = given.__func__ if isinstance(given, staticmethod) else given
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def own_key(task: Any, args: Any, kwargs: Mapping[str, Any]) -> str | None:
+    """Return the key that *task* gives to a call, or ``None`` if it gives none."""
+    function = options_of(task).get(KEY_OPTION)
+    key = None if function is None else function(*args, **kwargs)
+    return None if key is None else str(key)

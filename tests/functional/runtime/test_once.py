@@ -1,0 +1,128 @@
+"""A task's own idempotency key: once per order, not once per publication."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from lambda_celery import ConfigurationError, task
+
+
+@pytest.fixture
+def ran():
+    return []
+
+
+@pytest.fixture
+def confirm(runtime, ran):
+    @runtime.task(
+        name="confirm", bind=True, idempotency_key=lambda order, **_: order,
+        idempotency_ttl_seconds=3600,
+    )  # fmt: skip
+    def confirm(self, order, address=None, fail=False):
+        if fail:
+            raise ValueError("bug")
+        if address == "retry" and not self.request.retries:
+            raise self.retry(countdown=0)
+        ran.append((order, address))
+
+    return confirm
+
+
+def test_calls_with_the_same_key_run_once_whatever_their_ids_and_other_arguments(
+    runtime, confirm, ran
+):
+    confirm.delay(1, address="ada")
+    confirm.delay(1, address="bob")
+    confirm.delay(order=2)
+    for _ in range(3):
+        assert runtime.deliver().all_deleted
+    assert sorted(ran) in ([(1, "ada"), (2, None)], [(1, "bob"), (2, None)])
+
+
+def test_a_retry_is_no_repetition(runtime, confirm, ran):
+    confirm.delay(1, address="retry")
+    assert runtime.deliver().all_deleted
+    assert runtime.deliver().all_deleted
+    assert ran == [(1, "retry")]
+    confirm.delay(1, address="again")
+    assert runtime.deliver().all_deleted
+    assert ran == [(1, "retry")]
+
+
+def test_a_call_that_failed_does_not_stand_in_the_way_of_the_next(runtime, confirm, ran):
+    confirm.apply_async((1,), {"fail": True}, retries=3)
+    assert runtime.deliver().all_deleted  # parked: its retries are used up
+    confirm.delay(1)
+    assert runtime.deliver().all_deleted
+    assert ran == [(1, None)]
+
+
+def test_it_is_remembered_for_its_own_life_time(runtime, confirm):
+    confirm.delay(1)
+    assert runtime.deliver().all_deleted
+    (record,) = runtime.records()
+    assert int(record["expiration"]) - time.time() <= 3600
+    assert "1" not in record["id"].partition("#")[2][:1]  # a digest: keys can be addresses
+
+
+def test_none_stands_for_the_usual_key(runtime, ran):
+    @runtime.task(idempotency_key=lambda order: None)
+    def confirm(order):
+        ran.append(order)
+
+    for _ in range(2):
+        confirm.delay(1)
+    assert runtime.deliver(2).all_deleted
+    assert ran == [1, 1]
+
+
+def test_a_base_class_defines_it_as_a_method(runtime, ran):
+    class PerOrder(runtime.app.Task):
+        def idempotency_key(self, order):
+            return f"{self.name}:{order}"
+
+    @runtime.task(base=PerOrder)
+    def confirm(order):
+        ran.append(order)
+
+    for _ in range(2):
+        confirm.delay(1)
+        assert runtime.deliver().all_deleted
+    assert ran == [1]
+
+
+def test_a_key_that_cannot_be_made_is_returned_then_parked(make_runtime, ran):
+    runtime = make_runtime(lambda_max_receive_count=2)
+
+    @runtime.task(idempotency_key=lambda order: order["id"], typing=False)
+    def confirm(order):
+        ran.append(order)
+
+    confirm.delay(1)
+    assert runtime.deliver().all_returned
+    assert runtime.deliver().all_deleted
+    (parked,) = runtime.stack.dead_letters()
+    assert "idempotency_key" in parked["MessageAttributes"]["LambdaCeleryReason"]["StringValue"]
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"idempotency_key": "order"}, "give it a function"),
+        ({"idempotency_key": str, "idempotency_ttl_seconds": "1h"}, "whole seconds"),
+        ({"idempotency_ttl_seconds": 60}, "no idempotency_key"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_declaration_and_at_start(runtime, options, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        task(name="confirm", **options)
+
+    @runtime.task(**options)
+    def confirm():
+        """Declared by another door."""
+
+    with pytest.raises(ConfigurationError, match=sentence):
+        assert runtime.handler
