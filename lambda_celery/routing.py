@@ -23,6 +23,8 @@ from lambda_celery.conf import settings_of
 
 #: The attribute of a task that says which way its messages go.
 TASK_ATTRIBUTE = "lambda_celery"
+#: Celery's own task at the end of a group by which a task was replaced.
+_ACCUMULATE = "celery.accumulate"
 
 
 def install(app: Celery | None = None) -> None:
@@ -64,6 +66,9 @@ class SQSRouting:
     """Mixin of :class:`celery.app.amqp.AMQP`: sends some tasks through SQS."""
 
     app: Celery
+    #: Whether this process is the function's. What ends a group there, in the place of a task
+    #: that was replaced by it, ends on the same way: a project may have no other broker.
+    is_in_function = False
 
     @cached_property
     def send_task_message(self) -> Any:
@@ -116,6 +121,8 @@ def goes_to_sqs(app: Celery, name: str) -> bool:
     choice = getattr(tasks.get(name), TASK_ATTRIBUTE, None)
     if choice is not None:
         return bool(choice)
+    if name == _ACCUMULATE and app.amqp.is_in_function:
+        return True
     return any(fnmatchcase(name, pattern) for pattern in settings_of(app).tasks)
 
 

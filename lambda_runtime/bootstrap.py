@@ -47,6 +47,7 @@ def start(app: Celery, hostname: str, set_up_logging: Callable[[], None]) -> Non
     # System checks are for the deployment, not for every cold start.
     os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
     install(app)
+    app.amqp.is_in_function = True
     app.loader.init_worker()  # Django is set up, and the task modules are imported
     # As in a worker: after Django's LOGGING, and before the tracers ask which levels are on.
     set_up_logging()

@@ -185,7 +185,7 @@ def lambda_config(
     return {
         **common_config,
         "broker_url": redis_url.removesuffix("/0") + "/1",
-        "lambda_tasks": ["proj.*", "celery.*"],
+        "lambda_tasks": ["proj.*"],
         "lambda_queue_url": lambda_stack.queue_url,
         "lambda_queues": {"other": other_stack.queue_url, "both": shared_stack.queue_url},
         "lambda_idempotency_table": settings.idempotency_table,
