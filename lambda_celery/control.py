@@ -13,7 +13,6 @@ from kombu.utils.functional import maybe_list
 from lambda_celery.conf import settings_of
 from lambda_celery.revocation import id_key, revoke, stamp_key
 
-
 logger = logging.getLogger(__name__)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from lambda_celery.aws import client
@@ -168,6 +169,23 @@ def make_stack(aws_endpoint: str) -> MakeStack:
 def stack(make_stack: MakeStack) -> Stack:
     """A stack for a function of 5 s; its queue's visibility time-out is 30 s."""
     return make_stack()
+
+
+@pytest.fixture
+def results_table(aws_endpoint: str) -> str:
+    """A table as the infrastructure supplies it."""
+    name = f"results-{uuid.uuid4().hex[:12]}"
+    dynamodb = boto3.client("dynamodb")  # not a runtime's own, whose calls are watched
+    dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    dynamodb.update_time_to_live(
+        TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"}
+    )
+    return name
 
 
 @pytest.fixture

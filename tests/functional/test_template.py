@@ -298,7 +298,9 @@ def test_burst_runs_through_the_stack(aws_endpoint, expanded, sink, tmp_path):
     # 20 runs and 4 retries, each a publication of its own
     records = boto3.client("dynamodb").scan(TableName=outputs["IdempotencyTableName"])["Items"]
     assert [record["status"]["S"] for record in records] == ["COMPLETED"] * 24
-    results = boto3.client("dynamodb").scan(TableName=outputs["ResultBackend"].rpartition("/")[2])["Items"]
+    results = boto3.client("dynamodb").scan(TableName=outputs["ResultBackend"].rpartition("/")[2])[
+        "Items"
+    ]
     assert [json.loads(each["result"]["B"])["status"] for each in results] == ["SUCCESS"] * 20
     assert all(int(each["ttl"]["N"]) > time.time() for each in results)
     life_seconds = int(

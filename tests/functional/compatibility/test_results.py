@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from celery import group
+from celery import chord, group
 from celery.result import AsyncResult, GroupResult
 
 WAIT_SECONDS = 30
@@ -161,5 +161,16 @@ def test_results_in_files(lambda_peer, stack, running, tmp_path):
 
     with running(peer, stack):
         assert (peer.add.s(1, 2) | peer.add.s(3)).delay().get(timeout=WAIT_SECONDS) == 6
+        with pytest.raises(ValueError, match="no such template"):
+            peer.fail.delay().get(timeout=WAIT_SECONDS)
+
+
+def test_results_in_dynamodb(lambda_peer, stack, running, results_table):
+    """With a chord, and in a table that the back end neither makes nor describes."""
+    peer = lambda_peer.moved_to(stack, result_backend=f"lambda-dynamodb:///{results_table}")
+
+    with running(peer, stack):
+        header = [peer.add.s(n, n) for n in range(5)]
+        assert chord(header, peer.tsum.s())().get(timeout=WAIT_SECONDS) == 20
         with pytest.raises(ValueError, match="no such template"):
             peer.fail.delay().get(timeout=WAIT_SECONDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,23 +18,6 @@ from lambda_celery.results import DynamoDBBackend
 DAY_SECONDS = 86_400
 #: What makes or describes tables: none of it is the runtime's to call.
 TABLE_OPERATIONS = ("CreateTable", "DescribeTable", "DescribeTimeToLive", "UpdateTimeToLive")
-
-
-@pytest.fixture
-def results_table(stack) -> str:
-    """A table as the infrastructure supplies it."""
-    name = f"results-{uuid.uuid4().hex[:12]}"
-    dynamodb = boto3.client("dynamodb")  # not the runtime's own, whose calls are watched
-    dynamodb.create_table(
-        TableName=name,
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    dynamodb.update_time_to_live(
-        TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"}
-    )
-    return name
 
 
 @pytest.fixture
