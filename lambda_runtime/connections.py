@@ -6,7 +6,6 @@ import sys
 import time
 
 from celery import Celery
-from kombu import pools
 
 #: Lambda freezes a process between invocations. A socket that has been frozen for longer
 #: than this may be dead without knowing it, and a message written to it would be lost.
@@ -29,9 +28,9 @@ class Connections:
         idle = time.time() - self._idle_since
         # Only where there is a pool: asking for it would make it.
         if idle > _SUSPECT_SECONDS and self._app._pool is not None:
-            # As after a fork: what was connected before must not be used any more.
-            pools.reset()
-            self._app._after_fork()
+            # The app's alone, and the pool stays: other apps in the process have theirs.
+            self._app._pool.force_close_all(close_pool=False)
+            self._app._pool.setup()  # kombu leaves it empty, and who waits for one waits for ever
 
     def after_batch(self) -> None:
         """Note when the process has become idle."""

@@ -32,6 +32,16 @@ def test_a_connection_is_kept_unless_it_has_been_idle_for_long(
         assert (again is connection) is kept
 
 
+def test_the_pools_of_other_apps_stay_open(app, monkeypatch):
+    other = Celery("other", broker="memory://elsewhere", set_as_current=False)
+    with other.producer_pool.acquire(block=True), app.pool.acquire(block=True):
+        watched = Connections(app)
+    monkeypatch.setattr(connections.time, "time", lambda: 1e12)
+    watched.before_batch()
+    with other.producer_pool.acquire(block=True) as producer:
+        producer.connection.ensure_connection()
+
+
 def test_no_pool_is_made_for_an_app_that_has_not_published(app):
     Connections(app).before_batch()
     assert app._pool is None
