@@ -25,7 +25,7 @@ from lambda_celery import aws
 from lambda_celery.conf import settings_of
 from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError
 from lambda_celery.publisher import OutgoingMessage, Publisher
-from lambda_celery.routing import SQSRouting, followed_task, goes_to_sqs
+from lambda_celery.routing import TASK_ATTRIBUTE, SQSRouting, followed_task, goes_to_sqs
 from lambda_celery.scheduler import MAXIMUM_INPUT_BYTES, SCHEDULED_TIME
 from lambda_celery.transport import PUBLISHER_OPTION, Transport
 from lambda_celery.wire import SCHEDULE_HEADER
@@ -65,7 +65,7 @@ class _CapturingPublisher(Publisher):
 def is_for_sqs(app: Celery, entry: ScheduleEntry) -> bool:
     """Whether the messages of *entry* go to SQS: by its task's choice, or with the whole broker."""
     if _is_whole_broker(app):
-        return True
+        return getattr(app.tasks.get(entry.task), TASK_ATTRIBUTE, None) is not False
     name = followed_task(entry.task, (entry.args or (), entry.kwargs))
     return isinstance(app.amqp, SQSRouting) and goes_to_sqs(app, name)
 

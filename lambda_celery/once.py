@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from lambda_celery.exceptions import ConfigurationError
 
-#: A function of the call's arguments; what it returns is the key, ``None`` that there is none.
+#: A function of some of the task's arguments, by their names; what it returns is the key, and
+#: ``None`` that there is none.
 KEY_OPTION = "idempotency_key"
 #: How long such a key is remembered after the task has run to its end.
 LIFE_OPTION = "idempotency_ttl_seconds"
@@ -49,7 +51,25 @@ def options_of(task: Any) -> dict[str, Any]:
 
 
 def own_key(task: Any, args: Any, kwargs: Mapping[str, Any]) -> str | None:
-    """Return the key that *task* gives to a call, or ``None`` if it gives none."""
+    """Return the key that *task* gives to a call, or ``None`` if it gives none.
+
+    The task's function gets those of the arguments that it names, by name, whichever way
+    they were given. What it raises is raised here.
+    """
     function = options_of(task).get(KEY_OPTION)
-    key = None if function is None else function(*args, **kwargs)
+    if function is None:
+        return None
+    try:
+        bound = inspect.signature(task.run).bind(*args, **kwargs)
+    except TypeError:
+        return None  # the run will fail with that
+    bound.apply_defaults()
+    given = dict(bound.arguments)
+    for parameter in bound.signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given |= given.pop(parameter.name)
+    wanted = inspect.signature(function).parameters
+    if not any(each.kind is each.VAR_KEYWORD for each in wanted.values()):
+        given = {name: value for name, value in given.items() if name in wanted}
+    key = function(**given)
     return None if key is None else str(key)

@@ -25,7 +25,7 @@ from typing import Any
 
 from celery.backends.base import KeyValueStoreBackend
 from celery.backends.dynamodb import DynamoDBBackend as CeleryDynamoDBBackend
-from celery.exceptions import BackendStoreError
+from celery.exceptions import BackendGetMetaError, BackendStoreError
 
 from lambda_celery import aws
 from lambda_celery.conf import settings_of
@@ -34,6 +34,9 @@ from lambda_celery.conf import settings_of
 MAXIMUM_VALUE_BYTES = 400 * 1024 - 1024
 #: BatchGetItem's limit.
 _KEYS_A_READ = 100
+#: How often DynamoDB may answer with nothing, and the first pause, which doubles.
+_FRUITLESS_READS = 6
+_PAUSE_SECONDS = 0.05
 #: Enough that two of a chord's parts are never taken for one.
 _PART_BYTES = 8
 
@@ -87,12 +90,19 @@ class DynamoDBBackend(CeleryDynamoDBBackend):
         found = {}
         keys = [{"id": {"S": name}} for name in names]
         request: dict[str, Any] = {self.table_name: {"Keys": keys, "ConsistentRead": True}}
-        while request:  # what exceeds 16 MB is left for the next read
+        fruitless = 0
+        while request:  # what exceeds 16 MB, or DynamoDB's patience, is left for the next read
             answer = self.client.batch_get_item(RequestItems=request)
-            for item in answer["Responses"].get(self.table_name, []):
+            items = answer["Responses"].get(self.table_name, [])
+            for item in items:
                 fields = self._item_to_dict({"Item": item})
                 found[fields[self._key_field.name]] = fields[self._value_field.name]
             request = answer.get("UnprocessedKeys") or {}
+            if request and not items:
+                fruitless += 1
+                if fruitless == _FRUITLESS_READS:
+                    raise BackendGetMetaError("DynamoDB is throttled: results could not be read.")
+                time.sleep(_PAUSE_SECONDS * 2**fruitless)
         return found
 
     def set(self, key: Any, value: Any) -> None:

@@ -50,6 +50,7 @@ def revoke(settings: Settings, keys: Sequence[str]) -> None:
             setting_names("idempotency_table"),
         )
         return
+    keys = list(dict.fromkeys(keys))  # DynamoDB refuses a batch with repeats
     expires = int(time.time()) + _LIFE_SECONDS
     # The item that says "there are some" comes last: whoever sees it sees the others.
     try:

@@ -11,7 +11,7 @@ import hashlib
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,10 +26,14 @@ MAXIMUM_INPUT_BYTES = 262_144
 #: Scheduler replaces this in an input by the time of the occurrence, in UTC.
 #: https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
 SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 _CONTEXT_ATTRIBUTE = "<aws.scheduler."
 #: Message attributes of the SQS Extended Client, which no reader of ours needs.
 _POINTER_ATTRIBUTES = {"ExtendedPayloadSize", "SQSLargePayloadSize"}
 _PRECISION = timedelta(minutes=1)
+#: A message that is due later comes by the queue on its way, where a revoke is looked for whose
+#: record would be gone when the task is due.
+_LONGEST = timedelta(days=13)
 _PARTITIONS = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
 
 
@@ -46,7 +50,7 @@ def can_carry(queue_url: str, message: OutgoingMessage) -> bool:
 
 
 def create_one_time_schedule(settings: Settings, queue_url: str, message: OutgoingMessage) -> None:
-    """Have *message* put on the queue shortly before it is due.
+    """Have *message* put on the queue shortly before it is due, or on the way there.
 
     AWS's refusals are raised as botocore's errors.
     """
@@ -54,14 +58,15 @@ def create_one_time_schedule(settings: Settings, queue_url: str, message: Outgoi
     assert message.task_id is not None
     # It fires at any time within its minute, so that minute must be over when the message is
     # due. The runtime sends on what is early with the exact delay.
-    at = (message.due.astimezone(timezone.utc) - _PRECISION).replace(second=0, microsecond=0)
+    at = min(message.due.astimezone(timezone.utc) - _PRECISION, _now() + _LONGEST)
+    at = at.replace(second=0, microsecond=0)
     create_schedule(
         settings,
         _one_time_prefix(message.task_id) + uuid.uuid4().hex[:16],
         definition(
             settings,
             queue_url,
-            expression=f"at({at:%Y-%m-%dT%H:%M:%S})",
+            expression=f"at({at:{_TIME_FORMAT}})",
             time_zone="UTC",
             body=message.body,
         )
@@ -88,13 +93,20 @@ def cancel_schedules(settings: Settings, task_id: str) -> int:
 def _cancel(settings: Settings, name: str) -> bool:
     scheduler = aws.client("scheduler", settings)
     try:
-        body = get_schedule(settings, name)["Target"].get("Input", "")
+        schedule = get_schedule(settings, name)
     except scheduler.exceptions.ResourceNotFoundException:
         return False
     cancelled = delete_schedule(settings, name)
-    if cancelled and is_pointer(body):
+    body = schedule["Target"].get("Input", "")
+    # One that may have fired has put the pointer on the queue, where the function needs the body.
+    soon = f"at({_now() + _PRECISION:{_TIME_FORMAT}})"
+    if cancelled and is_pointer(body) and schedule["ScheduleExpression"] > soon:
         PayloadStore(settings).delete(body)
     return cancelled
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 def definition(

@@ -17,8 +17,9 @@ def task(*args: Any, **options: Any) -> Any:
     returns is a Celery task in the app's registry; only its messages go another
     way, whatever broker the app's other tasks use.
 
-    :param idempotency_key: a function of the call's arguments. Calls for which it
-        returns the same run once, whatever their task ids; ``None`` means: as usual.
+    :param idempotency_key: a function of some of the task's arguments, by their names.
+        Calls for which it returns the same run once, whatever their task ids; ``None``
+        means: as usual.
     :param idempotency_ttl_seconds: how long such a key is remembered.
     :raises ConfigurationError: one of these two cannot be meant.
     """

@@ -22,7 +22,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from celery import current_app
-from celery.utils.time import maybe_iso8601, maybe_make_aware
+from celery._state import get_current_worker_task
+from celery.utils.time import maybe_iso8601, maybe_make_aware, rate
 from kombu.transport import SQS
 from kombu.transport.virtual.base import queue_declare_ok_t
 from kombu.utils.json import dumps
@@ -64,16 +65,24 @@ def due_time(headers: Mapping[str, Any]) -> datetime | None:
 
 
 def _check_fifo(properties: Mapping[str, Any], headers: Mapping[str, Any]) -> None:
-    """Refuse a delay that a FIFO queue cannot have.
+    """Refuse a call that a FIFO queue cannot do justice to.
 
-    A retry may have one: it waits at the head of its group, as what it retries did.
+    What a running task sends on, such as its retry, is let through: it is too late to refuse
+    that. It comes to the head of its group, and waits there.
     """
+    if get_current_worker_task() is not None:
+        return
     eta = due_time(headers)
-    delayed = eta is not None and eta > datetime.now(timezone.utc)
-    if properties.get("DelaySeconds") or (delayed and not headers.get("retries")):
+    if properties.get("DelaySeconds") or (eta is not None and eta > datetime.now(timezone.utc)):
         raise PublishError(
             "A FIFO queue cannot delay a single message, and one that waits would stop its message "
             "group: leave countdown and eta out, or send the task to a standard queue."
+        )
+    task = current_app._tasks.get(headers.get("task"))
+    if rate(getattr(task, "rate_limit", None)):
+        raise PublishError(
+            f"The task {task.name} has a rate_limit, and what waits for its turn on a FIFO queue "
+            "is received again and again, and so spent: send it to a standard queue."
         )
 
 
@@ -98,8 +107,7 @@ class Channel(SQS.Channel):
             return
         properties = message["properties"]
         attributes = properties.pop("message_attributes", None) or {}
-        if not message["headers"].get("retries"):  # a retry stays where its task was
-            queue = self._queue_for_priority(queue, properties)
+        queue = self._queue_for_priority(queue, properties)
         url = self._resolve_queue_url(queue)
         group = properties.get("MessageGroupId")
         deduplication = delay = due = None
@@ -134,7 +142,8 @@ class Channel(SQS.Channel):
     def _queue_for_priority(self, queue: str, properties: dict[str, Any]) -> str:
         """Return the queue for the message's priority, and note it in its *properties*.
 
-        SQS knows no priorities. From the note a retry knows where its task was.
+        SQS knows no priorities. From the note a retry knows where its task was: it, and what
+        else a running task sends on, is not refused.
         """
         priority = properties.get("priority") or 0
         if not priority:
@@ -147,6 +156,8 @@ class Channel(SQS.Channel):
                 properties["delivery_info"].update(exchange="", routing_key=queue)
             return queue
         if any(queue in queues.values() for queues in mapped.values()):
+            return queue
+        if get_current_worker_task() is not None:
             return queue
         raise PublishError(
             f"The call has priority {priority}, but SQS has no priorities: name the queue that "

@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: The message attribute in which one that is sent on carries its receives along.
+EARLIER_RECEIVES_ATTRIBUTE = "LambdaCeleryEarlierReceives"
+#: SQS's limit.
+MAXIMUM_ATTRIBUTES = 10
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -38,8 +43,20 @@ class Delivery:
 
     @property
     def receive_count(self) -> int:
-        """How often SQS has handed the message out, this time included."""
+        """How often SQS has handed the message out, this time included.
+
+        One that was sent on is a new message to SQS; what it had come back from before counts.
+        """
+        return self._own_receives + self._earlier_receives
+
+    @property
+    def _own_receives(self) -> int:
         return int(self.attributes.get("ApproximateReceiveCount", 1))
+
+    @property
+    def _earlier_receives(self) -> int:
+        earlier = self.message_attributes.get(EARLIER_RECEIVES_ATTRIBUTE, {}).get("stringValue")
+        return int(earlier) if earlier and earlier.isdecimal() else 0
 
     @property
     def message_group_id(self) -> str | None:
@@ -57,10 +74,20 @@ class Delivery:
         """The message group whose order must be kept, or ``None`` on a standard queue."""
         return self.message_group_id if self.source_arn.endswith(".fifo") else None
 
+    def attributes_to_send_on(self) -> dict[str, dict[str, Any]]:
+        """Return the message attributes for a copy of the message on the same queue."""
+        sent = self.attributes_to_send()
+        # This receive is none that the task has failed in.
+        if (earlier := self.receive_count - 1) and len(sent) < MAXIMUM_ATTRIBUTES:
+            sent[EARLIER_RECEIVES_ATTRIBUTE] = {"DataType": "Number", "StringValue": str(earlier)}
+        return sent
+
     def attributes_to_send(self) -> dict[str, dict[str, Any]]:
-        """Return the message attributes in the form that SendMessage takes."""
+        """Return the message attributes in the form that SendMessage takes, without our own."""
         sent: dict[str, dict[str, Any]] = {}
         for name, value in self.message_attributes.items():
+            if name == EARLIER_RECEIVES_ATTRIBUTE:
+                continue
             sent[name] = {"DataType": value["dataType"]}
             if value.get("binaryValue") is not None:
                 sent[name]["BinaryValue"] = base64.b64decode(value["binaryValue"])

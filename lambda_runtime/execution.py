@@ -13,6 +13,7 @@ things are put into it:
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ from billiard.einfo import ExceptionInfo
 from celery import Celery, Task, signals
 from celery.app import trace
 from celery.app.task import Context
-from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded, WorkerLostError
+from celery.exceptions import BackendError, Reject, Retry, SoftTimeLimitExceeded, WorkerLostError
 from celery.states import FAILURE, REJECTED, RETRY
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 #: What publishing raises where the broker, ours or another, is at fault.
 _BROKER_ERRORS = (OperationalError, *aws.AWS_ERRORS)
+_UNFINISHED = "ran to its end, but what follows it failed"
 
 
 @dataclass
@@ -53,6 +55,8 @@ class Attempt:
     ends_with_invocation: bool = False
     started: bool = False
     body_finished: bool = False
+    #: Why the chord that the task is a part of could not go on, where AWS or a broker is at fault.
+    chord_error: BaseException | None = None
     #: Whether a message with the task's own id has left: a retry, or a replacement.
     sent_on: bool = False
     outcome: Outcome | None = None
@@ -134,6 +138,8 @@ class TaskRunner:
             return self._escaped(task, context, exc, attempt)
         if attempt.outcome is not None:
             return attempt.outcome
+        if attempt.chord_error is not None:
+            return Parked(_UNFINISHED, attempt.chord_error)
         if info is None:
             return Deleted("succeeded")
         if info.state == REJECTED:
@@ -145,6 +151,7 @@ class TaskRunner:
         tracer = self._tracers.get(task.name)
         if tracer is None:
             guard(task)
+            watch_chord_errors(type(task.backend))
             # By its module, where tools for tracing and error reporting put their own.
             tracer = self._tracers[task.name] = trace.build_tracer(
                 task.name, task, self._app.loader, self._hostname, app=self._app, Info=AttemptInfo
@@ -222,7 +229,7 @@ def outcome_of_failure(task: Task, req: Context, exc: Exception, attempt: Attemp
         # A part of a chord that is not counted would stop its chord, and nobody would know.
         if _raised_in(exc, task.backend.mark_as_done) and not req.chord:
             return Deleted("succeeded, but its result could not be stored")
-        return Parked("ran to its end, but what follows it failed", exc)
+        return Parked(_UNFINISHED, exc)
     if attempt.sent_on:
         return Deleted("failed, after it had sent its own retry")
     if _acknowledges_failure(task):
@@ -325,6 +332,27 @@ def guard(task: Task) -> None:
 
     guarded.lambda_guarded = True  # type: ignore[attr-defined]
     type(task).__call__ = guarded
+
+
+def watch_chord_errors(backend: Any) -> None:
+    """Wrap ``chord_error_from_stack`` of a result back end's class, once.
+
+    A back end fails a chord whose parts have all succeeded, if it cannot read their results
+    or publish the body, and says nothing of it to the part that is at work.
+    """
+    fail_chord = backend.chord_error_from_stack
+    if hasattr(fail_chord, "lambda_watched"):
+        return
+
+    @wraps(fail_chord)
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        cause, attempt = sys.exc_info()[1], _current.attempt
+        if attempt is not None and isinstance(cause, (*_BROKER_ERRORS, BackendError)):
+            attempt.chord_error = cause
+        return fail_chord(self, *args, **kwargs)
+
+    watched.lambda_watched = True  # type: ignore[attr-defined]
+    backend.chord_error_from_stack = watched
 
 
 def exception_info(exc: BaseException) -> ExceptionInfo:

@@ -64,7 +64,7 @@ class Claimed:
         return self.lock_ends_ms / 1000 - time.time()
 
 
-def publication_key(request: Request) -> str:
+def publication_key(request: Request, retries: int | None = None) -> str:
     """Return the key of what was published: task, id, retry number and arguments.
 
     The SQS message id is no part of it: a network retry of the producer, a redrive
@@ -74,6 +74,7 @@ def publication_key(request: Request) -> str:
 
     A key of the task's own takes the place of id and arguments.
 
+    :param retries: another retry number than the request's own.
     :raises UnreadableMessageError: the task's own function cannot make a key.
     """
     headers: Mapping[str, Any] = request.request_dict
@@ -83,16 +84,16 @@ def publication_key(request: Request) -> str:
         raise UnreadableMessageError(
             f"idempotency_key of {request.type} raised {exc!r} for its arguments."
         ) from exc
-    retries = str(headers.get("retries") or 0)
+    number = str((headers.get("retries") or 0) if retries is None else retries)
     parts: list[Any]
     if own is not None:
-        parts = ["own", own, retries]
+        parts = ["own", own, number]
     else:
         try:
             arguments = dumps([request.args, request.kwargs], sort_keys=True)
         except (TypeError, ValueError):  # pickled objects, mixed key types
             arguments = request.message.body
-        parts = [request.id, retries, arguments]
+        parts = [request.id, number, arguments]
     digest = hashlib.sha256()
     if nesting := headers.get("replaced_task_nesting"):
         parts.append(str(nesting))
@@ -139,7 +140,8 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         record = DataRecord(
             idempotency_key=key,
             status="INPROGRESS",
-            expiry_timestamp=int(time.time()) + life_seconds,
+            # Not before the lock ends: a life may be shorter than a run.
+            expiry_timestamp=max(int(time.time()) + life_seconds, lock_ends_ms // 1000 + 1),
             in_progress_expiry_timestamp=lock_ends_ms,
         )
         won = Claimed(Claim.WON, lock_ends_ms)
@@ -191,6 +193,10 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         except aws.ClientError as exc:
             if aws.error_code(exc) != "ConditionalCheckFailedException":
                 raise
+
+    def forget(self, key: str) -> None:
+        """Delete the record of *key*, whatever it says."""
+        self.client.delete_item(TableName=self.table_name, Key=self._get_key(key))
 
     def look_up(self, key: str) -> Claimed | None:
         """Return what stands in the record of *key*; ``None`` if there is no such record."""

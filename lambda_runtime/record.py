@@ -34,7 +34,7 @@ from celery.worker.request import Request
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
-from lambda_celery.once import LIFE_OPTION, options_of
+from lambda_celery.once import KEY_OPTION, LIFE_OPTION, options_of
 from lambda_celery.payload import PayloadStore, is_pointer
 from lambda_celery.revocation import Revocations, id_key, stamp_key
 from lambda_runtime.deadline import Deadline
@@ -53,6 +53,7 @@ from lambda_runtime.outcome import (
     Deleted,
     Forwarded,
     Outcome,
+    Parked,
     Returned,
     backoff_seconds,
     spent,
@@ -182,6 +183,10 @@ class RecordProcessor:
                 self._table.complete(key, life_seconds=life_seconds)
             else:
                 self._table.release(key, claimed)
+                if isinstance(outcome, Parked) and KEY_OPTION in options_of(request.task):
+                    # The call has failed, so the next with its key is to run, from the start.
+                    for retries in range(request.request_dict.get("retries") or 0):
+                        self._table.forget(publication_key(request, retries))
         except Exception as exc:
             # The outcome stands: what is done is not done again, and what has failed comes
             # back, to wait for the end of the lock.
@@ -293,7 +298,16 @@ def _of_another_run(
 ) -> Outcome | None:
     """Return what becomes of a copy whose publication has run, or is running, elsewhere."""
     if found is not None and found.claim is Claim.COMPLETED:
-        logger.info("Task %s was run before: this copy is dropped", request.humaninfo())
+        embed = request.body[2]
+        awaited = any(embed.get(each) for each in ("chord", "chain", "callbacks"))
+        if awaited and KEY_OPTION in options_of(request.task):
+            logger.warning(
+                "Task %s is dropped, because its idempotency_key has run before. What waits for "
+                "it, a chord or what follows it, is not run.",
+                request.humaninfo(),
+            )
+        else:
+            logger.info("Task %s was run before: this copy is dropped", request.humaninfo())
         return Deleted("completed before")
     if found is not None and found.claim is Claim.IN_PROGRESS:
         hidden = max(0, math.ceil(found.seconds_left())) + 1

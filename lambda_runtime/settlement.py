@@ -13,7 +13,7 @@ from lambda_celery.exceptions import PublishError, ScheduleError
 from lambda_celery.publisher import MAXIMUM_MESSAGE_SIZE_BYTES, OutgoingMessage, Publisher
 from lambda_celery.transport import delay_until
 from lambda_runtime.deadline import Deadline
-from lambda_runtime.delivery import Delivery
+from lambda_runtime.delivery import MAXIMUM_ATTRIBUTES, Delivery
 from lambda_runtime.outcome import MAXIMUM_VISIBILITY_SECONDS, Forwarded, Parked
 from lambda_runtime.queues import SourceQueue, SourceQueues
 
@@ -24,7 +24,6 @@ REASON_ATTRIBUTE = "LambdaCeleryReason"
 EXCEPTION_ATTRIBUTE = "LambdaCeleryException"
 RECEIVE_COUNT_ATTRIBUTE = "LambdaCeleryReceiveCount"
 _ATTRIBUTE_TEXT_BYTES = 1024
-_MAXIMUM_ATTRIBUTES = 10
 _BATCH = 10
 _HIDING_THREADS = 8
 #: With less than this left, nothing more is asked of AWS: the answer has to leave.
@@ -71,7 +70,7 @@ class Settlement:
         publication key, of which one runs.
         """
         message = replace(
-            _copy(delivery, delivery.attributes_to_send(), delay_until(outcome.eta)),
+            _copy(delivery, delivery.attributes_to_send_on(), delay_until(outcome.eta)),
             due=outcome.eta,
             task_id=outcome.task_id,
         )
@@ -159,7 +158,7 @@ def _with_reason(delivery: Delivery, outcome: Parked) -> dict[str, dict[str, Any
     for name, value in reasons.items():
         added = {**attributes, name: value}
         size = OutgoingMessage(delivery.body, added).size_bytes
-        if len(added) <= _MAXIMUM_ATTRIBUTES and size <= MAXIMUM_MESSAGE_SIZE_BYTES:
+        if len(added) <= MAXIMUM_ATTRIBUTES and size <= MAXIMUM_MESSAGE_SIZE_BYTES:
             attributes = added
     return attributes
 

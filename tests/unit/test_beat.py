@@ -255,6 +255,12 @@ class TestMessage:
         assert built.queue_url == f"{QUEUES}/moved"
         assert json.loads(built.body)["headers"]["task"] == "proj.send"
 
+        @app.task(name="proj.send", shared=False, lambda_celery=False)
+        def send():
+            """It says that it stays where it is."""
+
+        assert not is_for_sqs(app, entry)
+
     @pytest.mark.parametrize(
         ("entry", "sentence"),
         [

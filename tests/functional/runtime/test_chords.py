@@ -9,8 +9,9 @@ from typing import Any
 import boto3
 import pytest
 import redis
+from botocore.exceptions import EndpointConnectionError
 from celery import Celery, chain, chord, group, signals
-from celery.exceptions import BackendStoreError
+from celery.exceptions import BackendGetMetaError, BackendStoreError
 from celery.result import AsyncResult
 
 from lambda_celery.results import DynamoDBBackend
@@ -121,6 +122,32 @@ class TestEveryBackEnd:
         assert bodies == [["0, run 1", "1, run 1"]]
         assert queued(runtime) == 0
 
+    def test_a_body_that_cannot_be_published_parks_the_last_part(
+        self, runtime, start, bodies, faults
+    ):
+        """Celery fails the chord then, although its parts have all succeeded."""
+        result = start(2)
+        assert runtime.deliver().all_deleted
+        (message,) = runtime.receive()
+        asked = faults.watch(runtime.settings, "sqs", "SendMessage")
+        refuse = "before-call.sqs.SendMessage"
+
+        def fail_for_the_queue(params: Any, **_: Any) -> None:
+            if params["url_path"] and runtime.stack.dead_letter_queue_url not in str(params):
+                raise EndpointConnectionError(endpoint_url="the queue")
+
+        events = runtime.stack.sqs.meta.events
+        events.register(refuse, fail_for_the_queue)
+        assert runtime.hand_over([message]).all_deleted
+        events.unregister(refuse, fail_for_the_queue)
+
+        assert asked
+        (parked,) = runtime.stack.dead_letters()
+        reason = parked["MessageAttributes"]["LambdaCeleryReason"]["StringValue"]
+        assert reason == "ran to its end, but what follows it failed"
+        assert AsyncResult(result.id, app=runtime.app).state == "FAILURE"
+        assert bodies == []
+
     def test_a_chord_that_is_published_twice_goes_on_counting(self, runtime, bodies):
         """The step before it ran, published the chord, died, and runs again."""
 
@@ -177,6 +204,19 @@ class TestEveryBackEnd:
         assert len(errors) == 1
 
 
+def throttle(runtime: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Answer each BatchGetItem with nothing but what is left to read."""
+    reads: list[Any] = []
+
+    class Throttled:
+        def batch_get_item(self, RequestItems: Any) -> Any:  # noqa: N803
+            reads.append(RequestItems)
+            return {"Responses": {}, "UnprocessedKeys": RequestItems}
+
+    monkeypatch.setattr(type(runtime.app.backend), "client", Throttled())
+    return reads
+
+
 class TestDynamoDB:
     @pytest.fixture
     def runtime(self, on_dynamodb):
@@ -191,6 +231,29 @@ class TestDynamoDB:
             return [item for item in found if item["id"]["S"].startswith(f"b'{prefix}")]
 
         return items
+
+    def test_results_that_cannot_be_read_park_the_last_part(self, runtime, start, faults):
+        faults.fail(
+            runtime.settings, "dynamodb", "BatchGetItem", "ProvisionedThroughputExceededException"
+        )
+        start(2)
+        assert runtime.deliver(2).all_deleted
+
+        (parked,) = runtime.stack.dead_letters()
+        reason = parked["MessageAttributes"]["LambdaCeleryReason"]["StringValue"]
+        assert reason == "ran to its end, but what follows it failed"
+
+    def test_a_throttled_read_is_given_up_in_the_end(self, runtime, monkeypatch):
+        backend = runtime.app.backend
+        pauses: list[float] = []
+        monkeypatch.setattr("lambda_celery.results.time.sleep", pauses.append)
+        reads = throttle(runtime, monkeypatch)
+
+        with pytest.raises(BackendGetMetaError):
+            backend.mget(["a", "b"])
+
+        assert len(reads) == len(pauses) + 1
+        assert pauses == sorted(set(pauses))
 
     def test_the_table_is_neither_made_nor_described(self, runtime, start, faults):
         calls = {

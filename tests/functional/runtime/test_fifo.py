@@ -67,6 +67,24 @@ def test_a_retry_with_a_countdown_waits_at_the_head_of_its_group(runtime, faults
     assert ran == []
 
 
+def test_a_retry_goes_to_the_end_of_its_group_and_an_error_keeps_the_order(runtime):
+    ran = []
+
+    @runtime.task(bind=True)
+    def send(self, n):
+        if n == 0 and not self.request.retries:
+            raise self.retry(countdown=0)
+        if n == 1 and not self.request.delivery_info["redelivered"]:
+            raise ValueError("not yet")
+        ran.append(n)
+
+    for n in range(3):
+        send.apply_async((n,), queue="orders.fifo", MessageGroupId="a")
+    while runtime.stack.depth():
+        runtime.deliver()
+    assert ran == [1, 2, 0]
+
+
 def test_a_spent_message_is_parked_in_its_group(make_runtime):
     runtime = make_runtime(lambda_max_receive_count=1)
 

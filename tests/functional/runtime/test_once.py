@@ -7,6 +7,7 @@ import time
 import pytest
 
 from lambda_celery import ConfigurationError, task
+from lambda_runtime.idempotency import IdempotencyTable
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def ran():
 @pytest.fixture
 def confirm(runtime, ran):
     @runtime.task(
-        name="confirm", bind=True, idempotency_key=lambda order, **_: order,
+        name="confirm", bind=True, idempotency_key=lambda order: order,
         idempotency_ttl_seconds=3600,
     )  # fmt: skip
     def confirm(self, order, address=None, fail=False):
@@ -34,7 +35,7 @@ def test_calls_with_the_same_key_run_once_whatever_their_ids_and_other_arguments
     runtime, confirm, ran
 ):
     confirm.delay(1, address="ada")
-    confirm.delay(1, address="bob")
+    confirm.delay(1, "bob")
     confirm.delay(order=2)
     for _ in range(3):
         assert runtime.deliver().all_deleted
@@ -57,6 +58,50 @@ def test_a_call_that_failed_does_not_stand_in_the_way_of_the_next(runtime, confi
     confirm.delay(1)
     assert runtime.deliver().all_deleted
     assert ran == [(1, None)]
+
+
+def test_neither_does_one_that_failed_after_its_retries(runtime, ran):
+    @runtime.task(bind=True, max_retries=1, idempotency_key=lambda order: order)
+    def confirm(self, order):
+        ran.append(self.request.retries)
+        if len(ran) <= 2:
+            raise self.retry(countdown=0, exc=ValueError("bug"))
+
+    confirm.delay(1)
+    assert runtime.deliver().all_deleted
+    assert runtime.deliver().all_deleted  # parked
+    confirm.delay(1)
+    assert runtime.deliver().all_deleted
+    assert ran == [0, 1, 0]
+
+
+def test_a_life_shorter_than_the_run_is_a_lock_until_its_end(stack):
+    table = IdempotencyTable(stack.settings)
+    run_ends = time.time() + 900
+    table.claim("key", life_seconds=1, run_ends=run_ends)
+    (item,) = stack.dynamodb.scan(TableName=stack.settings.idempotency_table)["Items"]
+    assert int(item["expiration"]["N"]) > run_ends
+
+
+def test_what_waits_for_a_call_that_is_dropped_is_named(runtime, confirm, ran, caplog):
+    confirm.delay(1)
+    assert runtime.deliver().all_deleted
+    (confirm.si(1) | confirm.si(2)).delay()
+    assert runtime.deliver().all_deleted
+    assert runtime.stack.depth() == 0
+    assert "What waits for it" in caplog.text
+
+
+def test_arguments_that_do_not_fit_fail_in_celerys_way(make_runtime):
+    runtime = make_runtime(lambda_max_receive_count=1)
+
+    @runtime.task(typing=False, idempotency_key=lambda order: order)
+    def confirm(order):
+        """It cannot be called without one."""
+
+    result = confirm.delay()
+    assert runtime.deliver().all_deleted
+    assert result.state == "FAILURE"
 
 
 def test_it_is_remembered_for_its_own_life_time(runtime, confirm):

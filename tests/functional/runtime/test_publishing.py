@@ -253,6 +253,20 @@ class TestPriorities:
             send.apply_async(queue="other", priority=3)
         assert (urgent.depth(), send.runtime.stack.depth()) == (0, 0)
 
+    def test_of_what_a_running_task_sends_on_it_is_too_late_to_refuse(self, make_runtime):
+        runtime = make_runtime()
+        ran = []
+
+        @runtime.task
+        def step(n):
+            ran.append(n)
+
+        # As a producer has published it that knows other priorities, or none.
+        (step.si(1) | step.si(2).set(priority=5)).delay()
+        assert runtime.deliver().all_deleted
+        assert runtime.deliver().all_deleted
+        assert ran == [1, 2]
+
     def test_by_the_transport_too(self, send, urgent):
         app = send.runtime.app
         app.conf.update(lambda_tasks=[], broker_transport="lambda_celery.transport:Transport")

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from lambda_celery import ConfigurationError
+from lambda_celery import ConfigurationError, PublishError
 from lambda_runtime.rate_limit import PATIENCE_SECONDS, RateLimiter
 
 
@@ -146,17 +146,49 @@ def test_on_a_fifo_queue_it_waits_in_its_group(make_runtime, make_stack):
     stack = make_stack(suffix=".fifo")
     runtime = make_runtime(lambda_queue_url=stack.queue_url)
     ran = []
+    for n in range(2):  # by a producer that does not know the limit
+        runtime.app.send_task("send", (n,), MessageGroupId="a")
 
-    @runtime.task(rate_limit="1/m")
+    @runtime.task(name="send", rate_limit="1/m")
     def send(n):
         ran.append(n)
 
-    for n in range(2):
-        send.apply_async((n,), MessageGroupId="a")
     answer = runtime.deliver(2)
 
     assert ran == [0]
     assert answer.failed == [answer.messages[1]["MessageId"]]
+    with pytest.raises(PublishError, match="rate_limit"):
+        send.delay(2)
+
+
+def test_a_task_that_fails_has_its_attempts_and_no_more_although_it_is_sent_on(make_runtime):
+    runtime = make_runtime(lambda_max_receive_count=2)
+    ran = []
+
+    @runtime.task(rate_limit="100/s")
+    def send():
+        ran.append(1)
+        raise ValueError("bug")
+
+    send.delay()
+    assert runtime.deliver().all_returned
+    (message,) = runtime.receive()
+    send.rate_limit = "1/h"  # it is not its turn at its second receive
+    RateLimiter(runtime.settings).turn(send.name, 1 / 3600, 0)
+    assert runtime.hand_over([message], seconds=3).all_deleted
+
+    assert runtime.stack.depth() == 1
+    assert runtime.stack.dead_letters() == []
+    send.rate_limit = None
+    sent_on = {**message, "MessageAttributes": {}}
+    sent_on["MessageAttributes"]["LambdaCeleryEarlierReceives"] = {
+        "DataType": "Number", "StringValue": "1",
+    }  # fmt: skip
+    sent_on["Attributes"] = {**message["Attributes"], "ApproximateReceiveCount": "1"}
+    runtime.invoke([sent_on])
+    assert len(ran) == 2
+    (parked,) = runtime.stack.dead_letters()
+    assert "LambdaCeleryEarlierReceives" not in parked["MessageAttributes"]
 
 
 def test_a_limit_that_cannot_be_read_is_refused_when_the_handler_starts(runtime):

@@ -53,7 +53,7 @@ def test_by_its_result_it_is_deleted_and_not_run(runtime, send, revoked):
 def test_by_app_control_it_takes_a_list_of_ids(runtime, send):
     results = [send.delay(n) for n in range(30)]
 
-    runtime.app.control.revoke([each.id for each in results[:28]])
+    runtime.app.control.revoke([each.id for each in results[:28]] + [results[0].id])
 
     assert runtime.deliver(30).all_deleted
     assert sorted(send.ran) == [28, 29]

@@ -23,7 +23,9 @@ from lambda_celery.scheduler import SCHEDULED_TIME, cancel_schedules, schedule_n
 from lambda_celery.wire import read_message
 
 ROLE = "arn:aws:iam::000000000000:role/scheduler"
-FAR = datetime(2100, 5, 17, 12, 30, 45, tzinfo=timezone.utc)
+FAR = (datetime.now(timezone.utc) + timedelta(days=5)).replace(
+    hour=12, minute=30, second=45, microsecond=0
+)
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ class TestFarOff:
         (schedule,) = created
         target = schedule["Target"]
         # It fires within its minute, which is over before the message is due.
-        assert schedule["ScheduleExpression"] == "at(2100-05-17T12:29:00)"
+        assert schedule["ScheduleExpression"] == f"at({FAR:%Y-%m-%d}T12:29:00)"
         assert schedule["ScheduleExpressionTimezone"] == "UTC"
         assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
         assert schedule["ActionAfterCompletion"] == "DELETE"
@@ -88,6 +90,16 @@ class TestFarOff:
         assert target["DeadLetterConfig"]["Arn"] == f"{runtime.queue_arn}-dead-letters"
         assert headers(runtime, target["Input"])["id"] == result.id
         assert runtime.stack.depth() == 0
+
+    def test_what_is_due_after_a_revoke_would_be_forgotten_comes_by_the_queue_on_its_way(
+        self, runtime, remind, created
+    ):
+        now = datetime.now(timezone.utc)
+        remind.apply_async(("ann@example.org",), eta=now + timedelta(days=60))
+
+        expression = created[0]["ScheduleExpression"]
+        assert f"at({now + timedelta(days=12):%Y}" <= expression
+        assert expression <= f"at({now + timedelta(days=14):%Y-%m-%dT%H:%M:%S})"
 
     def test_what_scheduler_delivers_is_run_once_although_it_hopped_too(self, runtime, remind):
         # Given: a message that is on the queue, and that a schedule is to deliver now
@@ -243,6 +255,22 @@ class TestCancelled:
         revoked.revoke()
 
         assert runtime.stack.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+    def test_a_body_that_may_be_on_its_way_by_now_stays(self, runtime, remind):
+        bucket = runtime.settings.payload_bucket
+        soon = datetime.now(timezone.utc) + timedelta(seconds=901)
+        revoked = remind.apply_async(("x" * 1_000_000,), eta=soon)
+        (name,) = schedule_names(runtime.settings, "eta-")
+        described = scheduler.get_schedule(runtime.settings, name)
+        names = ("FlexibleTimeWindow", "Target", "ActionAfterCompletion")
+        defined = {each: described[each] for each in names}
+        scheduler.update_schedule(
+            runtime.settings, name, {**defined, "ScheduleExpression": "at(2026-01-01T00:00:00)"}
+        )
+
+        revoked.revoke()
+
+        assert runtime.stack.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
 
     def test_a_schedule_that_has_just_fired_is_not_counted(self, runtime, remind, faults):
         result = remind.apply_async(("ann@example.org",), eta=FAR)
