@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -20,6 +22,7 @@ from lambda_celery.conf import Settings, setting_names
 from lambda_celery.exceptions import ConfigurationError
 
 AWS_ERRORS = (BotoCoreError, ClientError)
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 #: Attempts with jittered back-off for throttling, time-outs and 5xx ("standard" mode).
 #: Keep-alive, because Lambda freezes the process between invocations.
@@ -145,4 +148,8 @@ def explain(exc: BaseException, *, action: str, resource: str, setting: str | No
         )
     if code in _ABSENT:
         return f"{resource} does not exist in this account and region ({code}).{change}"
-    return f"{action} on {resource} failed: {exc}"
+    if isinstance(exc, EndpointConnectionError):
+        host = urlsplit(str(exc.kwargs["endpoint_url"])).hostname
+        if host in _LOOPBACK:
+            change = " Is the emulator running? It ends with: celery -A proj lambda local."
+    return f"{action} on {resource} failed: {exc}{change}"

@@ -220,7 +220,7 @@ def explain(exc: BaseException, settings: Settings) -> str:
         )
     return aws.explain(
         exc,
-        action=f"scheduler:{getattr(exc, 'operation_name', 'CreateSchedule')}",
+        action=f"scheduler:{getattr(exc, 'operation_name', '*')}",
         resource=f"the schedule group {settings.schedule_group}",
         setting="schedule_group",
     )

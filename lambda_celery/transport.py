@@ -151,10 +151,7 @@ class Channel(SQS.Channel):
         mapped = self._settings.priority_queues
         if queue in mapped:
             reached = [each for each in mapped[queue] if each <= priority]
-            if reached:
-                queue = mapped[queue][max(reached)]
-                properties["delivery_info"].update(exchange="", routing_key=queue)
-            return queue
+            return self._noted(queue, mapped[queue][max(reached)], properties) if reached else queue
         if any(queue in queues.values() for queues in mapped.values()):
             return queue
         if get_current_worker_task() is not None:
@@ -164,6 +161,15 @@ class Channel(SQS.Channel):
             f"such calls of {queue!r} go to in {setting_names('priority_queues')}, or leave "
             "the priority out."
         )
+
+    def _noted(self, queue: str, chosen: str, properties: dict[str, Any]) -> str:
+        if chosen != queue and self._resolve_queue_url(chosen) == self._resolve_queue_url(queue):
+            raise PublishError(
+                f"{setting_names('priority_queues')} names {chosen!r} for calls of {queue!r}, but "
+                f"both are the same SQS queue: add {chosen!r} to {setting_names('queues')}."
+            )
+        properties["delivery_info"].update(exchange="", routing_key=chosen)
+        return chosen
 
     def basic_publish(
         self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any

@@ -34,7 +34,7 @@ from celery.worker.request import Request
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
-from lambda_celery.once import KEY_OPTION, LIFE_OPTION, options_of
+from lambda_celery.once import KEY_OPTION, LIFE_OPTION, options_of, own_key
 from lambda_celery.payload import PayloadStore, is_pointer
 from lambda_celery.revocation import Revocations, id_key, stamp_key
 from lambda_runtime.deadline import Deadline
@@ -162,7 +162,10 @@ class RecordProcessor:
         deadline: Deadline,
         backoff: int,
     ) -> Outcome:
-        life_seconds = options_of(request.task).get(LIFE_OPTION, queue.record_life_seconds)
+        life_seconds = queue.record_life_seconds
+        has_own_key = own_key(request.task, request.args, request.kwargs) is not None
+        if has_own_key:
+            life_seconds = options_of(request.task).get(LIFE_OPTION, life_seconds)
         attempt = _attempt(request, deadline, queue.last_attempt(delivery.receive_count), backoff)
         claimed = self._table.claim(
             key,
@@ -183,7 +186,7 @@ class RecordProcessor:
                 self._table.complete(key, life_seconds=life_seconds)
             else:
                 self._table.release(key, claimed)
-                if isinstance(outcome, Parked) and KEY_OPTION in options_of(request.task):
+                if isinstance(outcome, Parked) and has_own_key:
                     # The call has failed, so the next with its key is to run, from the start.
                     for retries in range(request.request_dict.get("retries") or 0):
                         self._table.forget(publication_key(request, retries))

@@ -128,7 +128,15 @@ def _provision_queue(settings: Settings, name: str, attributes: dict[str, str]) 
     return str(answer["Attributes"]["QueueArn"])
 
 
-def _provision_table(settings: Settings, name: str) -> None:
+def provision_results_table(settings: Settings, name: str) -> None:
+    """Create the table *name* for :class:`lambda_celery.results.DynamoDBBackend`, if missing.
+
+    Raises :exc:`ConfigurationError` if the endpoint refuses.
+    """
+    _provision_table(settings, name, ttl_attribute="ttl")
+
+
+def _provision_table(settings: Settings, name: str, ttl_attribute: str = "expiration") -> None:
     dynamodb = client("dynamodb", settings)
     with _explained("dynamodb:CreateTable", f"the table {name}"):
         with suppress(dynamodb.exceptions.ResourceInUseException):
@@ -145,7 +153,7 @@ def _provision_table(settings: Settings, name: str) -> None:
         if status not in {"ENABLED", "ENABLING"}:  # enabling it twice is an error
             dynamodb.update_time_to_live(
                 TableName=name,
-                TimeToLiveSpecification={"Enabled": True, "AttributeName": "expiration"},
+                TimeToLiveSpecification={"Enabled": True, "AttributeName": ttl_attribute},
             )
 
 

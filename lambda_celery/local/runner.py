@@ -25,8 +25,9 @@ from lambda_celery.local.event_source_mapping import (
     EventSourceMappingConfig,
 )
 from lambda_celery.local.function import LocalFunction
-from lambda_celery.local.provision import queue_name
+from lambda_celery.local.provision import provision_results_table, queue_name
 from lambda_celery.local.reload import watch
+from lambda_celery.results import DynamoDBBackend
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
             )
         )
         settings = endpoint.settings
+        if endpoint.emulated and isinstance(app.backend, DynamoDBBackend):
+            provision_results_table(settings, app.backend.table_name)
         function = stack.enter_context(
             LocalFunction(
                 options.handler,

@@ -15,7 +15,7 @@ from lambda_celery.aws import client
 from lambda_celery.conf import QueueSettings
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.local.emulator import HOST, ministack, port_is_free
-from lambda_celery.local.provision import provision
+from lambda_celery.local.provision import provision, provision_results_table
 
 
 def attributes_of(stack: Any, queue_url: str) -> dict[str, str]:
@@ -82,6 +82,15 @@ def test_each_queue_has_a_dead_letter_queue_by_default(stack: Any) -> None:
     assert json.loads(mail["RedrivePolicy"])["maxReceiveCount"] == 3
     fifo = attributes_of(stack, f"{prefix}/{name}-b-dead-letters.fifo")
     assert fifo["FifoQueue"] == "true"
+
+
+def test_a_results_table_expires_its_items(stack: Any) -> None:
+    name = f"{stack.settings.idempotency_table}-results"
+    provision_results_table(stack.settings, name)
+    provision_results_table(stack.settings, name)
+
+    described = stack.dynamodb.describe_time_to_live(TableName=name)
+    assert described["TimeToLiveDescription"]["AttributeName"] == "ttl"
 
 
 def test_a_fifo_queue_needs_a_fifo_dead_letter_queue(stack: Any) -> None:

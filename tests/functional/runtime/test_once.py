@@ -113,7 +113,7 @@ def test_it_is_remembered_for_its_own_life_time(runtime, confirm):
 
 
 def test_none_stands_for_the_usual_key(runtime, ran):
-    @runtime.task(idempotency_key=lambda order: None)
+    @runtime.task(idempotency_key=lambda order: None, idempotency_ttl_seconds=60)
     def confirm(order):
         ran.append(order)
 
@@ -121,6 +121,7 @@ def test_none_stands_for_the_usual_key(runtime, ran):
         confirm.delay(1)
     assert runtime.deliver(2).all_deleted
     assert ran == [1, 1]
+    assert all(int(each["expiration"]) > time.time() + 60 for each in runtime.records())
 
 
 def test_a_base_class_defines_it_as_a_method(runtime, ran):

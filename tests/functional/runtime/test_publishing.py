@@ -253,6 +253,11 @@ class TestPriorities:
             send.apply_async(queue="other", priority=3)
         assert (urgent.depth(), send.runtime.stack.depth()) == (0, 0)
 
+    def test_that_has_the_same_queue_as_all_others_is_refused(self, make_runtime):
+        runtime = make_runtime(lambda_priority_queues={"celery": {6: "urgent"}})
+        with pytest.raises(PublishError, match="both are the same SQS queue"):
+            runtime.app.send_task("send", priority=6)
+
     def test_of_what_a_running_task_sends_on_it_is_too_late_to_refuse(self, make_runtime):
         runtime = make_runtime()
         ran = []
