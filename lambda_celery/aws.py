@@ -31,8 +31,9 @@ _CONFIG = Config(
     connect_timeout=2,
     read_timeout=10,
     tcp_keepalive=True,
-    max_pool_connections=50,
 )
+#: Kept open by a client: one for each thread that asks at the same time.
+_CONNECTIONS = 50
 #: Shorter where it answers in milliseconds or not at all: a call that hangs after a task's
 #: run must be given up before the invocation ends.
 _CONFIGS = {
@@ -65,7 +66,11 @@ def client(
     region = region or region_of(settings)
     credentials = {name: value for name, value in credentials.items() if value is not None}
     # The process id is part of the key: sockets must not be shared with a forked child.
-    key = (os.getpid(), service, region, settings.endpoint_url, *sorted(credentials.items()))
+    connections = max(_CONNECTIONS, settings.concurrency)
+    key = (
+        os.getpid(), service, region, settings.endpoint_url, connections,
+        *sorted(credentials.items()),
+    )  # fmt: skip
     if (found := _clients.get(key)) is not None:
         return found
     with _lock:  # creating clients from one session is not thread-safe
@@ -75,7 +80,9 @@ def client(
                 _clients[key] = session.client(
                     service,
                     endpoint_url=settings.endpoint_url,
-                    config=_CONFIGS.get(service, _CONFIG),
+                    config=_CONFIGS.get(service, _CONFIG).merge(
+                        Config(max_pool_connections=connections)
+                    ),
                 )
             except NoRegionError as exc:
                 raise ConfigurationError(explain(exc, action=service, resource="")) from None

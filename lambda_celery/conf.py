@@ -185,6 +185,8 @@ class Settings:
     retry_jitter: bool = _setting(_flag, True)
     #: The end of an invocation that is kept for settling the batch; no task starts in it.
     time_reserve_seconds: float = _setting(_number(float, 0), 5.0)
+    #: Tasks that run at the same time in one environment, on threads.
+    concurrency: int = _setting(_number(int, 1), 1)
     #: Leave the arguments out of what logs and headers say of a call.
     redact_arguments: bool = _setting(_flag, False)
     #: EventBridge Scheduler group of this project's schedules.

@@ -23,6 +23,7 @@ from lambda_runtime.deadline import Deadline
 from lambda_runtime.delivery import Delivery
 from lambda_runtime.log import TaskFields, set_up_logging
 from lambda_runtime.outcome import Deleted, Forwarded, Outcome, Parked, Returned, backoff_seconds
+from lambda_runtime.pool import Lane, Pool, lanes
 from lambda_runtime.queues import SourceQueues
 from lambda_runtime.record import RecordProcessor
 from lambda_runtime.settlement import Settlement
@@ -53,6 +54,7 @@ class Handler:
             app, self.settings, self._queues, self._publisher.payloads, hostname
         )
         self._connections = Connections(app)
+        self._pool = Pool(app, self.settings.concurrency)
 
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Run the tasks in *event*; return which messages stay on the queue."""
@@ -60,28 +62,30 @@ class Handler:
         self._fields.request_id = getattr(context, "aws_request_id", None)
         self._connections.before_batch()
         settlement = Settlement(self._publisher, self._queues, deadline)
-        blocked_groups: dict[str, int] = {}
-        for record in event["Records"]:
-            delivery = Delivery.from_record(record)
-            with self._fields.of(delivery):
-                if delivery.fifo_group in blocked_groups:
-                    # What follows a failure in its group must not overtake it.
-                    settlement.hand_back(delivery, blocked_groups[delivery.fifo_group])
-                    continue
-                outcome = self._records.process(delivery, deadline)
-                try:
-                    delay = self._settle(delivery, outcome, settlement)
-                except Exception:
-                    logger.exception("Message %s could not be settled", delivery.message_id)
-                    done = isinstance(outcome, Deleted)
-                    delay = None if done else self._backoff(delivery)
-                if delay is not None:
-                    settlement.hand_back(delivery, delay)
-                    if delivery.fifo_group is not None:
-                        blocked_groups[delivery.fifo_group] = delay
+        deliveries = map(Delivery.from_record, event["Records"])
+        self._pool.run(lanes(deliveries), partial(self._run_lane, deadline, settlement))
         answer = settlement.close()
         self._connections.after_batch()
         return answer
+
+    def _run_lane(self, deadline: Deadline, settlement: Settlement, lane: Lane) -> None:
+        """Run what comes one after the other: a message, or a message group."""
+        delay: int | None = None
+        for delivery in lane:
+            with self._fields.of(delivery):
+                # What follows a failure in its group must not overtake it.
+                if delay is None:
+                    delay = self._run(delivery, deadline, settlement)
+                if delay is not None:
+                    settlement.hand_back(delivery, delay)
+
+    def _run(self, delivery: Delivery, deadline: Deadline, settlement: Settlement) -> int | None:
+        outcome = self._records.process(delivery, deadline)
+        try:
+            return self._settle(delivery, outcome, settlement)
+        except Exception:
+            logger.exception("Message %s could not be settled", delivery.message_id)
+            return None if isinstance(outcome, Deleted) else self._backoff(delivery)
 
     def _settle(self, delivery: Delivery, outcome: Outcome, settlement: Settlement) -> int | None:
         """Carry *outcome* out; return the seconds of hiding if the message stays on the queue."""

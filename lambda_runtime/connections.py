@@ -12,6 +12,14 @@ from celery import Celery
 _SUSPECT_SECONDS = 10
 
 
+def close_database_connections() -> None:
+    """Close Django's database connections of this thread."""
+    if "django.db" in sys.modules:
+        from django.db import connections
+
+        connections.close_all()
+
+
 class Connections:
     """What a batch uses and does not make itself: Django's databases, the app's broker."""
 

@@ -71,6 +71,7 @@ class _Current(threading.local):
 
 
 _current = _Current()
+_wrapping = threading.Lock()
 
 
 class TaskRunner:
@@ -148,14 +149,16 @@ class TaskRunner:
         return Deleted(info.state.lower())
 
     def _tracer(self, task: Task) -> Callable[..., Any]:
-        tracer = self._tracers.get(task.name)
-        if tracer is None:
+        if (found := self._tracers.get(task.name)) is not None:
+            return found
+        with _wrapping:  # each class once, whichever threads come at the same time
             guard(task)
             watch_chord_errors(type(task.backend))
-            # By its module, where tools for tracing and error reporting put their own.
-            tracer = self._tracers[task.name] = trace.build_tracer(
-                task.name, task, self._app.loader, self._hostname, app=self._app, Info=AttemptInfo
-            )
+        # By its module, where tools for tracing and error reporting put their own.
+        tracer: Callable[..., Any] = trace.build_tracer(
+            task.name, task, self._app.loader, self._hostname, app=self._app, Info=AttemptInfo
+        )
+        self._tracers[task.name] = tracer
         return tracer
 
     def _escaped(

@@ -121,3 +121,32 @@ def test_database_connections_are_closed_around_each_task(project, stack, local_
     assert result.error is None
     assert result.payload == {"batchItemFailures": []}
     assert (project / "ran.log").read_text() == "connected before: False\n" * 2
+
+
+def test_each_threads_database_connections_are_closed_at_the_end_of_a_batch(project, stack):
+    output = in_a_web_process(
+        project,
+        stack,
+        """
+import threading
+from django.db import connection
+from lambda_runtime.pool import Pool
+from proj import celery_app
+
+opened, together = [], threading.Barrier(2)
+
+def run_lane(lane):
+    connection.ensure_connection()
+    opened.append((threading.get_ident(), connection.connection))
+    together.wait(30)
+
+Pool(celery_app, 2).run([[], []], run_lane)
+assert len({thread for thread, _ in opened}) == 2
+for _, made in opened:
+    try:
+        made.execute("SELECT 1")
+    except Exception as exc:
+        print(exc)
+""",
+    )
+    assert output.count("closed database") == 2
