@@ -143,8 +143,6 @@ def test_what_has_not_started_when_the_time_runs_short_comes_back(runtime):
     answer = runtime.deliver(8, seconds=0)
     assert sorted(answer.failed) == sorted(each["MessageId"] for each in answer.messages)
     assert ran == []
-    assert runtime.deliver(8).all_deleted
-    assert sorted(ran) == list(range(8))
 
 
 def test_a_message_group_keeps_its_order_while_others_run(make_runtime, make_stack):
