@@ -1,0 +1,81 @@
+"""What a burst costs, and what always-on workers cost; us-east-1, without free tiers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lambda_celery.plan.figures import figure
+from lambda_celery.plan.model import Burst, Drain, Function, Limits, Workers
+
+HOURS_PER_MONTH = 730
+DAYS_PER_MONTH = HOURS_PER_MONTH / 24
+
+_MILLION = 1_000_000
+_SQS_BATCH_SIZE = 10
+#: The claim of a publication, and its completion.
+_WRITES_PER_TASK = 2
+_WRITES_PER_TOKEN = 1
+#: A token that is not to be had, and the place in the line.
+_WRITES_PER_RETURN = 2
+#: Each environment looks once a second for what was revoked, in a strongly consistent read.
+_READS_PER_SECOND = 1
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of the bill: so many of something, in US dollars."""
+
+    name: str
+    amount: float
+    usd: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a burst costs, by item."""
+
+    items: tuple[Item, ...]
+
+    @property
+    def usd(self) -> float:
+        """The sum of the items, in US dollars."""
+        return sum(item.usd for item in self.items)
+
+
+def cost_of(burst: Burst, function: Function, limits: Limits, drain: Drain) -> Cost:
+    """Return what draining *burst* costs: Lambda, SQS and DynamoDB.
+
+    Messages are taken to be sent one by one, and to be of up to 64 KB. What is sent on by the
+    rate limit is received and deleted in full batches.
+    """
+    invocations = drain.invocations + math.ceil(drain.returns / function.batch_size)
+    gb_seconds = drain.billed_seconds * function.memory_mb / 1024
+    sends = burst.messages + drain.returns
+    # A receive and a delete for every ten.
+    transfers = 2 * math.ceil(function.batch_size / _SQS_BATCH_SIZE) * invocations
+    writes = _WRITES_PER_TASK * burst.messages + _WRITES_PER_RETURN * drain.returns
+    if limits.tasks_per_second is not None:
+        writes += _WRITES_PER_TOKEN * burst.messages
+    reads = _READS_PER_SECOND * drain.billed_seconds
+    per_gb_second = figure(f"lambda_gb_second_{function.architecture}_usd")
+    return Cost(
+        (
+            _per_million("Lambda requests", invocations, "lambda_million_requests_usd"),
+            Item("Lambda GB-seconds", gb_seconds, gb_seconds * per_gb_second),
+            _per_million("SQS requests", sends + transfers, "sqs_million_requests_usd"),
+            _per_million("DynamoDB writes", writes, "dynamodb_million_writes_usd"),
+            _per_million("DynamoDB reads", reads, "dynamodb_million_reads_usd"),
+        )
+    )
+
+
+def workers_usd_per_month(workers: Workers) -> float:
+    """Return what *workers* cost in a month on Fargate, busy or not, in US dollars."""
+    per_hour = workers.vcpu * figure("fargate_vcpu_hour_usd")
+    per_hour += workers.memory_gb * figure("fargate_gb_hour_usd")
+    return workers.count * per_hour * HOURS_PER_MONTH
+
+
+def _per_million(name: str, amount: float, price: str) -> Item:
+    return Item(name, amount, amount / _MILLION * figure(price))
