@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from celery.exceptions import ImproperlyConfigured
 from kombu.exceptions import OperationalError
 
@@ -20,6 +22,34 @@ class PublishError(LambdaCeleryError, OperationalError):
     It is a :exc:`kombu.exceptions.OperationalError`, which is what Celery
     documents for a ``delay()`` that could not reach the broker.
     """
+
+
+class UnsentTask(NamedTuple):
+    """A task that AWS did not take, and why."""
+
+    task_id: str | None
+    reason: str
+
+
+class BatchPublishError(PublishError):
+    """AWS did not take some of the messages that were sent together.
+
+    :ivar failed: exactly those that were not sent.
+    :ivar sent: how many were.
+    """
+
+    def __init__(self, failed: tuple[UnsentTask, ...], sent: int) -> None:
+        super().__init__(failed, sent)
+        self.failed = failed
+        self.sent = sent
+
+    def __str__(self) -> str:
+        total = len(self.failed) + self.sent
+        return (
+            f"{len(self.failed)} of {total} tasks were not sent. The first is "
+            f"{self.failed[0].task_id}: {self.failed[0].reason} "
+            "The attribute failed has each of them: call those again."
+        )
 
 
 class ScheduleError(PublishError):

@@ -58,7 +58,7 @@ class _Captured(Exception):  # noqa: N818 - ends a publication, and is no error
 
 
 class _CapturingPublisher(Publisher):
-    def send(self, queue_url: str, message: OutgoingMessage, sqs: Any = None) -> None:
+    def publish(self, queue_url: str, message: OutgoingMessage, sqs: Any = None) -> None:
         raise _Captured(queue_url, message)
 
 

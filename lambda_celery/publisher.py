@@ -11,8 +11,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery import Celery
+from celery._state import get_current_worker_task
 
 from lambda_celery import aws
+from lambda_celery.batch import Outgoing, hold
 from lambda_celery.conf import Settings, setting_names, settings_of
 from lambda_celery.exceptions import PublishError, ScheduleError
 from lambda_celery.payload import PayloadStore, is_pointer
@@ -60,6 +62,17 @@ class Publisher:
         self._limits: dict[str, int] = {}
         self._lock = threading.Lock()
 
+    def publish(self, queue_url: str, message: OutgoingMessage, sqs: Any = None) -> None:
+        """Send *message*, or leave it to the :func:`~lambda_celery.batch.batch` that is open.
+
+        :raises PublishError: AWS did not take it; nothing was sent.
+        """
+        running = get_current_worker_task()
+        # What a running task sends in its own place, as its retry, must outlive what it raises.
+        is_own = running is not None and message.task_id == running.request.id
+        if is_own or not hold(Outgoing(self, queue_url, message, sqs)):
+            self.send(queue_url, message, sqs)
+
     def send(self, queue_url: str, message: OutgoingMessage, sqs: Any = None) -> None:
         """Send *message* now, or schedule it, where the settings name a role for that.
 
@@ -68,15 +81,30 @@ class Publisher:
         """
         try:
             sqs = sqs or aws.client("sqs", self.settings)
-            message = self._offloaded(queue_url, message, sqs)
-            if self._scheduled(queue_url, message):
-                return
-            sqs.send_message(**_request(queue_url, message))
+            ready = self.prepared(queue_url, message, sqs)
+            if ready is not None:
+                sqs.send_message(QueueUrl=queue_url, **send_parameters(ready))
         except aws.AWS_ERRORS as exc:
             action = f"sqs:{getattr(exc, 'operation_name', 'SendMessage')}"
             raise PublishError(
                 aws.explain(exc, action=action, resource=queue_url, setting="queue_url")
             ) from aws.cause(exc)
+
+    def prepared(
+        self, queue_url: str, message: OutgoingMessage, sqs: Any
+    ) -> OutgoingMessage | None:
+        """Return what to send to the queue; ``None`` if a schedule sends it.
+
+        :raises PublishError: S3 or Scheduler did not take it, or it is too big.
+        """
+        message = self._offloaded(queue_url, message, sqs)
+        return None if self._scheduled(queue_url, message) else message
+
+    def threshold_bytes(self, queue_url: str, sqs: Any = None) -> int:
+        """Return the size above which a message for the queue goes to S3."""
+        limit = self.limit_bytes(queue_url, sqs)
+        threshold = self.settings.payload_threshold_bytes
+        return limit if threshold is None else min(threshold, limit)
 
     def limit_bytes(self, queue_url: str, sqs: Any = None) -> int:
         """Return the size of the largest message that the queue accepts; asked once a process."""
@@ -105,10 +133,9 @@ class Publisher:
         if is_pointer(message.body):
             return message
         size = message.size_bytes
-        limit = self.limit_bytes(queue_url, sqs)
-        threshold = self.settings.payload_threshold_bytes
-        if size <= (limit if threshold is None else min(threshold, limit)):
+        if size <= self.threshold_bytes(queue_url, sqs):
             return message
+        limit = self.limit_bytes(queue_url, sqs)
         bucket = self.settings.payload_bucket
         if bucket is None:
             if size <= limit:
@@ -133,7 +160,7 @@ class Publisher:
         Else it hops: it is sent with the longest delay, and the runtime sends it on.
         """
         settings = self.settings
-        if not (settings.schedule_group and settings.schedule_role_arn and _far_off(message)):
+        if not (settings.schedule_group and settings.schedule_role_arn and far_off(message)):
             return False
         from lambda_celery import scheduler  # few messages are far off
 
@@ -163,7 +190,8 @@ _publishers: WeakKeyDictionary[Celery, Publisher] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def _far_off(message: OutgoingMessage) -> bool:
+def far_off(message: OutgoingMessage) -> bool:
+    """Whether *message* is due later than SQS can delay it."""
     if message.due is None:
         return False
     return (message.due - datetime.now(timezone.utc)).total_seconds() > MAXIMUM_DELAY_SECONDS
@@ -175,9 +203,9 @@ def _ask_limit(queue_url: str, sqs: Any) -> int:
     return int(limit) if limit else MAXIMUM_MESSAGE_SIZE_BYTES
 
 
-def _request(queue_url: str, message: OutgoingMessage) -> dict[str, Any]:
+def send_parameters(message: OutgoingMessage) -> dict[str, Any]:
+    """Return *message* as SQS's SendMessage has it, and an entry of SendMessageBatch."""
     parameters = {
-        "QueueUrl": queue_url,
         "MessageBody": message.body,
         "MessageAttributes": message.attributes,
         "DelaySeconds": message.delay_seconds,

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
+from lambda_celery.many import apply_async_many, delay_many
 from lambda_celery.once import check_options
 from lambda_celery.routing import TASK_ATTRIBUTE, install
 
@@ -15,7 +16,9 @@ def task(*args: Any, **options: Any) -> Any:
 
     Takes every option that Celery takes, and is used bare or called. What it
     returns is a Celery task in the app's registry; only its messages go another
-    way, whatever broker the app's other tasks use.
+    way, whatever broker the app's other tasks use. It also has
+    :func:`~lambda_celery.delay_many` and :func:`~lambda_celery.apply_async_many` as methods,
+    and ``adelay`` and ``aapply_async`` for asyncio.
 
     :param idempotency_key: a function of some of the task's arguments, by their names.
         Calls for which it returns the same run once, whatever their task ids; ``None``
@@ -26,6 +29,28 @@ def task(*args: Any, **options: Any) -> Any:
     check_options(options, str(options.get("name", "that is being declared")))
     install()
     options.setdefault(TASK_ATTRIBUTE, True)
+    for name, method in _METHODS.items():
+        if not hasattr(options.get("base"), name):
+            options.setdefault(name, method)  # Celery makes its options attributes of the class
     if len(args) == 1 and callable(args[0]):
         return shared_task(**options)(args[0])
     return shared_task(*args, **options)
+
+
+async def _adelay(task: Any, *args: Any, **kwargs: Any) -> Any:
+    return await _aapply_async(task, args, kwargs)
+
+
+async def _aapply_async(task: Any, *args: Any, **options: Any) -> Any:
+    import asyncio  # a web process without it need not load it
+
+    # With a copy of this context: a batch that is open here takes part.
+    return await asyncio.to_thread(task.apply_async, *args, **options)
+
+
+_METHODS = {
+    "delay_many": delay_many,
+    "apply_async_many": apply_async_many,
+    "adelay": _adelay,
+    "aapply_async": _aapply_async,
+}

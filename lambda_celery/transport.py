@@ -125,7 +125,7 @@ class Channel(SQS.Channel):
         body = dumps(message)
         if self.sqs_base64_encoding:
             body = base64.b64encode(body.encode()).decode()
-        self.publisher.send(
+        self.publisher.publish(
             url,
             OutgoingMessage(
                 body,

@@ -1,0 +1,298 @@
+"""Sends many messages: ten a request, and several requests at a time."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any
+
+from botocore import exceptions
+
+from lambda_celery import aws
+from lambda_celery.batch import Outgoing, Progress
+from lambda_celery.exceptions import (
+    BatchPublishError,
+    LambdaCeleryError,
+    UnsentTask,
+)
+from lambda_celery.publisher import OutgoingMessage, far_off, send_parameters
+from lambda_celery.transport import delay_until
+
+MAXIMUM_ENTRIES = 10
+#: botocore takes about 1 ms of CPU for a request, and SQS answers in about 10 ms.
+_REQUESTS_AT_A_TIME = 16
+#: Enough that no thread waits for the next request to be packed.
+_MESSAGES_IN_FLIGHT = 2 * _REQUESTS_AT_A_TIME * MAXIMUM_ENTRIES
+#: What a pointer to S3 has at most, apart from the message's own attributes.
+_POINTER_BYTES = 1_024
+#: botocore has retried each of them.
+_ATTEMPTS = 3
+_BACKOFF_SECONDS = 0.2
+
+
+@dataclass
+class _Entry:
+    """A message of a request; a future one while its body is on its way to S3."""
+
+    message: OutgoingMessage
+    ready: Future[OutgoingMessage | None] | None = None
+
+
+@dataclass
+class _Lane:
+    """What goes to one queue by one client."""
+
+    queue_url: str
+    sqs: Any = None
+    limit_bytes: int = 0
+    threshold_bytes: int = 0
+    entries: list[_Entry] = field(default_factory=list)
+    size_bytes: int = 0
+    #: FIFO: requests behind the one that is running.
+    waiting: deque[list[_Entry]] = field(default_factory=deque)
+    is_running: bool = False
+    #: FIFO: message groups of which a message could not be sent.
+    stopped_groups: set[str | None] = field(default_factory=set)
+    #: Why nothing can be sent this way.
+    refusal: str | None = None
+
+    @property
+    def is_fifo(self) -> bool:
+        return self.queue_url.endswith(".fifo")
+
+    def has_room_for(self, size_bytes: int) -> bool:
+        """Whether a message of that size may join the entries."""
+        return not self.entries or (
+            len(self.entries) < MAXIMUM_ENTRIES and self.size_bytes + size_bytes <= self.limit_bytes
+        )
+
+
+class BatchSender:
+    """Sends what is added to it; at its end it has sent it, or says what it could not send.
+
+    It holds a bounded number of messages: :meth:`add` waits where AWS is slower.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_REQUESTS_AT_A_TIME, "lambda-celery-batch")
+        self._lanes: dict[tuple[Any, ...], _Lane] = {}
+        self._settled = threading.Condition()
+        self._in_flight = 0
+        self._sent = 0
+        self._unsent: list[UnsentTask] = []
+        self._progress: Progress | None = None
+        self._total = self._reported = 0
+
+    def report(self, progress: Progress, total: int) -> None:
+        """Call *progress* from now on, in the thread that adds."""
+        self._progress, self._total = progress, total
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether there is a message that could not be sent."""
+        return bool(self._unsent)
+
+    def __enter__(self) -> BatchSender:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            for lane in self._lanes.values():
+                self._dispatch(lane)
+            self._wait_until_in_flight_is_below(1)
+        finally:
+            self._pool.shutdown()
+        if self._unsent:
+            raise BatchPublishError(tuple(self._unsent), self._sent) from raised
+
+    def add(self, outgoing: Outgoing) -> None:
+        """Send a message soon; wait first while too many are under way."""
+        if self._in_flight >= _MESSAGES_IN_FLIGHT:
+            for each in self._lanes.values():
+                self._dispatch(each)
+            self._wait_until_in_flight_is_below(_MESSAGES_IN_FLIGHT)
+        lane = self._lane_of(outgoing)
+        publisher, queue_url, message, _ = outgoing
+        with self._settled:
+            self._in_flight += 1
+        if lane.refusal:
+            self._settle(unsent=[(message, lane.refusal)])
+            return
+        try:
+            size = message.size_bytes
+        except (AttributeError, KeyError, TypeError) as exc:
+            self._settle(unsent=[(message, f"Its message_attributes are malformed: {exc!r}.")])
+            return
+        entry = _Entry(message)
+        if size > lane.threshold_bytes or far_off(message):
+            entry.ready = self._pool.submit(publisher.prepared, queue_url, message, lane.sqs)
+            if size > lane.threshold_bytes:
+                size += _POINTER_BYTES - len(message.body.encode())
+        if not lane.has_room_for(size):
+            self._dispatch(lane)
+        lane.entries.append(entry)
+        lane.size_bytes += size
+        if len(lane.entries) == MAXIMUM_ENTRIES:
+            self._dispatch(lane)
+
+    def _lane_of(self, outgoing: Outgoing) -> _Lane:
+        publisher, queue_url, _, sqs = outgoing
+        key = id(publisher), queue_url, id(sqs)
+        if key not in self._lanes:
+            lane = self._lanes[key] = _Lane(queue_url)
+            try:
+                lane.sqs = sqs or aws.client("sqs", publisher.settings)
+                lane.limit_bytes = publisher.limit_bytes(queue_url, lane.sqs)
+                lane.threshold_bytes = publisher.threshold_bytes(queue_url, lane.sqs)
+            except aws.AWS_ERRORS as exc:
+                lane.refusal = _explained(exc, queue_url)
+            except LambdaCeleryError as exc:
+                lane.refusal = str(exc)
+        return self._lanes[key]
+
+    def _dispatch(self, lane: _Lane) -> None:
+        entries, lane.entries, lane.size_bytes = lane.entries, [], 0
+        if not entries:
+            return
+        if not lane.is_fifo:
+            self._pool.submit(self._send, lane, entries)
+            return
+        with self._settled:
+            lane.waiting.append(entries)
+            if lane.is_running:
+                return
+            lane.is_running = True
+        self._pool.submit(self._send_next, lane)
+
+    def _send_next(self, lane: _Lane) -> None:
+        # One request a job. A job that went on to requests packed after it began could wait for
+        # uploads that stand behind it in the pool, for ever if all threads did.
+        with self._settled:
+            entries = lane.waiting.popleft()
+        self._send(lane, entries)
+        with self._settled:
+            lane.is_running = bool(lane.waiting)
+            if lane.is_running:
+                self._pool.submit(self._send_next, lane)
+
+    def _wait_until_in_flight_is_below(self, count: int) -> None:
+        while True:
+            with self._settled:
+                self._settled.wait_for(
+                    lambda: (
+                        self._in_flight < count
+                        or (self._progress is not None and self._sent > self._reported)
+                    )
+                )
+                sent, is_below = self._sent, self._in_flight < count
+            if self._progress is not None and sent > self._reported:
+                self._reported = sent
+                self._progress(sent, self._total)
+            if is_below:
+                return
+
+    def _send(self, lane: _Lane, entries: list[_Entry]) -> None:
+        unsent: list[tuple[OutgoingMessage, str]] = []
+        messages: list[OutgoingMessage] = []
+        for each in entries:
+            try:
+                ready = each.ready.result() if each.ready else each.message
+            except Exception as exc:  # noqa: BLE001 - the caller must hear of each that is not sent
+                unsent.append((each.message, str(exc) or repr(exc)))
+            else:
+                if ready is None:
+                    continue  # a schedule sends it
+                if ready.due is not None:  # it may have been held for long
+                    ready = replace(ready, delay_seconds=delay_until(ready.due) or None)
+                messages.append(ready)
+        try:
+            unsent += self._send_ready(lane, messages)
+        except Exception as exc:  # noqa: BLE001 - as above
+            unsent += [(each, repr(exc)) for each in messages]
+        if lane.is_fifo:
+            lane.stopped_groups |= {each.message_group_id for each, _ in unsent}
+        self._settle(sent=len(entries) - len(unsent), unsent=unsent)
+
+    def _send_ready(
+        self, lane: _Lane, messages: list[OutgoingMessage]
+    ) -> list[tuple[OutgoingMessage, str]]:
+        """Send *messages* by one request; return those that were not sent, and why."""
+        if lane.refusal:
+            return [(each, lane.refusal) for each in messages]
+        stopped = [each for each in messages if each.message_group_id in lane.stopped_groups]
+        unsent = [(each, "An earlier message of its group was not sent.") for each in stopped]
+        if stopped:
+            messages = [each for each in messages if each not in stopped]
+        reasons: dict[int, str] = {}
+        left = dict(enumerate(messages))
+        for attempt in range(_ATTEMPTS):
+            if not left:
+                break
+            if attempt:
+                time.sleep(_BACKOFF_SECONDS * 2**attempt * random.uniform(0.5, 1))
+            try:
+                answer = lane.sqs.send_message_batch(
+                    QueueUrl=lane.queue_url,
+                    Entries=[{"Id": str(n), **send_parameters(each)} for n, each in left.items()],
+                )
+            except aws.AWS_ERRORS as exc:
+                sentence = _explained(exc, lane.queue_url)
+                if not (_is_transient(exc) or aws.misconfigured(exc)) and len(left) > 1:
+                    # Something in one message, or their sum: each for itself tells which.
+                    for each in left.values():
+                        unsent += self._send_ready(lane, [each])
+                    return unsent
+                reasons = dict.fromkeys(left, sentence)
+                if _is_transient(exc) and attempt + 1 < _ATTEMPTS:
+                    continue
+                if _is_transient(exc) or aws.misconfigured(exc):
+                    lane.refusal = sentence  # the requests behind it need not wait for the same
+                break
+            failed = {int(each["Id"]): each for each in answer.get("Failed", [])}
+            reasons = {
+                n: f"SQS refused it ({each['Code']}): {each.get('Message', '')}"
+                for n, each in failed.items()
+            }
+            unsent += [(left[n], reasons[n]) for n, each in failed.items() if not _is_passing(each)]
+            left = {n: left[n] for n, each in failed.items() if _is_passing(each)}
+        return unsent + [(each, reasons[n]) for n, each in left.items()]
+
+    def _settle(self, *, sent: int = 0, unsent: Iterable[tuple[OutgoingMessage, str]] = ()) -> None:
+        tasks = [UnsentTask(each.task_id, reason) for each, reason in unsent]
+        with self._settled:
+            self._in_flight -= sent + len(tasks)
+            self._sent += sent
+            self._unsent += tasks
+            self._settled.notify()
+
+
+_THROTTLED = {"RequestThrottled", "ThrottlingException", "Throttling", "KmsThrottled"}
+
+
+def _is_passing(failed: dict[str, Any]) -> bool:
+    """Whether a *failed* entry may be taken when it is sent again."""
+    return not failed.get("SenderFault") or failed["Code"] in _THROTTLED
+
+
+def _is_transient(exc: Exception) -> bool:
+    if isinstance(exc, exceptions.ClientError):
+        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or aws.error_code(exc) in _THROTTLED
+    return isinstance(exc, exceptions.HTTPClientError | exceptions.ConnectionError)
+
+
+def _explained(exc: Exception, queue_url: str) -> str:
+    # SendMessageBatch has no permission of its own: SendMessage's is what IAM knows.
+    action = f"sqs:{getattr(exc, 'operation_name', 'SendMessage')}".removesuffix("Batch")
+    return aws.explain(exc, action=action, resource=queue_url, setting="queue_url")
