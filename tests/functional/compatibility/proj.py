@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -435,6 +436,12 @@ def soft_limit(catch):
         if catch:
             return "cleaned up"
         raise
+
+
+@task(soft_time_limit=1)
+def loop():
+    while True:
+        time.sleep(0.01)  # what waits in C for long is not interrupted on a thread
 
 
 @task(time_limit=1)

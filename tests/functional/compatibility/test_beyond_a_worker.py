@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from celery.exceptions import TaskRevokedError
+from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError
 
 from lambda_celery import PublishError
 
@@ -109,3 +109,28 @@ def test_a_fair_queue_is_one_by_its_message_group(lambda_peer, stack, running):
 
     with running(peer, stack):
         assert result.get(timeout=WAIT_SECONDS) == 3
+
+
+def test_time_limits_hold_on_threads(lambda_peer, stack, running):
+    peer = lambda_peer.moved_to(stack, lambda_concurrency=3)
+    results = [peer.loop.delay(), peer.loop.delay(), peer.add.delay(1, 2)]
+
+    with running(peer, stack):
+        assert results[2].get(timeout=WAIT_SECONDS) == 3
+        for each in results[:2]:
+            with pytest.raises(SoftTimeLimitExceeded):
+                each.get(timeout=WAIT_SECONDS)
+
+
+def test_a_queue_has_settings_of_its_own(lambda_peer, stack, running, trace):
+    own = {"url": stack.queue_url, "max_receive_count": 2}
+    web = lambda_peer.moved_to(stack)
+    peer = web.configured(lambda_queues={"celery": own}, lambda_max_receive_count=9)
+    result = peer.fail_undeclared.delay(trace.key)
+
+    with running(peer, stack):
+        with pytest.raises(ValueError, match="no such template"):
+            result.get(timeout=WAIT_SECONDS)
+        assert trace.take(2) == ["ran", "ran"]
+    assert trace.rest() == []
+    assert stack.depth(stack.dead_letter_queue_url) == 1
