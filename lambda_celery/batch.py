@@ -102,7 +102,8 @@ def batch(*, progress: Progress | None = None) -> Iterator[None]:
     Everything that publishes tasks takes part: ``delay``, groups, chunks, chains, other
     people's code. Ten messages share a request, several requests run at a time, and
     bodies that are too big for SQS are uploaded side by side. FIFO queues get their messages in
-    order, one request after the other.
+    order, one request after the other. (But one that SQS refuses for a moment, out of ten, is
+    sent again behind the others of its request.)
 
     If the block raises, nothing is sent. (Celery's ``Retry``, ``Ignore`` and ``Reject`` are no
     failures: then it is. And a running task's own retry does not wait for the block's end.)
