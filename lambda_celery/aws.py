@@ -22,7 +22,7 @@ from lambda_celery.conf import Settings, setting_names
 from lambda_celery.exceptions import ConfigurationError
 
 AWS_ERRORS = (BotoCoreError, ClientError)
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
 #: Attempts with jittered back-off for throttling, time-outs and 5xx ("standard" mode).
 #: Keep-alive, because Lambda freezes the process between invocations.
@@ -157,6 +157,6 @@ def explain(exc: BaseException, *, action: str, resource: str, setting: str | No
         return f"{resource} does not exist in this account and region ({code}).{change}"
     if isinstance(exc, EndpointConnectionError):
         host = urlsplit(str(exc.kwargs["endpoint_url"])).hostname
-        if host in _LOOPBACK:
+        if host in LOOPBACK_HOSTS:
             change = " Is the emulator running? It ends with: celery -A proj lambda local."
     return f"{action} on {resource} failed: {exc}{change}"

@@ -37,8 +37,7 @@ def _log_to_terminal(log_format: str) -> None:
     logger.propagate = False
 
 
-@lambda_command.command("local", cls=CeleryCommand)
-@click.option(
+_batch_size = click.option(
     "--batch-size",
     cls=CeleryOption,
     type=int,
@@ -47,7 +46,7 @@ def _log_to_terminal(log_format: str) -> None:
     help_group="Event source mapping",
     help="Messages in an event at most.",
 )
-@click.option(
+_batch_window = click.option(
     "--batch-window",
     "batch_window_seconds",
     cls=CeleryOption,
@@ -58,6 +57,11 @@ def _log_to_terminal(log_format: str) -> None:
     help_group="Event source mapping",
     help="How long to gather a batch. More than 10 messages need 1 or more.",
 )
+
+
+@lambda_command.command("local", cls=CeleryCommand)
+@_batch_size
+@_batch_window
 @click.option(
     "-c",
     "--concurrency",
@@ -218,26 +222,8 @@ def _tasks_per_second(rate_limit: str) -> float | None:
     help_group="Burst",
     help="For the cost of a month.",
 )
-@click.option(
-    "--batch-size",
-    cls=CeleryOption,
-    type=int,
-    default=10,
-    show_default=True,
-    help_group="Event source mapping",
-    help="Messages in an event at most.",
-)
-@click.option(
-    "--batch-window",
-    "batch_window_seconds",
-    cls=CeleryOption,
-    type=int,
-    default=0,
-    show_default=True,
-    metavar="SECONDS",
-    help_group="Event source mapping",
-    help="How long to gather a batch. More than 10 messages need 1 or more.",
-)
+@_batch_size
+@_batch_window
 @click.option(
     "--maximum-concurrency",
     cls=CeleryOption,

@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.functional import maybe_list
 
 from lambda_celery.conf import settings_of
-from lambda_celery.revocation import id_key, revoke, stamp_key
+from lambda_celery.revocation import id_key, revoke, stamp_keys
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +42,7 @@ class LambdaControl:
 
         :raises PublishError: the idempotency table cannot be written.
         """
-        keys = [
-            stamp_key(stamp, value)
-            for stamp, values in headers.items()
-            for value in (values if isinstance(values, list | tuple | set) else [values])
-        ]
-        revoke(settings_of(self.app), keys)
+        revoke(settings_of(self.app), list(stamp_keys(headers)))
         broadcast = super().revoke_by_stamped_headers  # type: ignore[misc]
         return self._tell_workers(broadcast, headers, *args, **kwargs)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lambda_celery import aws
@@ -31,10 +31,12 @@ def id_key(task_id: str) -> str:
     return f"revoked#{task_id}"
 
 
-def stamp_key(stamp: str, value: Any) -> str:
-    """Return the key of the record that revokes what is stamped with *value*."""
-    digest = hashlib.sha256(f"{stamp}\0{value}".encode()).hexdigest()
-    return f"revoked-stamp#{digest}"
+def stamp_keys(stamps: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys of the records that revoke what has one of *stamps*, by each of its values."""
+    for stamp, values in stamps.items():
+        for value in values if isinstance(values, list | tuple | set) else [values]:
+            digest = hashlib.sha256(f"{stamp}\0{value}".encode()).hexdigest()
+            yield f"revoked-stamp#{digest}"
 
 
 def revoke(settings: Settings, keys: Sequence[str]) -> None:

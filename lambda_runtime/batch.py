@@ -93,7 +93,7 @@ class Handler:
             case Deleted():
                 has_payload = is_pointer(delivery.body) and not outcome.keep_payload
                 if has_payload and self._records.remember_payload(delivery):
-                    settlement.delete_payload(delivery)
+                    self._publisher.payloads.delete(delivery.body)
                 return None
             case Parked() if settlement.park(delivery, outcome):
                 self._records.remember_parked(delivery)

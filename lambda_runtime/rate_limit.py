@@ -20,12 +20,13 @@ from dataclasses import dataclass
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
+from lambda_celery.publisher import MAXIMUM_DELAY_SECONDS
 
 #: How long a task waits for its token inside the invocation. SQS delays by whole seconds and
 #: polls, so two that should come one after the other can come together.
 PATIENCE_SECONDS = 2.0
 #: How far ahead the line goes: what SQS can delay.
-_LINE_SECONDS = 900.0
+_LINE_SECONDS = MAXIMUM_DELAY_SECONDS
 _MICROSECONDS = 1_000_000
 _KEPT_SECONDS = 86_400
 #: Each failed try means that somebody else has taken a token.

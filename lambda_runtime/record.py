@@ -36,7 +36,7 @@ from lambda_celery.conf import Settings
 from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
 from lambda_celery.once import KEY_OPTION, LIFE_OPTION, options_of, own_key
 from lambda_celery.payload import PayloadStore, is_pointer
-from lambda_celery.revocation import Revocations, id_key, stamp_key
+from lambda_celery.revocation import Revocations, id_key, stamp_keys
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.delivery import Delivery
 from lambda_runtime.execution import Attempt, TaskRunner
@@ -321,9 +321,7 @@ def _of_another_run(
 
 def _revocation_keys(request: Request) -> Iterator[str]:
     yield id_key(request.id)
-    for stamp, values in request.stamps.items():
-        for value in values if isinstance(values, list | tuple | set) else [values]:
-            yield stamp_key(stamp, value)
+    yield from stamp_keys(request.stamps)
 
 
 def _time_limits(request: Request) -> tuple[float | None, float | None]:

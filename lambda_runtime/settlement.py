@@ -87,10 +87,6 @@ class Settlement:
             return False
         return True
 
-    def delete_payload(self, delivery: Delivery) -> None:
-        """Delete the S3 object of a message that is settled."""
-        self._publisher.payloads.delete(delivery.body)
-
     def close(self) -> dict[str, list[dict[str, str]]]:
         """Hide what was handed back, and return the answer for Lambda."""
         batches = [

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
+from lambda_celery.aws import LOOPBACK_HOSTS
 from lambda_celery.conf import ENV_PREFIX, QueueSettings, Settings
 from lambda_celery.local import emulator
 from lambda_celery.local.provision import (
@@ -25,8 +26,6 @@ DEFAULT_REGION = "us-east-1"
 DEFAULT_QUEUE = "celery"
 DEFAULT_TABLE = "lambda-celery-idempotency"
 DEFAULT_BUCKET = "lambda-celery-payloads"
-
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _nothing_listens_at(url: str) -> bool:
 
 def _loopback_port(url: str) -> int | None:
     parts = urlsplit(url)
-    return parts.port if parts.scheme == "http" and parts.hostname in _LOOPBACK else None
+    return parts.port if parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS else None
 
 
 def _account_id(settings: Settings) -> str:
