@@ -187,6 +187,8 @@ class Settings:
     time_reserve_seconds: float = _setting(_number(float, 0), 5.0)
     #: Tasks that run at the same time in one environment, on threads.
     concurrency: int = _setting(_number(int, 1), 1)
+    #: Asynchronous tasks that run at the same time beside them, on one event loop; else as many.
+    async_concurrency: int | None = _setting(_number(int, 1))
     #: Leave the arguments out of what logs and headers say of a call.
     redact_arguments: bool = _setting(_flag, False)
     #: EventBridge Scheduler group of this project's schedules.
@@ -243,6 +245,11 @@ class Settings:
         """Return the settings for the SQS queue *url*: its own where it has some, else these."""
         own = next((each.own() for each in self.queues.values() if each.url == url), {})
         return replace(self, **own)
+
+    @property
+    def most_concurrency(self) -> int:
+        """How many tasks of the kind of which more do run at the same time in one environment."""
+        return max(self.concurrency, self.async_concurrency or 1)
 
     @property
     def queue_urls(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from celery import Celery, _state
 from kombu import Connection, Exchange
 from kombu.utils.imports import symbol_by_name
 
+from lambda_celery.asynchronous import install_registry
 from lambda_celery.conf import settings_of
 
 #: The attribute of a task that says which way its messages go.
@@ -29,6 +30,8 @@ _ACCUMULATE = "celery.accumulate"
 
 def install(app: Celery | None = None) -> None:
     """Make the tasks of *app* that are meant for SQS go there; of all apps, if none is given.
+
+    And let *app* have tasks that are coroutine functions (``async def``).
 
     The ``task`` decorator and ``lambda_celery.django`` in ``INSTALLED_APPS`` call
     it. Call it yourself where tasks are chosen by ``lambda_tasks`` alone, without
@@ -48,6 +51,7 @@ def _install(app: Celery) -> None:
         # An app may have an AMQP class of its own, and may have published already.
         amqp.__dict__.pop("send_task_message", None)
         amqp.__class__ = type("AMQP", (SQSRouting, type(amqp)), {})
+    install_registry(app)
     if not (isinstance(app.control_cls, partial) and app.control_cls.func is control):
         # Not made here: that would read the app's configuration before it is complete.
         app.control_cls = partial(control, app.control_cls)

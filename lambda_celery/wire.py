@@ -39,7 +39,13 @@ def read_message(text: str, accept: Any, delivery_info: Mapping[str, Any]) -> Me
     :param delivery_info: facts of this delivery, added to the message's own.
     :raises UnreadableMessageError: it is not a message of Celery's.
     """
-    envelope = _envelope(text)
+    return message_in(read_envelope(text), accept, delivery_info)
+
+
+def message_in(
+    envelope: Mapping[str, Any], accept: Any, delivery_info: Mapping[str, Any]
+) -> Message:
+    """Return the kombu message in an *envelope*; the rest is as :func:`read_message` has it."""
     properties = envelope.get("properties")
     if not isinstance(properties, dict):
         raise UnreadableMessageError("The body is JSON, but not kombu's envelope.")
@@ -72,7 +78,11 @@ def read_message(text: str, accept: Any, delivery_info: Mapping[str, Any]) -> Me
     return message
 
 
-def _envelope(text: str) -> dict[str, Any]:
+def read_envelope(text: str) -> dict[str, Any]:
+    """Return what stands in the SQS body *text*, its own body still encoded.
+
+    :raises UnreadableMessageError: it is not kombu's envelope.
+    """
     # JSON objects start with a brace, which base64's alphabet does not have.
     if not text.lstrip().startswith("{"):
         try:

@@ -14,6 +14,7 @@ from typing import Any
 
 from celery import Celery
 
+from lambda_celery.asynchronous import async_names
 from lambda_celery.conf import Settings
 from lambda_celery.payload import is_pointer
 from lambda_celery.publisher import Publisher
@@ -53,8 +54,11 @@ class Handler:
         self._records = RecordProcessor(
             app, self.settings, self._queues, self._publisher.payloads, hostname
         )
+        if async_names(app):
+            import lambda_runtime.event_loop  # noqa: F401 - asyncio, now and not in a task's time
         self._connections = Connections(app)
-        self._pool = Pool(app, self.settings.concurrency)
+        concurrency = self.settings.concurrency
+        self._pool = Pool(app, concurrency, self.settings.async_concurrency or concurrency)
 
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Run the tasks in *event*; return which messages stay on the queue."""

@@ -41,5 +41,7 @@ class Connections:
             self._app._pool.setup()  # kombu leaves it empty, and who waits for one waits for ever
 
     def after_batch(self) -> None:
-        """Note when the process has become idle."""
+        """Close what asynchronous tasks have opened; note when the process has become idle."""
+        if (event_loop := sys.modules.get("lambda_runtime.event_loop")) is not None:
+            event_loop.close_database_connections()
         self._idle_since = time.time()

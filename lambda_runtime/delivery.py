@@ -6,7 +6,10 @@ import base64
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+from lambda_celery.wire import read_envelope
 
 #: The message attribute in which one that is sent on carries its receives along.
 EARLIER_RECEIVES_ATTRIBUTE = "LambdaCeleryEarlierReceives"
@@ -41,7 +44,12 @@ class Delivery:
             message_attributes=record.get("messageAttributes") or {},
         )
 
-    @property
+    @cached_property
+    def envelope(self) -> dict[str, Any]:
+        """kombu's envelope; raises :exc:`UnreadableMessageError` if the body is none."""
+        return read_envelope(self.body)
+
+    @cached_property
     def receive_count(self) -> int:
         """How often SQS has handed the message out, this time included.
 

@@ -17,8 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from types import CodeType
 from typing import Any
 
@@ -32,6 +33,7 @@ from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
 from lambda_celery import aws
+from lambda_celery.asynchronous import is_async, run_by
 from lambda_runtime.outcome import Deleted, Outcome, Parked, Returned
 from lambda_runtime.time_limits import HardTimeLimit, TimeLimits
 
@@ -62,15 +64,9 @@ class Attempt:
     outcome: Outcome | None = None
 
 
-class _Current(threading.local):
-    """The attempt under way on each thread: it cannot be in the tracer's request, where
-    every key that Celery does not know is taken for a custom header and published on.
-    """
-
-    attempt: Attempt | None = None
-
-
-_current = _Current()
+#: The attempt under way in each context. It cannot be in the tracer's request, where every key
+#: that Celery does not know is taken for a custom header and published on.
+_current: ContextVar[Attempt | None] = ContextVar("lambda_runtime_attempt", default=None)
 _wrapping = threading.Lock()
 
 
@@ -93,12 +89,12 @@ class TaskRunner:
 
         Raises nothing of the task's.
         """
-        _current.attempt = attempt
+        token = _current.set(attempt)
         started = time.monotonic()
         try:
             return self._run(request, attempt)
         finally:
-            _current.attempt = None
+            _current.reset(token)
             took = time.monotonic() - started
             self._longest[request.type] = max(took, self.longest_run_seconds(request.type))
 
@@ -109,14 +105,14 @@ class TaskRunner:
         lost = WorkerLostError(
             "An earlier run of this task ended with its process, and it is not to be run again."
         )
-        _current.attempt = attempt
+        token = _current.set(attempt)
         try:
             # FAILURE and task_failure; or the retry that retry_on_worker_lost asks for.
             request.on_failure(exception_info(lost))
         except Exception as exc:
             _log_not_stored(request.humaninfo(), exc)
         finally:
-            _current.attempt = None
+            _current.reset(token)
         if attempt.sent_on:
             return Deleted("lost with its process, and retried as a new message")
         return Parked("the process was lost", lost)
@@ -205,7 +201,7 @@ class AttemptInfo(trace.TraceInfo):
         self, task: Task, req: Context, eager: bool = False, call_errbacks: bool = True
     ) -> Any:
         """Record a failure as what it is here: a failure, or a retry by SQS."""
-        attempt = _current.attempt
+        attempt = _current.get()
         assert attempt is not None
         if self.state == FAILURE:
             if attempt.outcome is not None:
@@ -260,7 +256,7 @@ def record_failure(task: Task, req: Context, exc: BaseException, attempt: Attemp
 
 
 def _note_publication(headers: Mapping[str, Any] | None = None, body: Any = None, **_: Any) -> None:
-    attempt = _current.attempt
+    attempt = _current.get()
     if attempt is None:
         return
     sent = headers if headers and "id" in headers else body  # protocol 1 has it in the body
@@ -324,17 +320,33 @@ def guard(task: Task) -> None:
 
     @wraps(body)
     def guarded(self: Task, *args: Any, **kwargs: Any) -> Any:
-        attempt = _current.attempt
+        attempt = _current.get()
         if attempt is None or attempt.started or self.request.id != attempt.task_id:
             return body(self, *args, **kwargs)
         attempt.started = True
-        limits = TimeLimits(attempt.soft_time_limit, attempt.hard_time_limit)
-        result = limits.call(body, self, *args, **kwargs)
+        # Bound here: the arguments of a task may have any names.
+        result = _limited(self, attempt, partial(body, self, *args, **kwargs))
         attempt.body_finished = True
         return result
 
     guarded.lambda_guarded = True  # type: ignore[attr-defined]
     type(task).__call__ = guarded
+
+
+def _limited(task: Task, attempt: Attempt, body: Callable[[], Any]) -> Any:
+    """Return ``body()``, the call of *task*, under the time limits of *attempt*."""
+    soft, hard = attempt.soft_time_limit, attempt.hard_time_limit
+    if not is_async(task):
+        return TimeLimits(soft, hard).call(body)
+    from lambda_runtime import event_loop  # asyncio, for those who have such tasks
+
+    # The limits are for the coroutine: on this thread they could only end the waiting for it.
+    run = partial(
+        event_loop.run, name=task.name, task_id=attempt.task_id,
+        soft_seconds=soft, hard_seconds=hard,
+    )  # fmt: skip
+    with run_by(run):
+        return body()
 
 
 def watch_chord_errors(backend: Any) -> None:
@@ -349,7 +361,7 @@ def watch_chord_errors(backend: Any) -> None:
 
     @wraps(fail_chord)
     def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
-        cause, attempt = sys.exc_info()[1], _current.attempt
+        cause, attempt = sys.exc_info()[1], _current.get()
         if attempt is not None and isinstance(cause, (*_BROKER_ERRORS, BackendError)):
             attempt.chord_error = cause
         return fail_chord(self, *args, **kwargs)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
@@ -17,9 +17,7 @@ from celery.utils.log import get_logger
 
 from lambda_runtime.delivery import Delivery
 
-
-class _UnderWay(threading.local):
-    delivery: Delivery | None = None
+_under_way: ContextVar[Delivery | None] = ContextVar("lambda_runtime_delivery", default=None)
 
 
 class TaskFields(logging.Filter):
@@ -28,22 +26,21 @@ class TaskFields(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self.request_id: str | None = None
-        self._under_way = _UnderWay()
 
     @contextmanager
     def of(self, delivery: Delivery) -> Iterator[None]:
-        """Add the fields of *delivery* to what this thread logs in the context."""
-        self._under_way.delivery = delivery
+        """Add the fields of *delivery* to what is logged in the context."""
+        token = _under_way.set(delivery)
         try:
             yield
         finally:
-            self._under_way.delivery = None
+            _under_way.reset(token)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields; drop nothing."""
         if self.request_id is not None:
             record.function_request_id = self.request_id
-        if (delivery := self._under_way.delivery) is not None:
+        if (delivery := _under_way.get()) is not None:
             record.message_id = delivery.message_id
             record.receive_count = delivery.receive_count
             record.message_age_seconds = round(delivery.age_seconds, 3)

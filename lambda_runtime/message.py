@@ -15,12 +15,22 @@ from kombu.message import Message
 
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import LambdaCeleryError, UnreadableMessageError
-from lambda_celery.wire import SCHEDULE_HEADER, read_message, redacted
+from lambda_celery.wire import SCHEDULE_HEADER, message_in, read_envelope, redacted
 from lambda_runtime.delivery import Delivery
 
 
 class UnregisteredTaskError(LambdaCeleryError):
     """The message names a task that this deployment does not have."""
+
+
+def task_name(delivery: Delivery) -> str | None:
+    """Return the name of the task, if the envelope tells it: one in S3 is not fetched for that."""
+    try:
+        headers = delivery.envelope.get("headers")
+    except UnreadableMessageError:
+        return None
+    name = headers.get("task") if isinstance(headers, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def read_request(
@@ -34,7 +44,8 @@ def read_request(
     """
     # kombu on SQS loses the flag; the receive count has it.
     redelivered = {"redelivered": delivery.receive_count > 1}
-    message = read_message(body, app.conf.accept_content, redelivered)
+    envelope = delivery.envelope if body is delivery.body else read_envelope(body)
+    message = message_in(envelope, app.conf.accept_content, redelivered)
     try:
         payload = message.payload
     except Exception as exc:  # what a deserialiser raises is its own affair

@@ -2,7 +2,7 @@
 
 On the main thread, which is where Lambda calls the handler, by ``SIGALRM``: it interrupts
 what waits in C as well. A signal handler runs there alone; for the other threads see
-:mod:`lambda_runtime.watchdog`.
+:mod:`lambda_runtime.watchdog`, and for coroutines :mod:`lambda_runtime.event_loop`.
 """
 
 from __future__ import annotations

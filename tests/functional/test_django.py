@@ -140,7 +140,45 @@ def run_lane(lane):
     opened.append((threading.get_ident(), connection.connection))
     together.wait(30)
 
-Pool(celery_app, 2).run([[], []], run_lane)
+Pool(celery_app, 2, 1).run([[], []], run_lane)
+assert len({thread for thread, _ in opened}) == 2
+for _, made in opened:
+    try:
+        made.execute("SELECT 1")
+    except Exception as exc:
+        print(exc)
+""",
+    )
+    assert output.count("closed database") == 2
+
+
+def test_what_asynchronous_tasks_have_connected_is_closed_at_the_end_of_a_batch(project, stack):
+    """On the thread of Django's asynchronous methods, and on the event loop's own."""
+    output = in_a_web_process(
+        project,
+        stack,
+        """
+import os, threading
+from asgiref.sync import sync_to_async
+from django.db import connection
+from lambda_runtime import event_loop
+from lambda_runtime.connections import Connections
+from proj import celery_app
+
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+opened = []
+
+def connect():
+    connection.ensure_connection()
+    opened.append((threading.get_ident(), connection.connection))
+
+async def body():
+    connect()
+    await sync_to_async(connect)()
+
+connections = Connections(celery_app)
+event_loop.run(body(), name="proj.send", task_id="1", soft_seconds=None, hard_seconds=None)
+connections.after_batch()
 assert len({thread for thread, _ in opened}) == 2
 for _, made in opened:
     try:

@@ -7,6 +7,7 @@ their order.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import redis
-from celery import Celery, Task, chord, group, signals
+from celery import Celery, Task, chord, current_task, group, signals
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, SoftTimeLimitExceeded
 from kombu.serialization import register
 from pydantic import BaseModel
@@ -193,6 +194,62 @@ def hooked(self, key, how):
 @task(bind=True)
 def configured_task(self):
     return [self.rate_of_interest, self.ignore_result]
+
+
+# Coroutine functions, which only an app has that is installed.
+
+
+@task()
+async def async_add(x, y=0):
+    await asyncio.sleep(0)
+    return x + y
+
+
+@task(bind=True)
+async def async_request(self, key):
+    async def look():
+        await asyncio.sleep(0)
+        return [self.request.id, current_task.name]
+
+    names = ("id", "root_id", "parent_id", "retries", "headers", "args", "kwargs")
+    fields = {name: getattr(self.request, name) for name in names}
+    note(key, {**fields, "children": await asyncio.gather(look(), look())})
+
+
+@task(bind=True)
+async def async_retry(self, key):
+    note(key, self.request.retries)
+    await asyncio.sleep(0)
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+    return "sent"
+
+
+@task(bind=True, autoretry_for=(OSError,), dont_autoretry_for=(PermissionError,), max_retries=2)
+async def async_autoretry(self, key, kind):
+    note(key, self.request.retries)
+    await asyncio.sleep(0)
+    raise {"timeout": TimeoutError, "permission": PermissionError}[kind](kind)
+
+
+@task(bind=True, base=TracedTask)
+async def async_hooked(self, key, how):
+    await asyncio.sleep(0)
+    note(key, "body")
+    if how == "fail":
+        raise ValueError("bug")
+    return "done"
+
+
+@task(soft_time_limit=1)
+async def async_waits():
+    await asyncio.Event().wait()
+
+
+@task()
+async def async_cancelled():
+    asyncio.current_task().cancel()
+    await asyncio.sleep(0)
 
 
 # What a task sees of its request.

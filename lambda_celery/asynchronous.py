@@ -1,0 +1,215 @@
+"""Tasks whose body is a coroutine function, ``async def``, which Celery does not have.
+
+Celery calls ``task.run`` and takes what it returns for the result. So where a task comes into
+the registry of an app, ``run`` is replaced, on that task alone, by a function that runs the
+coroutine to its end: on the function's event loop where the runtime runs an attempt, and else
+on one made for it.
+
+asyncio is imported where the first of them runs, and not before.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
+from functools import partial, wraps
+from types import CellType, FunctionType
+from typing import Any
+
+from celery import Celery, _state
+
+_MARK = "lambda_async"
+
+#: Runs a coroutine in the place of a loop made for it.
+Runner = Callable[[Coroutine[Any, Any, Any]], Any]
+
+_runner: ContextVar[Runner | None] = ContextVar("lambda_celery_async_runner", default=None)
+
+
+class AsyncRegistry:
+    """Mixin of :class:`celery.app.registry.TaskRegistry`: every task of an app comes by here."""
+
+    #: The names of the tasks whose body is a coroutine function.
+    async_names: set[str]
+
+    def __setitem__(self, name: str, task: Any) -> None:
+        """Register *task*."""
+        self.async_names.discard(name)
+        if make_synchronous(task):
+            self.async_names.add(name)
+        super().__setitem__(name, task)  # type: ignore[misc]
+
+
+def install_registry(app: Celery) -> None:
+    """Have *app* take coroutine functions for tasks, those that it has already included."""
+    registry: Any = app._tasks
+    if not isinstance(registry, AsyncRegistry):
+        registry.async_names = {name for name, task in registry.items() if make_synchronous(task)}
+        registry.__class__ = type("TaskRegistry", (AsyncRegistry, type(registry)), {})
+
+
+def async_names(app: Celery) -> set[str]:
+    """Return the names of those tasks of *app*, which is installed, that are asynchronous."""
+    return app._tasks.async_names  # type: ignore[no-any-return]
+
+
+def make_synchronous(task: Any) -> bool:
+    """Have ``task.run`` run its coroutine, if it makes one; return whether it does."""
+    # With autoretry_for, run is Celery's own function, which calls this one.
+    name = "_orig_run" if hasattr(task, "_orig_run") else "run"
+    body: Any = getattr(task, name, None)
+    if hasattr(body, _MARK):
+        return True
+    if inspect.iscoroutinefunction(body):
+        run = _synchronous(task, body)
+    elif _is_pydantic_coroutine(task):
+        run = _pydantic_run(task, body)
+    else:
+        return False
+    wraps(body)(run)
+    setattr(run, _MARK, True)
+    setattr(task, name, run)
+    return True
+
+
+def _synchronous(task: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return _run(task, function(*args, **kwargs))
+
+    return run
+
+
+def _is_pydantic_coroutine(task: Any) -> bool:
+    return getattr(task, "_dump_pydantic_arguments", None) is not None and (
+        inspect.iscoroutinefunction(task._decorated_fun)
+    )
+
+
+def _pydantic_run(task: Any, body: Any) -> Callable[..., Any]:
+    """Return Celery's wrapper for ``pydantic=True``, with a function in it that awaits.
+
+    It validates the arguments, calls the function, and dumps the result. It is a closure, and
+    what it was made of is not to be had any more, so it is copied.
+    """
+    wrapper = getattr(body, "__func__", body)
+    function = _synchronous(task, task._decorated_fun)
+    cells = zip(wrapper.__code__.co_freevars, wrapper.__closure__, strict=True)
+    closure = tuple(CellType(function) if name == "task_fun" else cell for name, cell in cells)
+    copy = FunctionType(wrapper.__code__, wrapper.__globals__, closure=closure)
+    return copy if wrapper is body else partial(copy, task)
+
+
+def is_async(task: Any) -> bool:
+    """Whether the body of *task* is a coroutine function."""
+    return hasattr(getattr(task, "_orig_run", task.run), _MARK)
+
+
+@contextmanager
+def run_by(runner: Runner | None) -> Iterator[None]:
+    """Have *runner* run the next coroutine of a task in this context."""
+    token = _runner.set(runner)
+    try:
+        yield
+    finally:
+        _runner.reset(token)
+
+
+def _run(task: Any, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio
+    from concurrent.futures import CancelledError
+
+    try:
+        runner = _runner.get()
+        if runner is None:
+            return _run_on_own_loop(coroutine)
+        with run_by(None):  # this one alone: what the body calls directly is no attempt
+            return runner(coroutine)
+    except asyncio.CancelledError as exc:
+        # A BaseException, which would end a worker's process, and be no failure in autoretry_for.
+        raise CancelledError(f"The coroutine of the task {task.name} was cancelled.") from exc
+
+
+def _run_on_own_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run_in_this_thread(coroutine)
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1, thread_name_prefix="async-task") as thread:
+        state = CeleryState()
+        run = copy_context().run
+        return thread.submit(run, state.call, _run_in_this_thread, coroutine).result()
+
+
+def _run_in_this_thread(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio
+
+    asgiref = sys.modules.get("asgiref.sync")
+    if asgiref is None:
+        return asyncio.run(coroutine)
+    # As Django does it: what its asynchronous methods do synchronously they do in this thread,
+    # with this thread's database connection and transaction. The coroutine is in another.
+    state = CeleryState()
+    started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def run() -> Any:
+        started.append((asyncio.get_running_loop(), asyncio.current_task()))  # type: ignore[arg-type]
+        with state.entered():  # the thread has nothing else to do
+            return await coroutine
+
+    try:
+        return asgiref.async_to_sync(run, force_new_loop=True)()
+    except BaseException:
+        # Where a signal has raised it in this thread, the coroutine is to end as well.
+        for loop, running in started:
+            with suppress(RuntimeError):  # closed: it has ended
+                loop.call_soon_threadsafe(running.cancel)
+        raise
+
+
+class CeleryState:
+    """What Celery keeps for this thread: the app, the tasks under way and their requests.
+
+    Made in one thread and entered in others.
+    """
+
+    def __init__(self) -> None:
+        tasks = list(_state._task_stack.stack)
+        self._app = _state._tls.current_app
+        self._items = [(_state._task_stack, task) for task in tasks]
+        for stack in {id(task): task.request_stack for task in tasks}.values():
+            self._items += [(stack, request) for request in stack.stack]
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Return ``function(*args, **kwargs)``, called in this state."""
+        app = self._enter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._leave(app)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Give this thread the state within the context."""
+        app = self._enter()
+        try:
+            yield
+        finally:
+            self._leave(app)
+
+    def _enter(self) -> Any:
+        app, _state._tls.current_app = _state._tls.current_app, self._app
+        for stack, item in self._items:
+            stack.push(item)
+        return app
+
+    def _leave(self, app: Any) -> None:
+        for stack, _ in self._items:
+            stack.pop()
+        _state._tls.current_app = app
