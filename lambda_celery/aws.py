@@ -19,12 +19,14 @@ from botocore.exceptions import (
 )
 
 from lambda_celery.conf import Settings, setting_names
+from lambda_celery.direct import speed_up
 from lambda_celery.exceptions import ConfigurationError
 
 AWS_ERRORS = (BotoCoreError, ClientError)
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
-#: Attempts with jittered back-off for throttling, time-outs and 5xx ("standard" mode).
+#: Attempts with jittered back-off for throttling, time-outs and 5xx ("standard" mode). Where
+#: :mod:`lambda_celery.direct` makes the first of them itself, botocore has one less.
 #: Keep-alive, because Lambda freezes the process between invocations.
 _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 4},
@@ -37,13 +39,14 @@ _CONNECTIONS = 50
 #: Shorter where it answers in milliseconds or not at all: a call that hangs after a task's
 #: run must be given up before the invocation ends.
 _CONFIGS = {
+    "sqs": _CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": 3})),
     "dynamodb": _CONFIG.merge(
         Config(
-            retries={"mode": "standard", "total_max_attempts": 3},
+            retries={"mode": "standard", "total_max_attempts": 2},
             connect_timeout=1,
             read_timeout=2,
         )
-    )
+    ),
 }
 
 _clients: dict[tuple[Any, ...], Any] = {}
@@ -66,7 +69,7 @@ def client(
     region = region or region_of(settings)
     credentials = {name: value for name, value in credentials.items() if value is not None}
     # The process id is part of the key: sockets must not be shared with a forked child.
-    connections = max(_CONNECTIONS, settings.concurrency)
+    connections = max(_CONNECTIONS, settings.most_concurrency)
     key = (
         os.getpid(), service, region, settings.endpoint_url, connections,
         *sorted(credentials.items()),
@@ -77,13 +80,14 @@ def client(
         if key not in _clients:
             try:
                 session = boto3.session.Session(region_name=region, **credentials)
-                _clients[key] = session.client(
+                made = session.client(
                     service,
                     endpoint_url=settings.endpoint_url,
                     config=_CONFIGS.get(service, _CONFIG).merge(
                         Config(max_pool_connections=connections)
                     ),
                 )
+                _clients[key] = speed_up(made, session.get_credentials())
             except NoRegionError as exc:
                 raise ConfigurationError(explain(exc, action=service, resource="")) from None
         return _clients[key]

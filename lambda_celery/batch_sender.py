@@ -84,6 +84,7 @@ class BatchSender:
         self._lanes: dict[tuple[Any, ...], _Lane] = {}
         self._settled = threading.Condition()
         self._in_flight = 0
+        self._awaited = 0
         self._sent = 0
         self._unsent: list[UnsentTask] = []
         self._progress: Progress | None = None
@@ -121,7 +122,8 @@ class BatchSender:
         if self._in_flight >= _MESSAGES_IN_FLIGHT:
             for each in self._lanes.values():
                 self._dispatch(each)
-            self._wait_until_in_flight_is_below(_MESSAGES_IN_FLIGHT)
+            # Half of them, and not one: two threads that wake each other in turn do little else.
+            self._wait_until_in_flight_is_below(_MESSAGES_IN_FLIGHT // 2)
         lane = self._lane_of(outgoing)
         publisher, queue_url, message, _ = outgoing
         with self._settled:
@@ -189,12 +191,8 @@ class BatchSender:
     def _wait_until_in_flight_is_below(self, count: int) -> None:
         while True:
             with self._settled:
-                self._settled.wait_for(
-                    lambda: (
-                        self._in_flight < count
-                        or (self._progress is not None and self._sent > self._reported)
-                    )
-                )
+                self._awaited = count
+                self._settled.wait_for(self._is_news)
                 sent, is_below = self._sent, self._in_flight < count
             if self._progress is not None and sent > self._reported:
                 self._reported = sent
@@ -274,7 +272,14 @@ class BatchSender:
             self._in_flight -= sent + len(tasks)
             self._sent += sent
             self._unsent += tasks
-            self._settled.notify()
+            if self._is_news():
+                self._settled.notify()
+
+    def _is_news(self) -> bool:
+        """Whether the thread that adds has something to do."""
+        return self._in_flight < self._awaited or (
+            self._progress is not None and self._sent > self._reported
+        )
 
 
 _THROTTLED = {"RequestThrottled", "ThrottlingException", "Throttling", "KmsThrottled"}

@@ -15,10 +15,11 @@ import celery.app.task
 import celery.backends.base
 from celery import signals
 from celery.utils import uuid
-from celery.utils.saferepr import saferepr
 from kombu import serialization
 
 from lambda_celery.batch import HeldMessages, Outgoing, hold, holding
+from lambda_celery.flat_repr import flat_repr
+from lambda_celery.monitoring import is_plain
 from lambda_celery.wire import REDACTED
 
 if TYPE_CHECKING:
@@ -131,17 +132,11 @@ def _is_plain(task: Any) -> bool:
         and app.current_worker_task is None
         and task._dump_pydantic_arguments is None
         and all(isinstance(each, celery.app.routes.MapRoute) for each in app.amqp.router.routes)
-        and _is_celerys(task.__class__.apply_async, celery.app.task)
-        and _is_celerys(task.__class__.shadow_name, celery.app.task)
-        and _is_celerys(app.send_task, celery.app.base)
-        and _is_celerys(app.amqp.as_task_v2, celery.app.amqp)
+        and is_plain(task.__class__.apply_async, celery.app.task)
+        and is_plain(task.__class__.shadow_name, celery.app.task)
+        and is_plain(app.send_task, celery.app.base)
+        and is_plain(app.amqp.as_task_v2, celery.app.amqp)
     )  # fmt: skip
-
-
-def _is_celerys(function: Any, module: Any) -> bool:
-    # Not by name: what monitoring puts around Celery's functions takes over their names.
-    function = getattr(function, "__func__", function)
-    return getattr(function, "__globals__", None) is vars(module)
 
 
 def _template(
@@ -161,7 +156,7 @@ def _template(
     if headers.get("id") is None or headers["eta"] or headers["expires"]:
         return None  # another protocol; or times that count from each call
     if not (
-        headers["ignore_result"] or _is_celerys(task.app.backend.on_task_call, celery.backends.base)
+        headers["ignore_result"] or is_plain(task.app.backend.on_task_call, celery.backends.base)
     ):
         return None  # the result back end wants to hear of each call
     task_id, delivery_tag = headers["id"], properties["delivery_tag"]
@@ -190,8 +185,8 @@ def _template(
             content = base64.b64encode(content.encode()).decode()
         values = {"id": new_id, "tag": tag, "body": json.dumps(content)[1:-1]}
         if not is_redacted:
-            args_repr = saferepr(args, amqp.argsrepr_maxsize, maxlevels=levels)
-            kwargs_repr = saferepr(kwargs, amqp.kwargsrepr_maxsize, maxlevels=levels)
+            args_repr = flat_repr(args, amqp.argsrepr_maxsize, levels)
+            kwargs_repr = flat_repr(kwargs, amqp.kwargsrepr_maxsize, levels)
             values["args"] = json.dumps(args_repr)[1:-1]
             values["kwargs"] = json.dumps(kwargs_repr)[1:-1]
         parts[1::2] = [values[name] for name in names]

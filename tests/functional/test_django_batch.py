@@ -12,7 +12,10 @@ import django
 from django.conf import settings
 
 settings.configure(
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    DATABASES={
+        name: {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+        for name in ("default", "other")
+    },
     INSTALLED_APPS=["lambda_celery.django"],
 )
 django.setup()
@@ -81,6 +84,14 @@ def outside_of_a_transaction():
     assert depth() == 1
 
 
+def of_another_database():
+    with transaction.atomic(using="other"):
+        with transaction.atomic(), batch_on_commit(using="other"):
+            send.delay()
+        assert depth() == 0
+    assert depth() == 1
+
+
 def within_a_batch():
     with lambda_celery.batch():
         with transaction.atomic(), batch_on_commit():
@@ -92,7 +103,14 @@ def within_a_batch():
 
 
 @pytest.mark.parametrize(
-    "case", ["at_commit", "at_rollback", "outside_of_a_transaction", "within_a_batch"]
+    "case",
+    [
+        "at_commit",
+        "at_rollback",
+        "of_another_database",
+        "outside_of_a_transaction",
+        "within_a_batch",
+    ],
 )
 def test_a_batch_on_commit_is_sent(stack, tmp_path, case):
     done = subprocess.run(

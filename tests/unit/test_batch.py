@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -96,3 +97,86 @@ def test_after_a_refusal_of_the_whole_queue_nothing_more_is_asked(monkeypatch):
 
     assert {each.task_id for each in caught.value.failed} == {str(n) for n in range(30)}
     assert len(requests) == 3
+
+
+def test_messages_are_taken_no_faster_than_they_are_sent(monkeypatch):
+    monkeypatch.setattr(batch_sender, "_MESSAGES_IN_FLIGHT", 40)
+    queue, publisher = Queue(1000), Publisher(Settings())
+    send, taken, most = queue.send_message_batch, [], []
+
+    def note(**kwargs):
+        waiting = len(taken) - sum(map(len, queue.requests))
+        most.append(waiting)
+        return send(**kwargs)
+
+    queue.send_message_batch = note
+    with BatchSender() as sender:
+        for n in range(1000):
+            taken.append(n)
+            sender.add(Outgoing(publisher, "https://queue", OutgoingMessage("x"), queue))
+
+    assert sum(map(len, queue.requests)) == 1000
+    assert max(most) <= 41  # and the one that waits to be added
+
+
+def test_bodies_for_s3_are_uploaded_side_by_side(monkeypatch):
+    queue, publisher = Queue(1000), Publisher(Settings(payload_bucket="bodies"))
+    together = threading.Barrier(4)
+
+    def store(body, attributes):
+        together.wait(30)  # broken unless four of them come
+        return "pointer", attributes
+
+    monkeypatch.setattr(publisher.payloads, "store", store)
+    with BatchSender() as sender:
+        for _ in range(8):
+            sender.add(Outgoing(publisher, "https://queue", OutgoingMessage("x" * 2000), queue))
+
+    assert [body for request in queue.requests for body in request] == ["pointer"] * 8
+
+
+@pytest.mark.parametrize(
+    "failed", [{"Code": "RequestThrottled", "SenderFault": True}, {"Code": "InternalError"}]
+)
+def test_an_entry_that_sqs_cannot_take_for_a_moment_is_sent_again(monkeypatch, failed):
+    monkeypatch.setattr(batch_sender, "time", SimpleNamespace(sleep=lambda seconds: None))
+    queue, publisher = Queue(1000), Publisher(Settings())
+    send = queue.send_message_batch
+
+    def refuse_the_second(**kwargs):
+        answer = send(**kwargs)
+        if len(queue.requests) == 1:
+            answer["Failed"] = [{"Id": "1", **failed}]
+        return answer
+
+    queue.send_message_batch = refuse_the_second
+    with BatchSender() as sender:
+        for body in "abc":
+            sender.add(Outgoing(publisher, "https://queue", OutgoingMessage(body), queue))
+
+    assert queue.requests == [["a", "b", "c"], ["b"]]
+
+
+def test_a_message_group_ends_where_one_of_its_messages_is_not_sent(monkeypatch):
+    """The next would overtake it; other groups go on."""
+    queue, publisher = Queue(1000), Publisher(Settings())
+    send = queue.send_message_batch
+
+    def refuse_the_first(**kwargs):
+        answer = send(**kwargs)
+        if len(queue.requests) == 1:
+            answer["Failed"] = [{"Id": "0", "Code": "InvalidMessageContents", "SenderFault": True}]
+        return answer
+
+    queue.send_message_batch = refuse_the_first
+    with pytest.raises(BatchPublishError) as caught, BatchSender() as sender:
+        for n in range(20):
+            group = "odd" if n % 2 else "even"
+            message = OutgoingMessage(str(n), message_group_id=group, task_id=str(n))
+            sender.add(Outgoing(publisher, "https://queue.fifo", message, queue))
+
+    later = [str(n) for n in range(10, 20)]
+    assert queue.requests[1:] == [later[1::2]]
+    reasons = {each.task_id: each.reason for each in caught.value.failed}
+    assert list(reasons) == ["0", *later[::2]]
+    assert "earlier message of its group" in reasons["18"]

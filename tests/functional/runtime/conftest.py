@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import boto3
 import pytest
@@ -209,13 +210,16 @@ class Faults:
     def watch(self, settings: Settings, service: str, operation: str) -> list[dict[str, Any]]:
         """Return the list that the parameters of each call of *operation* are added to."""
         client = aws.client(service, settings)
-        event = f"provide-client-params.{service}.{operation}"
+        event = f"before-send.{service}.{operation}"
         seen: list[dict[str, Any]] = []
 
-        def note(params: dict[str, Any], **kwargs: Any) -> None:
-            seen.append(params)
+        def note(request: Any, **kwargs: Any) -> None:
+            parameters = json.loads(request.body or "{}")
+            if service == "scheduler":  # its REST protocol has the name in the path
+                parameters.setdefault("Name", unquote(request.url.rpartition("/")[2]))
+            seen.append(parameters)
 
-        client.meta.events.register(event, note)
+        client.meta.events.register_first(event, note)
         self._undo.append(lambda: client.meta.events.unregister(event, note))
         return seen
 

@@ -130,10 +130,10 @@ class TestEveryBackEnd:
         assert runtime.deliver().all_deleted
         (message,) = runtime.receive()
         asked = faults.watch(runtime.settings, "sqs", "SendMessage")
-        refuse = "before-call.sqs.SendMessage"
+        refuse = "before-send.sqs.SendMessage"
 
-        def fail_for_the_queue(params: Any, **_: Any) -> None:
-            if params["url_path"] and runtime.stack.dead_letter_queue_url not in str(params):
+        def fail_for_the_queue(request: Any, **_: Any) -> None:
+            if runtime.stack.dead_letter_queue_url not in str(request.body):
                 raise EndpointConnectionError(endpoint_url="the queue")
 
         events = runtime.stack.sqs.meta.events

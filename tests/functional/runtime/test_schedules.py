@@ -14,7 +14,7 @@ from celery.result import AsyncResult
 from celery.schedules import crontab
 from click.testing import CliRunner
 
-from lambda_celery import PublishError, aws, scheduler
+from lambda_celery import PublishError, aws, batch, scheduler
 from lambda_celery.beat import schedule_name
 from lambda_celery.cli import lambda_command
 from lambda_celery.local.provision import provision
@@ -90,6 +90,19 @@ class TestFarOff:
         assert target["DeadLetterConfig"]["Arn"] == f"{runtime.queue_arn}-dead-letters"
         assert headers(runtime, target["Input"])["id"] == result.id
         assert runtime.stack.depth() == 0
+
+    def test_a_batch_makes_its_schedules_too_and_counts_them(self, runtime, remind, created):
+        told = []
+        with batch(progress=lambda sent, total: told.append((sent, total))):
+            results = [remind.apply_async((str(n),), eta=FAR) for n in range(3)]
+            remind.delay("now")
+            assert created == []
+
+        ids = {headers(runtime, each["Target"]["Input"])["id"] for each in created}
+        assert ids == {each.id for each in results}
+        assert told[-1] == (4, 4)
+        assert runtime.deliver().all_deleted
+        assert remind.reminded == ["now"]
 
     def test_what_is_due_after_a_revoke_would_be_forgotten_comes_by_the_queue_on_its_way(
         self, runtime, remind, created

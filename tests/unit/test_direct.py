@@ -1,0 +1,218 @@
+"""Requests past most of botocore: the same on the wire, and botocore's wherever it gets rare."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import botocore.client
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import ConnectionClosedError, NoCredentialsError
+
+from lambda_celery import aws
+from lambda_celery.conf import Settings
+from lambda_celery.monitoring import is_plain
+
+URL = "http://127.0.0.1:9"
+QUEUE = f"{URL}/000000000000/mail"
+Answer = AWSResponse | Exception
+
+
+class _Raw(io.BytesIO):
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+def answer(status: int, body: dict[str, Any] | str) -> AWSResponse:
+    text = body if isinstance(body, str) else json.dumps(body)
+    return AWSResponse(URL, status, {}, _Raw(text.encode()))
+
+
+class Wire:
+    """What a client sends, each answered by the next of the answers, the last one for ever."""
+
+    def __init__(self, client: Any, operation: str, *answers: Answer) -> None:
+        self.sent: list[AWSPreparedRequest] = []
+        self._answers = list(answers)
+        service = client.meta.service_model.service_id.hyphenize()
+        client.meta.events.register_first(f"before-send.{service}.{operation}", self._take)
+
+    def _take(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        self.sent.append(request)
+        given = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+
+@pytest.fixture
+def make_client(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
+    monkeypatch.setattr(aws, "_clients", {})
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+    return lambda service: aws.client(service, Settings(endpoint_url=URL, region="eu-west-1"))
+
+
+@pytest.fixture
+def sqs(make_client):
+    return make_client("sqs")
+
+
+ENTRIES = [{"Id": "0", "MessageBody": "hüllo", "MessageGroupId": "g"}]
+RECORD = {"id": {"S": "a"}, "expiration": {"N": "1"}}
+CALLS = [
+    ("sqs", "SendMessage", "send_message", {"QueueUrl": QUEUE, "MessageBody": "b"}),
+    ("sqs", "SendMessageBatch", "send_message_batch", {"QueueUrl": QUEUE, "Entries": ENTRIES}),
+    ("dynamodb", "PutItem", "put_item", {"TableName": "t", "Item": RECORD}),
+    (
+        "dynamodb", "UpdateItem", "update_item",
+        {"TableName": "t", "Key": {"id": {"S": "a"}}, "UpdateExpression": "REMOVE x"},
+    ),
+    (
+        "dynamodb", "BatchExecuteStatement", "batch_execute_statement",
+        {"Statements": [{"Statement": "INSERT", "Parameters": [{"S": "a"}]}]},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("service", "operation", "method", "parameters"), CALLS)
+def test_the_request_is_the_one_that_botocore_sends(
+    make_client, service, operation, method, parameters
+):
+    """Botocore's stands second: it makes it where the first is refused."""
+    client = make_client(service)
+    wire = Wire(client, operation, answer(400, {}), answer(200, {}))
+    getattr(client, method)(**parameters)
+
+    ours, botocores = wire.sent
+    assert (ours.method, ours.url) == (botocores.method, botocores.url)
+    assert json.loads(ours.body) == json.loads(botocores.body)
+    for name in ("Content-Type", "X-Amz-Target", "X-Amz-Security-Token", "User-Agent"):
+        assert _text(ours.headers[name]) == _text(botocores.headers[name]), name
+    scope = [_text(each.headers["Authorization"]).split(",")[0] for each in wire.sent]
+    assert scope[0] == scope[1]
+
+
+def _text(value: str | bytes) -> str:
+    text = value.decode() if isinstance(value, bytes) else value
+    return text.split(" cfg/")[0].split(" md/Botocore")[0]
+
+
+def test_a_success_takes_one_request_and_is_parsed(sqs):
+    wire = Wire(sqs, "SendMessage", answer(200, {"MessageId": "1"}))
+    sent = sqs.send_message(QueueUrl=QUEUE, MessageBody="b")
+    assert sent["MessageId"] == "1"
+    assert sent["ResponseMetadata"]["RetryAttempts"] == 0
+    assert len(wire.sent) == 1
+
+
+def test_what_aws_refuses_is_botocore_s_exception(sqs):
+    refusal = {"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no such queue"}
+    Wire(sqs, "SendMessage", answer(400, refusal))
+    with pytest.raises(sqs.exceptions.QueueDoesNotExist) as raised:
+        sqs.send_message(QueueUrl=QUEUE, MessageBody="b")
+    assert raised.value.response["ResponseMetadata"]["RetryAttempts"] == 0
+
+
+LOST = ConnectionClosedError(endpoint_url=URL)
+
+
+@pytest.mark.parametrize("lost", [LOST, answer(500, {}), answer(200, "<html>")])
+def test_what_may_have_arrived_counts_as_a_first_attempt(make_client, lost):
+    """A conditional write that meets itself has to know."""
+    client = make_client("dynamodb")
+    failed = {"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}
+    Wire(client, "PutItem", lost, answer(400, failed))
+    with pytest.raises(client.exceptions.ConditionalCheckFailedException) as raised:
+        client.put_item(TableName="t", Item=RECORD)
+    assert raised.value.response["ResponseMetadata"]["RetryAttempts"] == 1
+
+    Wire(client, "UpdateItem", lost, answer(200, {}))
+    made = client.update_item(TableName="t", Key={"id": {"S": "a"}})
+    assert made["ResponseMetadata"]["RetryAttempts"] == 1
+
+
+@pytest.mark.parametrize("value", [b"text", "text"])
+def test_binary_values_are_left_to_botocore(make_client, value):
+    sqs, dynamodb = make_client("sqs"), make_client("dynamodb")
+    wire = Wire(sqs, "SendMessage", answer(200, {"MessageId": "1"}))
+    binary = {"DataType": "Binary", "BinaryValue": value}
+    sqs.send_message(QueueUrl=QUEUE, MessageBody="b", MessageAttributes={"x": binary})
+    (request,) = wire.sent
+    assert json.loads(request.body)["MessageAttributes"]["x"]["BinaryValue"] == "dGV4dA=="
+
+    wire = Wire(dynamodb, "PutItem", answer(200, {}))
+    dynamodb.put_item(TableName="t", Item={"x": {"L": [{"B": value}]}, "y": {"BS": [value]}})
+    (request,) = wire.sent
+    item = {"x": {"L": [{"B": "dGV4dA=="}]}, "y": {"BS": ["dGV4dA=="]}}
+    assert json.loads(request.body)["Item"] == item
+
+
+def test_text_that_looks_like_a_binary_value_is_text(sqs):
+    wire = Wire(sqs, "SendMessage", answer(200, {"MessageId": "1"}), LOST)
+    sqs.send_message(QueueUrl=QUEUE, MessageBody='{"B": "x", "BinaryValue": "y"}')
+    assert len(wire.sent) == 1
+
+
+def test_answers_with_values_in_them_are_left_to_botocore(make_client):
+    client = make_client("dynamodb")
+    Wire(client, "UpdateItem", answer(200, {"Attributes": {"x": {"B": "/w=="}}}))
+    made = client.update_item(TableName="t", Key={"id": {"S": "a"}}, ReturnValues="ALL_NEW")
+    assert made["Attributes"] == {"x": {"B": b"\xff"}}
+
+
+def test_without_credentials_it_is_botocore_that_says_so(make_client, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    with pytest.raises(NoCredentialsError):
+        make_client("sqs").send_message(QueueUrl=QUEUE, MessageBody="b")
+
+
+def test_tracing_around_botocore_s_calls_misses_none(sqs, monkeypatch):
+    Wire(sqs, "SendMessage", answer(200, {"MessageId": "1"}))
+    traced = []
+    call = botocore.client.BaseClient._make_api_call
+
+    @functools.wraps(call)
+    def tracing(self, operation, parameters):
+        traced.append(operation)
+        return call(self, operation, parameters)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", tracing)
+    sqs.send_message(QueueUrl=QUEUE, MessageBody="b")
+    assert traced == ["SendMessage"]
+
+
+class _Proxy:
+    """As wrapt's: everything of it is the wrapped function's, but for its type."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self.__dict__["wrapped"] = wrapped
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["wrapped"], name)
+
+    @property
+    def __class__(self) -> Any:
+        return type(self.__dict__["wrapped"])
+
+
+def test_a_proxy_is_not_taken_for_what_it_wraps():
+    function = json.JSONDecoder.decode
+    method = json.JSONDecoder().decode
+    assert is_plain(function, json.decoder)
+    assert is_plain(method, json.decoder)
+    assert isinstance(_Proxy(function), type(function))
+    assert not is_plain(_Proxy(function), json.decoder)
+    assert not is_plain(_Proxy(method), json.decoder)
+    assert not is_plain(functools.wraps(function)(lambda: None), json.decoder)
+    assert not is_plain(len, json.decoder)
