@@ -35,7 +35,8 @@ from kombu.utils.json import dumps
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import UnreadableMessageError
-from lambda_celery.once import own_key
+from lambda_celery.once import LIFE_OPTION, options_of, own_key
+from lambda_runtime.group_commit import GroupCommit, Written
 
 #: A lock outlives its invocation a little: clocks differ, and so do kills.
 _LOCK_MARGIN_SECONDS = 1
@@ -64,8 +65,19 @@ class Claimed:
         return self.lock_ends_ms / 1000 - time.time()
 
 
-def publication_key(request: Request, retries: int | None = None) -> str:
-    """Return the key of what was published: task, id, retry number and arguments.
+@dataclass(frozen=True)
+class Publication:
+    """What was published, and may run once."""
+
+    key: str
+    #: Whether the task has a key of its own for the call.
+    has_own_key: bool = False
+    #: How long that is remembered, if the task says so.
+    own_life_seconds: int | None = None
+
+
+def publication_of(request: Request, retries: int | None = None) -> Publication:
+    """Return what was published, with its key: task, id, retry number and arguments.
 
     The SQS message id is no part of it: a network retry of the producer, a redrive
     and a chain step published twice have a new one. The arguments are, because
@@ -100,7 +112,10 @@ def publication_key(request: Request, retries: int | None = None) -> str:
     for part in parts:
         digest.update(part if isinstance(part, bytes) else part.encode())
         digest.update(b"\0")
-    return f"{request.type}#{digest.hexdigest()}"
+    key = f"{request.type}#{digest.hexdigest()}"
+    if own is None:
+        return Publication(key)
+    return Publication(key, True, options_of(request.task).get(LIFE_OPTION))
 
 
 def payload_key(pointer: str) -> str:
@@ -120,6 +135,7 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         table = settings.require("idempotency_table", "the DynamoDB table of what has run already")
         super().__init__(table_name=table, boto3_client=aws.client("dynamodb", settings))
         self._claims = itertools.count()
+        self._group = GroupCommit(self.client) if settings.most_concurrency > 1 else None
 
     def claim(
         self, key: str, *, life_seconds: int, run_ends: float, spare_lost: bool = False
@@ -145,13 +161,17 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             in_progress_expiry_timestamp=lock_ends_ms,
         )
         won = Claimed(Claim.WON, lock_ends_ms)
+        written = self._insert(record)
+        if written is Written.YES:
+            return won
         for _ in range(3):
             try:
                 self._put_record(record)
                 return won
             except IdempotencyItemAlreadyExistsError as exc:
                 stored = exc.old_data_record or self._get_record(key)
-                if _is_own(stored, record, exc):
+                repeated = written is Written.PERHAPS or _is_repeated(exc)
+                if repeated and _is_same(stored, record):
                     return won
                 found = _read(stored)
                 if found is not None and found.claim is not Claim.LOST:
@@ -161,13 +181,52 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
 
     def complete(self, key: str, *, life_seconds: int) -> None:
         """Remember for *life_seconds* that *key* has run to its end."""
-        self._update_record(
-            DataRecord(
-                idempotency_key=key,
-                status="COMPLETED",
-                expiry_timestamp=int(time.time()) + life_seconds,
-                response_data="null",
-            )
+        record = DataRecord(
+            idempotency_key=key,
+            status="COMPLETED",
+            expiry_timestamp=int(time.time()) + life_seconds,
+            response_data="null",
+        )
+        if self._update(record) is not Written.YES:
+            self._update_record(record)
+
+    def _insert(self, record: DataRecord) -> Written:
+        """Write *record* together with others, if it has no predecessor at all."""
+        if self._group is None:
+            return Written.NO
+        statement = (
+            f"INSERT INTO \"{self.table_name}\" VALUE {{'{self.key_attr}': ?, "
+            f"'{self.expiry_attr}': ?, '{self.in_progress_expiry_attr}': ?, "
+            f"'{self.status_attr}': ?}}"
+        )
+        return self._group.write(
+            record.idempotency_key,
+            statement,
+            [
+                {"S": record.idempotency_key},
+                {"N": str(record.expiry_timestamp)},
+                {"N": str(record.in_progress_expiry_timestamp)},
+                {"S": record.status},
+            ],
+        )
+
+    def _update(self, record: DataRecord) -> Written:
+        """Write what has become of *record* together with others, if it is still there."""
+        if self._group is None:
+            return Written.NO
+        statement = (
+            f'UPDATE "{self.table_name}" SET "{self.data_attr}"=? SET "{self.expiry_attr}"=? '  # noqa: S608 - a setting
+            f'SET "{self.status_attr}"=? WHERE "{self.key_attr}"=?'
+        )
+        return self._group.write(
+            record.idempotency_key,
+            statement,
+            [
+                {"S": record.response_data},
+                {"N": str(record.expiry_timestamp)},
+                {"S": record.status},
+                {"S": record.idempotency_key},
+            ],
         )
 
     def release(self, key: str, claimed: Claimed) -> None:
@@ -222,15 +281,15 @@ def _read(record: DataRecord) -> Claimed | None:
     return None  # expired, and not yet removed by DynamoDB's TTL
 
 
-def _is_own(found: DataRecord, record: DataRecord, exc: Exception) -> bool:
-    """Whether *found* is what this very call has written.
-
-    A write whose answer was lost is repeated by botocore and then meets itself.
-    """
+def _is_repeated(exc: Exception) -> bool:
+    """Whether botocore repeated the write that failed with *exc*, and so may have met itself."""
     response = getattr(exc.__cause__, "response", {})
-    repeated = response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
+    return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0)) > 0
+
+
+def _is_same(found: DataRecord, record: DataRecord) -> bool:
+    """Whether *found* is the claim *record*."""
     return (
-        repeated
-        and found.status == "INPROGRESS"
+        found.status == "INPROGRESS"
         and found.in_progress_expiry_timestamp == record.in_progress_expiry_timestamp
     )

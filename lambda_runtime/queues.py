@@ -119,4 +119,6 @@ class SourceQueues:
 
     def get(self, arn: str) -> SourceQueue:
         """Return the queue *arn*."""
+        if (met := self._met.get(arn)) is not None:
+            return met
         return self._met.setdefault(arn, SourceQueue(arn, self._settings))

@@ -34,7 +34,7 @@ from celery.worker.request import Request
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
-from lambda_celery.once import KEY_OPTION, LIFE_OPTION, options_of, own_key
+from lambda_celery.once import KEY_OPTION, options_of
 from lambda_celery.payload import PayloadStore, is_pointer
 from lambda_celery.revocation import Revocations, id_key, stamp_keys
 from lambda_runtime.deadline import Deadline
@@ -44,9 +44,10 @@ from lambda_runtime.idempotency import (
     Claim,
     Claimed,
     IdempotencyTable,
+    Publication,
     parked_key,
     payload_key,
-    publication_key,
+    publication_of,
 )
 from lambda_runtime.message import UnregisteredTaskError, read_request
 from lambda_runtime.outcome import (
@@ -62,6 +63,7 @@ from lambda_runtime.queues import SourceQueue, SourceQueues
 from lambda_runtime.rate_limit import PATIENCE_SECONDS, RateLimiter
 
 logger = logging.getLogger(__name__)
+_TABLE_OPERATIONS = {"BatchExecuteStatement", "DeleteItem", "GetItem", "PutItem", "UpdateItem"}
 #: Where a worker says "Task … received".
 received_logger = get_logger("celery.worker.strategy")
 
@@ -96,7 +98,7 @@ class RecordProcessor:
         backoff = backoff_seconds(queue.settings, delivery.receive_count)
         try:
             if deadline.seconds_for_tasks() <= 0:
-                return _not_run("the invocation's time runs short", delivery, queue)
+                return _too_late(delivery, queue)
             return self._process(delivery, queue, deadline, backoff)
         except aws.AWS_ERRORS as exc:
             logger.error("Message %s comes back: %s", delivery.message_id, _sentence(exc))
@@ -118,7 +120,7 @@ class RecordProcessor:
             if body is None:
                 return Deleted("completed before, with its S3 object")
             request = read_request(self._app, self._settings, delivery, body, self._hostname)
-            key = publication_key(request)
+            publication = publication_of(request)
         except (UnreadableMessageError, UnregisteredTaskError) as exc:
             last = queue.last_attempt(delivery.receive_count)
             logger.error(
@@ -133,10 +135,10 @@ class RecordProcessor:
             return Forwarded(request.eta, request.id)
         needed_seconds = self._needed_seconds(request)
         if not deadline.allows(needed_seconds):
-            return _not_run("the invocation's time runs short", delivery, queue)
+            return _too_late(delivery, queue)
         if _is_expired(request) or revoked:
             # A copy of what has run, or is running, is not to be announced as revoked.
-            found = self._table.look_up(key)
+            found = self._table.look_up(publication.key)
             if (outcome := _of_another_run(request, found, delivery, queue)) is not None:
                 return outcome
         elif (turn := self._turn(request, delivery, deadline, needed_seconds)) is not None:
@@ -151,24 +153,21 @@ class RecordProcessor:
         if request.revoked():
             return Deleted("revoked" if revoked else "expired")
         signals.task_received.send(sender=self, request=request)
-        return self._run_once(request, key, delivery, queue, deadline, backoff)
+        return self._run_once(request, publication, delivery, queue, deadline, backoff)
 
     def _run_once(
         self,
         request: Request,
-        key: str,
+        publication: Publication,
         delivery: Delivery,
         queue: SourceQueue,
         deadline: Deadline,
         backoff: int,
     ) -> Outcome:
-        life_seconds = queue.record_life_seconds
-        has_own_key = own_key(request.task, request.args, request.kwargs) is not None
-        if has_own_key:
-            life_seconds = options_of(request.task).get(LIFE_OPTION, life_seconds)
-        attempt = _attempt(request, deadline, queue.last_attempt(delivery.receive_count), backoff)
+        life_seconds = publication.own_life_seconds or queue.record_life_seconds
+        last = queue.last_attempt(delivery.receive_count)  # before the claim: it may ask AWS
         claimed = self._table.claim(
-            key,
+            publication.key,
             life_seconds=life_seconds,
             run_ends=deadline.epoch,
             # False only where somebody has set it: left alone, it is None.
@@ -177,23 +176,29 @@ class RecordProcessor:
         )
         if (outcome := _of_another_run(request, claimed, delivery, queue)) is not None:
             return outcome
+        attempt = _attempt(request, deadline, last, backoff)
         if claimed.claim is Claim.LOST:
             logger.error("Task %s was lost with its process", request.humaninfo())
             return self._runner.worker_lost(request, attempt)
-        outcome = self._runner.run(request, attempt)
+        if deadline.allows(self._needed_seconds(request)):
+            outcome = self._runner.run(request, attempt)
+        else:  # DynamoDB took its time
+            outcome = _too_late(delivery, queue)
         try:
             if isinstance(outcome, Deleted):
-                self._table.complete(key, life_seconds=life_seconds)
+                self._table.complete(publication.key, life_seconds=life_seconds)
             else:
-                self._table.release(key, claimed)
-                if isinstance(outcome, Parked) and has_own_key:
+                self._table.release(publication.key, claimed)
+                if isinstance(outcome, Parked) and publication.has_own_key:
                     # The call has failed, so the next with its key is to run, from the start.
                     for retries in range(request.request_dict.get("retries") or 0):
-                        self._table.forget(publication_key(request, retries))
+                        self._table.forget(publication_of(request, retries).key)
         except Exception as exc:
             # The outcome stands: what is done is not done again, and what has failed comes
             # back, to wait for the end of the lock.
-            logger.error("The idempotency record %s is out of date: %s", key, _sentence(exc))
+            logger.error(
+                "The idempotency record %s is out of date: %s", publication.key, _sentence(exc)
+            )
         return outcome
 
     def _needed_seconds(self, request: Request) -> float:
@@ -283,6 +288,10 @@ def _is_ahead(request: Request) -> bool:
     return ahead and not _is_expired(request)
 
 
+def _too_late(delivery: Delivery, queue: SourceQueue) -> Outcome:
+    return _not_run("the invocation's time runs short", delivery, queue)
+
+
 def _not_run(
     reason: str, delivery: Delivery, queue: SourceQueue, delay_seconds: int = 0
 ) -> Outcome:
@@ -348,7 +357,7 @@ def _attempt(request: Request, deadline: Deadline, last: bool, backoff: int) -> 
 
 def _sentence(exc: BaseException) -> str:
     operation = getattr(exc, "operation_name", None)
-    if operation in {"PutItem", "UpdateItem", "DeleteItem", "GetItem"}:
+    if operation in _TABLE_OPERATIONS:
         return aws.explain(
             exc,
             action=f"dynamodb:{operation}",

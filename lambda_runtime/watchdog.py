@@ -39,6 +39,9 @@ _clear_async_exception = ctypes.pythonapi[
 _clear_async_exception.argtypes = (ctypes.c_ulong, ctypes.c_void_p)
 
 _LIMITS = (SoftTimeLimitExceeded, HardTimeLimit)
+#: How late a limit may strike. Most end with the invocation, at about the same moment: waking
+#: the watchdog for each that ends a little earlier costs more than a task.
+_TOLERANCE_SECONDS = 0.02
 
 
 def call(
@@ -117,7 +120,7 @@ class _Watchdog:
                     target=self._run, name="lambda-celery-time-limits", daemon=True
                 )
                 self._thread.start()
-            elif watch.due < self._wakes_at:
+            elif watch.due < self._wakes_at - _TOLERANCE_SECONDS:
                 self._condition.notify()
 
     def remove(self, watch: _Watch) -> None:

@@ -14,8 +14,9 @@ from celery.result import AsyncResult
 
 from lambda_celery import aws
 from lambda_celery.wire import read_message
+from lambda_runtime.deadline import Deadline
 from lambda_runtime.delivery import Delivery
-from lambda_runtime.idempotency import IdempotencyTable, publication_key
+from lambda_runtime.idempotency import IdempotencyTable, publication_of
 from lambda_runtime.message import read_request
 from lambda_runtime.settlement import (
     EXCEPTION_ATTRIBUTE,
@@ -997,6 +998,36 @@ class TestAWSFails:
         assert state(runtime, result) == "SUCCESS"
         assert "dynamodb:UpdateItem" in caplog.text
 
+    def test_so_late_before_the_run_that_the_time_is_short_it_comes_back(
+        self, runtime, monkeypatch
+    ):
+        ran, deadlines = [], []
+
+        @runtime.task(soft_time_limit=5)
+        def send():
+            ran.append(1)
+
+        def make_deadline(*args: Any) -> Deadline:
+            deadlines.append(Deadline(*args))
+            return deadlines[-1]
+
+        claim = IdempotencyTable.claim
+
+        def claim_slowly(*args: Any, **kwargs: Any) -> Any:
+            found = claim(*args, **kwargs)
+            if len(deadlines) == 1:
+                deadlines[0].epoch -= 50
+            return found
+
+        monkeypatch.setattr("lambda_runtime.batch.Deadline", make_deadline)
+        monkeypatch.setattr(IdempotencyTable, "claim", claim_slowly)
+        send.delay()
+        assert runtime.deliver().all_returned
+        assert ran == []
+        assert runtime.records() == []
+        assert runtime.deliver().all_deleted
+        assert ran == [1]
+
     def test_a_claim_whose_answer_was_lost_is_still_ours(self, runtime, faults):
         """DynamoDB wrote the record, the answer got lost, and botocore asks again."""
         ran = []
@@ -1168,7 +1199,7 @@ class TestTheProcessDied:
         delivery = Delivery.from_record(runtime.event([message])["Records"][0])
         request = read_request(runtime.app, runtime.settings, delivery, delivery.body, "host")
         IdempotencyTable(runtime.settings).claim(
-            publication_key(request), life_seconds=1000, run_ends=time.time() - ended
+            publication_of(request).key, life_seconds=1000, run_ends=time.time() - ended
         )
 
     def test_it_is_run_again(self, runtime):

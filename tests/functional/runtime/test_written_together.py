@@ -1,0 +1,192 @@
+"""Idempotency records of tasks that run at the same time: fewer requests, the same records."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lambda_runtime.idempotency import Claim, IdempotencyTable
+
+WAIT_SECONDS = 30
+CONCURRENCY = 12
+
+
+@pytest.fixture
+def runtime(make_runtime):
+    return make_runtime(lambda_concurrency=CONCURRENCY)
+
+
+@pytest.fixture
+def table(runtime):
+    return IdempotencyTable(runtime.settings)
+
+
+def claim(table, key, **options):
+    ends = {"life_seconds": 1000, "run_ends": time.time() + 60}
+    return table.claim(key, **{**ends, **options})
+
+
+def test_a_batch_runs_each_once_with_fewer_requests_than_records(runtime, faults):
+    ran = Counter()
+    together = threading.Barrier(CONCURRENCY)
+
+    @runtime.task
+    def send(n):
+        ran[n] += 1
+        together.wait(WAIT_SECONDS)  # so that their completions are written at the same time
+
+    runtime.handler  # noqa: B018 - its client is watched
+    requests = faults.watch(runtime.settings, "dynamodb", "BatchExecuteStatement")
+    puts = faults.watch(runtime.settings, "dynamodb", "PutItem")
+    updates = faults.watch(runtime.settings, "dynamodb", "UpdateItem")
+    for n in range(3 * CONCURRENCY):
+        send.delay(n)
+    assert runtime.deliver(3 * CONCURRENCY).all_deleted
+
+    assert ran == Counter(range(3 * CONCURRENCY))
+    assert [each["status"] for each in runtime.records()] == ["COMPLETED"] * 3 * CONCURRENCY
+    statements = sum(len(each["Statements"]) for each in requests)
+    assert statements == 2 * 3 * CONCURRENCY
+    assert len(requests) < statements
+    assert puts == updates == []
+
+
+def test_the_records_are_those_that_are_written_one_by_one(runtime, table, make_runtime):
+    alone = IdempotencyTable(make_runtime().settings)
+    for each, key in ((alone, "alone"), (table, "together")):
+        claim(each, f"{key} claimed", run_ends=1_000_000_000.5)
+        claim(each, f"{key} completed", run_ends=1_000_000_000.5)
+        each.complete(f"{key} completed", life_seconds=1_000_000)
+    items = {item["id"]: item for item in runtime.records()}
+    for kind in ("claimed", "completed"):
+        one, other = items[f"alone {kind}"], items[f"together {kind}"]
+        assert {**one, "id": None, "expiration": None} == {
+            **other, "id": None, "expiration": None
+        }  # fmt: skip
+        assert abs(int(one["expiration"]) - int(other["expiration"])) <= WAIT_SECONDS
+
+
+def test_two_copies_in_one_batch_run_once(runtime):
+    ran = Counter()
+
+    @runtime.task
+    def send(n):
+        ran[n] += 1
+
+    for n in range(10):
+        send.delay(n)
+    messages = runtime.receive(10)
+    for message in messages:
+        runtime.send_copy(message)
+    copies = runtime.receive(10)
+    mixed = [each for pair in zip(messages, copies, strict=True) for each in pair]
+    answer = runtime.hand_over(mixed)
+    assert ran == Counter(range(10))
+    assert len(answer.failed) < 20
+
+
+def test_of_many_claims_at_once_one_wins(runtime, table):
+    """As many processes as threads: each has a table of its own."""
+    tables = [IdempotencyTable(runtime.settings) for _ in range(4)]
+    keys = [f"key {n}" for n in range(20)]
+    begin = threading.Barrier(len(tables) * 5)
+
+    def race(n):
+        begin.wait(WAIT_SECONDS)
+        return [(key, claim(tables[n % 4], key).claim) for key in keys[n % 20 :] + keys[: n % 20]]
+
+    with ThreadPoolExecutor(20) as threads:
+        found = [each for claims in threads.map(race, range(20)) for each in claims]
+    assert Counter(key for key, claim in found if claim is Claim.WON) == Counter(keys)
+    assert {claim for _, claim in found} == {Claim.WON, Claim.IN_PROGRESS}
+
+
+def test_what_is_found_is_told_as_ever(table):
+    claim(table, "running")
+    claim(table, "done")
+    table.complete("done", life_seconds=1000)
+    claim(table, "lost", run_ends=time.time() - 10)
+    claim(table, "expired", run_ends=time.time() - 10)
+    table.complete("expired", life_seconds=-10)
+
+    assert claim(table, "running").claim is Claim.IN_PROGRESS
+    assert claim(table, "done").claim is Claim.COMPLETED
+    assert claim(table, "lost", spare_lost=True).claim is Claim.LOST
+    assert claim(table, "lost").claim is Claim.WON
+    assert claim(table, "expired").claim is Claim.WON
+
+
+def test_a_completion_is_written_although_the_record_is_gone(runtime, table):
+    claim(table, "a")
+    table.forget("a")
+    table.complete("a", life_seconds=1000)
+    assert table.is_completed("a")
+
+
+def test_where_it_is_not_allowed_records_are_written_one_by_one(runtime, faults, caplog):
+    ran = Counter()
+
+    @runtime.task
+    def send(n):
+        ran[n] += 1
+
+    runtime.handler  # noqa: B018 - made before the fault
+    faults.fail(runtime.settings, "dynamodb", "BatchExecuteStatement", "AccessDeniedException")
+    for _ in range(2):
+        for n in range(10):
+            send.delay(n)
+        assert runtime.deliver(10).all_deleted
+    assert ran == Counter([*range(10), *range(10)])
+    assert [each["status"] for each in runtime.records()] == ["COMPLETED"] * 20
+    (said,) = [each for each in caplog.messages if "PartiQL" in each]
+    assert "dynamodb:PartiQLUpdate" in said
+
+
+def test_where_the_table_cannot_be_asked_nothing_is_run(runtime, faults):
+    ran = []
+
+    @runtime.task
+    def send(n):
+        ran.append(n)
+
+    runtime.handler  # noqa: B018 - made before the fault
+    undo = faults.fail(
+        runtime.settings, "dynamodb", "BatchExecuteStatement", "InternalServerError", status=500
+    )
+    for n in range(5):
+        send.delay(n)
+    assert len(runtime.deliver(5).failed) == 5
+    assert ran == []
+    undo()
+    assert runtime.deliver(5).all_deleted
+    assert sorted(ran) == list(range(5))
+
+
+class LostAnswers:
+    """Has the table carry out what it is asked, and loses the first answer."""
+
+    def __init__(self, client):
+        self._client = client
+        self.lost = 0
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def batch_execute_statement(self, **parameters):
+        answer = self._client.batch_execute_statement(**parameters)
+        if not self.lost:
+            self.lost += 1
+            answer = self._client.batch_execute_statement(**parameters)
+            answer["ResponseMetadata"]["RetryAttempts"] = 1
+        return answer
+
+
+def test_a_claim_whose_answer_was_lost_knows_itself_again(table):
+    table._group._client = LostAnswers(table.client)
+    assert claim(table, "a").claim is Claim.WON
+    assert table._group._client.lost == 1
+    assert claim(table, "a").claim is Claim.IN_PROGRESS
