@@ -120,7 +120,9 @@ class DirectClient:
 
 
 def _is_watched() -> bool:
-    """Whether tracing has been put around botocore's calls, which must not miss one then."""
+    """Whether tracing has been put around botocore's clients, which must not miss a call then."""
+    if not is_plain(botocore.client.BaseClient.__init__, botocore.client):
+        return True  # it listens to the events of each
     call = botocore.client.BaseClient._make_api_call
     if (context := getattr(botocore, "context", None)) and is_plain(call, context):
         call = call.__wrapped__  # botocore's own decorator, in its later versions

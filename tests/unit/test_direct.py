@@ -192,6 +192,22 @@ def test_tracing_around_botocore_s_calls_misses_none(sqs, monkeypatch):
     assert traced == ["SendMessage"]
 
 
+def test_tracing_by_the_events_of_each_client_misses_none(make_client, monkeypatch):
+    created = []
+    make = botocore.client.BaseClient.__init__
+
+    @functools.wraps(make)
+    def listening(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+        self.meta.events.register("request-created", lambda **_: created.append(1))
+
+    monkeypatch.setattr(botocore.client.BaseClient, "__init__", listening)
+    sqs = make_client("sqs")
+    Wire(sqs, "SendMessage", answer(200, {"MessageId": "1"}))
+    sqs.send_message(QueueUrl=QUEUE, MessageBody="b")
+    assert created == [1]
+
+
 class _Proxy:
     """As wrapt's: everything of it is the wrapped function's, but for its type."""
 
