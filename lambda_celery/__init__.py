@@ -11,7 +11,7 @@ from lambda_celery.exceptions import (
 )
 from lambda_celery.many import apply_async_many, delay_many
 from lambda_celery.routing import install
-from lambda_celery.task import task
+from lambda_celery.task import aapply_async, adelay, task
 
 __version__ = "0.1.0"
 
@@ -22,6 +22,8 @@ __all__ = [
     "PayloadMissingError",
     "PublishError",
     "UnreadableMessageError",
+    "aapply_async",
+    "adelay",
     "apply_async_many",
     "batch",
     "delay_many",

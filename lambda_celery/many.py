@@ -70,7 +70,12 @@ def apply_async_many(
 
 
 def _checked(call: Any) -> Call:
-    args, kwargs = call
+    try:
+        args, kwargs = call
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"A call is {call!r}: give each as a pair, as in ((address,), {{}})."
+        ) from None
     if not (args is None or isinstance(args, list | tuple)):
         raise TypeError(
             f"The arguments of a call are {args!r}: give them as a tuple, as in (address,)."

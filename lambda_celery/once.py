@@ -36,6 +36,21 @@ def check_options(options: Mapping[str, Any], task_name: str) -> None:
         )
 
 
+def check_key(task: Any) -> None:
+    """Raise :exc:`ConfigurationError` if the key of *task* wants what is none of its arguments."""
+    function = options_of(task).get(KEY_OPTION)
+    given = inspect.signature(task.run).parameters
+    if function is None or any(each.kind is each.VAR_KEYWORD for each in given.values()):
+        return
+    for name, each in inspect.signature(function).parameters.items():
+        is_variable = each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+        if not is_variable and each.default is each.empty and name not in given:
+            raise ConfigurationError(
+                f"{KEY_OPTION} of the task {task.name} wants {name!r}, but the task's arguments "
+                f"are {', '.join(given) or 'none'}: it gets them by their names."
+            )
+
+
 def options_of(task: Any) -> dict[str, Any]:
     """Return those of the two options that *task* has, the key as a function of the arguments.
 

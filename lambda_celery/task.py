@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from typing import Any
 
 from celery import shared_task
@@ -43,21 +45,33 @@ def task(*args: Any, **options: Any) -> Any:
     return shared_task(*args, **options)
 
 
-async def _adelay(task: Any, /, *args: Any, **kwargs: Any) -> Any:
-    return await _aapply_async(task, args, kwargs)
+async def adelay(task: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Call *task* as ``delay`` does, without blocking the event loop; return its result's handle.
+
+    Any Celery task can be called so; those of the :func:`task` decorator have it as a method.
+    """
+    return await aapply_async(task, args, kwargs)
 
 
-async def _aapply_async(task: Any, /, *args: Any, **options: Any) -> Any:
+async def aapply_async(task: Any, /, *args: Any, **options: Any) -> Any:
+    """Call *task* as ``apply_async`` does, without blocking the event loop.
+
+    An open :func:`~lambda_celery.batch` takes part, and in a task the call is its child.
+    """
     import asyncio  # a web process without it need not load it
 
-    # With a copy of this context: a batch that is open here takes part. And with the task that is
-    # running: it is the call's parent.
-    return await asyncio.to_thread(CeleryState().call, task.apply_async, *args, **options)
+    # A copy of this context goes along, with the batch; and the task that is running.
+    apply_async = partial(CeleryState().call, task.apply_async, *args, **options)
+    asgiref = sys.modules.get("asgiref.sync")
+    if task.app.conf.task_always_eager and asgiref is not None:
+        # In the thread that has Django's synchronous part, and with it a test's transaction.
+        return await asgiref.sync_to_async(apply_async)()
+    return await asyncio.to_thread(apply_async)
 
 
 _METHODS = {
     "delay_many": delay_many,
     "apply_async_many": apply_async_many,
-    "adelay": _adelay,
-    "aapply_async": _aapply_async,
+    "adelay": adelay,
+    "aapply_async": aapply_async,
 }

@@ -15,7 +15,7 @@ from celery.utils.time import rate
 
 from lambda_celery.conf import APP_VARIABLE
 from lambda_celery.exceptions import ConfigurationError
-from lambda_celery.once import check_options, options_of
+from lambda_celery.once import check_key, check_options, options_of
 from lambda_celery.routing import install
 
 
@@ -67,6 +67,7 @@ def check_tasks(app: Celery) -> None:
     """Raise :exc:`ConfigurationError` if an option of a task cannot be meant."""
     for task in app.tasks.values():
         check_options(options_of(task), task.name)
+        check_key(task)
         try:
             rate(task.rate_limit)
         except (KeyError, TypeError, ValueError) as exc:

@@ -40,14 +40,16 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
         options: the command's.
         endpoint: where the function runs, and with which settings.
     """
-    whose = "ministack, ends with this command" if endpoint.emulated else "configured"
+    whose = "ministack, ends with this command, with all messages"
+    if not endpoint.emulated:
+        whose = "configured"
     lines = [
         f"lambda local v{__version__}",
         "",
         "[config]",
         f".> app:         {options.app_name}",
         f".> handler:     {options.handler} (time-out {options.timeout_seconds} s)",
-        f".> concurrency: {options.concurrency}",
+        f".> concurrency: {options.concurrency} processes, {_inside(endpoint.settings)} in each",
         f".> endpoint:    {endpoint.url} ({whose})",
     ]
     for name in ("queue_url", "idempotency_table", "payload_bucket"):
@@ -60,6 +62,8 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
             f".> {queue_name(url)} (batch size {options.batch_size}, "
             f"window {options.batch_window_seconds} s)"
         )
+    if (dead_letters := endpoint.settings.dead_letter_queue_url) is not None:
+        lines.append(f".> dead letters: {dead_letters}")
     lines += ["", "[tasks that go to SQS]", *(f"  . {name}" for name in _tasks_to_sqs(app))]
     if configured.tasks and not isinstance(app.amqp, SQSRouting):
         lines.append(
@@ -72,6 +76,11 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
         )
         lines += ["", "To publish to it from another process:", f"  export {variables}"]
     return "\n".join([*lines, "", "Press Ctrl-C to stop."])
+
+
+def _inside(settings: Settings) -> str:
+    threads = settings.concurrency
+    return f"{threads} tasks and {settings.async_concurrency or threads} asynchronous ones"
 
 
 def _tasks_to_sqs(app: Celery) -> list[str]:

@@ -35,7 +35,7 @@ class Endpoint:
     Attributes:
         settings: the project's settings, pointing there.
         environment: for the runtime processes.
-        exports: what a publishing process lacks to publish there.
+        exports: what a publishing process needs to publish there.
         emulated: whether it is an emulator of ours, which ends with the command.
     """
 
@@ -151,11 +151,8 @@ def emulated_endpoint(settings: Settings, url: str, *, max_receive_count: int) -
     # Real credentials have no business at an emulator.
     credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    exports = {"AWS_ENDPOINT_URL": url}
-    if not os.environ.keys() & {"AWS_ACCESS_KEY_ID", "AWS_PROFILE"}:
-        exports |= credentials
-    if not (settings.aws_region or boto3_region):
-        exports["AWS_DEFAULT_REGION"] = region
+    # In full: what this shell has, the other may not have.
+    exports = {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": region, **credentials}
     # The emulator looks at the path of a queue URL only: most projects' own ones do.
     if _path(settings.queue_url) != _path(there.queue_url):
         exports |= _variables(there, "queue_url")

@@ -41,6 +41,7 @@ def test_the_projects_own_queue_url_needs_no_override() -> None:
     assert endpoint.environment["AWS_REGION"] == "eu-west-1"
     assert endpoint.exports == {
         "AWS_ENDPOINT_URL": URL,
+        "AWS_DEFAULT_REGION": "eu-west-1",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
     }
@@ -84,8 +85,8 @@ def test_real_credentials_are_kept_from_the_emulator_and_from_the_exports(
 
     endpoint = emulated(queue_url=MAIL)
 
-    assert endpoint.environment["AWS_ACCESS_KEY_ID"] == "test"
-    assert not endpoint.exports.keys() & {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    for variables in (endpoint.environment, endpoint.exports):
+        assert variables["AWS_ACCESS_KEY_ID"] == variables["AWS_SECRET_ACCESS_KEY"] == "test"
 
 
 def test_a_proxy_is_not_asked_for_the_emulator(monkeypatch: pytest.MonkeyPatch) -> None:

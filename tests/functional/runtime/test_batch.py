@@ -349,6 +349,11 @@ class TestMany:
         with pytest.raises(TypeError, match=sentence):
             send.delay_many(calls)
 
+    @pytest.mark.parametrize("calls", [[(1,)], ["ann@example.org"], [None]])
+    def test_a_call_that_is_no_pair_is_refused(self, send, calls):
+        with pytest.raises(TypeError, match="give each as a pair"):
+            send.apply_async_many(calls)
+
     def test_arguments_that_the_task_does_not_take_are_refused(self, runtime):
         @runtime.task
         def send(one):

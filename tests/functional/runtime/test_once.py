@@ -172,3 +172,28 @@ def test_what_cannot_be_meant_is_refused_at_declaration_and_at_start(runtime, op
 
     with pytest.raises(ConfigurationError, match=sentence):
         assert runtime.handler
+
+
+def test_a_key_of_arguments_that_the_task_does_not_have_is_refused_at_the_start(runtime):
+    @runtime.task(idempotency_key=lambda order, year=2026: order)
+    def confirm(address):
+        """It is never run."""
+
+    with pytest.raises(ConfigurationError, match=r"wants 'order'.* arguments are address"):
+        runtime.handler  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "key",
+    [lambda order: order, lambda **all_: str(all_), lambda year=2026: year, lambda *_: None],
+)
+def test_a_key_of_some_of_the_arguments_or_all_is_not_refused(runtime, key):
+    @runtime.task(bind=True, idempotency_key=key)
+    def confirm(self, order, address=None):
+        """It is never run."""
+
+    @runtime.task(idempotency_key=lambda anything: anything)
+    def of_any(**kwargs):
+        """It is never run."""
+
+    assert runtime.handler
