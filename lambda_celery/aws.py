@@ -19,35 +19,22 @@ from botocore.exceptions import (
 )
 
 from lambda_celery.conf import Settings, setting_names
-from lambda_celery.direct import speed_up
+from lambda_celery.direct import DIRECT_SERVICES, DirectClient, can_be_direct, is_watched
 from lambda_celery.exceptions import ConfigurationError
 
 AWS_ERRORS = (BotoCoreError, ClientError)
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
-#: Attempts with jittered back-off for throttling, time-outs and 5xx ("standard" mode). Where
-#: :mod:`lambda_celery.direct` makes the first of them itself, botocore has one less.
 #: Keep-alive, because Lambda freezes the process between invocations.
-_CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 4},
-    connect_timeout=2,
-    read_timeout=10,
-    tcp_keepalive=True,
-)
+_CONFIG = Config(connect_timeout=2, read_timeout=10, tcp_keepalive=True)
 #: Kept open by a client: one for each thread that asks at the same time.
 _CONNECTIONS = 50
 #: Shorter where it answers in milliseconds or not at all: a call that hangs after a task's
 #: run must be given up before the invocation ends.
-_CONFIGS = {
-    "sqs": _CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": 3})),
-    "dynamodb": _CONFIG.merge(
-        Config(
-            retries={"mode": "standard", "total_max_attempts": 2},
-            connect_timeout=1,
-            read_timeout=2,
-        )
-    ),
-}
+_CONFIGS = {"dynamodb": _CONFIG.merge(Config(connect_timeout=1, read_timeout=2))}
+#: With jittered back-off, for throttling, time-outs and 5xx.
+_ATTEMPTS = 4
+_ATTEMPTS_OF = {"dynamodb": 3}
 
 _clients: dict[tuple[Any, ...], Any] = {}
 _lock = threading.Lock()
@@ -58,11 +45,13 @@ def client(
     settings: Settings,
     *,
     region: str | None = None,
+    direct: bool = True,
     **credentials: str | None,
 ) -> Any:
     """Return the process's one boto3 client for *service*; clients are safe to share by threads.
 
-    Its region is the settings' and its credentials are found by boto3, unless given here.
+    Its region is the settings' and its credentials are found by boto3, unless given here. If
+    it may be *direct*, its frequent operations are those of :mod:`lambda_celery.direct`.
 
     Raises :exc:`ConfigurationError` if no region can be found.
     """
@@ -71,7 +60,7 @@ def client(
     # The process id is part of the key: sockets must not be shared with a forked child.
     connections = max(_CONNECTIONS, settings.most_concurrency)
     key = (
-        os.getpid(), service, region, settings.endpoint_url, connections,
+        os.getpid(), service, region, settings.endpoint_url, connections, direct,
         *sorted(credentials.items()),
     )  # fmt: skip
     if (found := _clients.get(key)) is not None:
@@ -80,17 +69,29 @@ def client(
         if key not in _clients:
             try:
                 session = boto3.session.Session(region_name=region, **credentials)
-                made = session.client(
-                    service,
-                    endpoint_url=settings.endpoint_url,
-                    config=_CONFIGS.get(service, _CONFIG).merge(
-                        Config(max_pool_connections=connections)
-                    ),
-                )
-                _clients[key] = speed_up(made, session.get_credentials())
+                _clients[key] = _make(session, service, settings, connections, direct)
             except NoRegionError as exc:
                 raise ConfigurationError(explain(exc, action=service, resource="")) from None
         return _clients[key]
+
+
+def _make(session: Any, service: str, settings: Settings, connections: int, direct: bool) -> Any:
+    direct = direct and service in DIRECT_SERVICES and not is_watched()
+    # The first attempt is not botocore's then.
+    attempts = _ATTEMPTS_OF.get(service, _ATTEMPTS) - direct
+    made = session.client(
+        service,
+        endpoint_url=settings.endpoint_url,
+        config=_CONFIGS.get(service, _CONFIG).merge(
+            Config(
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                max_pool_connections=connections,
+            )
+        ),
+    )
+    if direct and can_be_direct(made):
+        return DirectClient(made, session.get_credentials())
+    return made
 
 
 def region_of(settings: Settings) -> str | None:

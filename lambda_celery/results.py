@@ -70,7 +70,10 @@ class DynamoDBBackend(CeleryDynamoDBBackend):
         settings = settings_of(self.app)
         if self.endpoint_url is not None:
             settings = replace(settings, endpoint_url=self.endpoint_url)
-        return aws.client("dynamodb", settings, region=self.aws_region, **self._credentials)
+        # Results are binary, which is none of what is called directly.
+        return aws.client(
+            "dynamodb", settings, region=self.aws_region, direct=False, **self._credentials
+        )
 
     def get(self, key: Any) -> Any:
         # Consistent: a part that starts at once must find its group, and the last part the

@@ -63,7 +63,7 @@ from lambda_runtime.queues import SourceQueue, SourceQueues
 from lambda_runtime.rate_limit import PATIENCE_SECONDS, RateLimiter
 
 logger = logging.getLogger(__name__)
-_TABLE_OPERATIONS = {"BatchExecuteStatement", "DeleteItem", "GetItem", "PutItem", "UpdateItem"}
+_TABLE_OPERATIONS = {"DeleteItem", "GetItem", "PutItem", "UpdateItem"}
 #: Where a worker says "Task … received".
 received_logger = get_logger("celery.worker.strategy")
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import botocore.client
+import botocore.endpoint
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.exceptions import ConnectionClosedError, NoCredentialsError
+from botocore.exceptions import ClientError, ConnectionClosedError, NoCredentialsError
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
+from lambda_celery.direct import is_watched
 from lambda_celery.monitoring import is_plain
 
 URL = "http://127.0.0.1:9"
@@ -56,6 +58,8 @@ def make_client(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
     monkeypatch.setattr(aws, "_clients", {})
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "mail")
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-2;Lineage=3")
     return lambda service: aws.client(service, Settings(endpoint_url=URL, region="eu-west-1"))
 
 
@@ -74,10 +78,8 @@ CALLS = [
         "dynamodb", "UpdateItem", "update_item",
         {"TableName": "t", "Key": {"id": {"S": "a"}}, "UpdateExpression": "REMOVE x"},
     ),
-    (
-        "dynamodb", "BatchExecuteStatement", "batch_execute_statement",
-        {"Statements": [{"Statement": "INSERT", "Parameters": [{"S": "a"}]}]},
-    ),
+    ("dynamodb", "GetItem", "get_item", {"TableName": "t", "Key": {"id": {"S": "a"}}}),
+    ("dynamodb", "DeleteItem", "delete_item", {"TableName": "t", "Key": {"id": {"S": "a"}}}),
 ]  # fmt: skip
 
 
@@ -93,7 +95,9 @@ def test_the_request_is_the_one_that_botocore_sends(
     ours, botocores = wire.sent
     assert (ours.method, ours.url) == (botocores.method, botocores.url)
     assert json.loads(ours.body) == json.loads(botocores.body)
-    for name in ("Content-Type", "X-Amz-Target", "X-Amz-Security-Token", "User-Agent"):
+    for name in (
+        "Content-Type", "X-Amz-Target", "X-Amz-Security-Token", "X-Amzn-Trace-Id", "User-Agent",
+    ):  # fmt: skip
         assert _text(ours.headers[name]) == _text(botocores.headers[name]), name
     scope = [_text(each.headers["Authorization"]).split(",")[0] for each in wire.sent]
     assert scope[0] == scope[1]
@@ -118,6 +122,45 @@ def test_what_aws_refuses_is_botocore_s_exception(sqs):
     with pytest.raises(sqs.exceptions.QueueDoesNotExist) as raised:
         sqs.send_message(QueueUrl=QUEUE, MessageBody="b")
     assert raised.value.response["ResponseMetadata"]["RetryAttempts"] == 0
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "method", "attempts"),
+    [("sqs", "SendMessage", "send_message", 4), ("dynamodb", "DeleteItem", "delete_item", 3)],
+)
+@pytest.mark.parametrize("watched", [False, True])
+def test_attempts_are_as_many_with_tracing_as_without(
+    make_client, monkeypatch, service, operation, method, attempts, watched
+):
+    if watched:
+        monkeypatch.setattr("lambda_celery.aws.is_watched", lambda: True)
+    client = make_client(service)
+    wire = Wire(client, operation, answer(503, {}))
+    parameters = next(call[3] for call in CALLS if call[1] == operation)
+    with pytest.raises(ClientError):
+        getattr(client, method)(**parameters)
+    assert len(wire.sent) == attempts
+
+
+def test_a_throttled_call_is_not_repeated_at_once(make_client, monkeypatch):
+    slept = []
+    monkeypatch.setattr("lambda_celery.direct.time.sleep", slept.append)
+    client = make_client("dynamodb")
+    throttled = {"__type": "com.amazonaws.dynamodb#ProvisionedThroughputExceededException"}
+    Wire(client, "PutItem", answer(400, throttled), answer(200, {}))
+    client.put_item(TableName="t", Item=RECORD)
+    assert len(slept) == 1
+
+
+def test_one_attempt_is_one_attempt(make_client):
+    client = make_client("dynamodb")
+    statement = {"Statement": "INSERT", "Parameters": [{"S": "a"}]}
+    wire = Wire(client, "BatchExecuteStatement", answer(200, {"Responses": [{}]}), answer(500, {}))
+    assert client.once("BatchExecuteStatement", Statements=[statement])["Responses"] == [{}]
+    with pytest.raises(ClientError):
+        client.once("BatchExecuteStatement", Statements=[statement])
+    assert len(wire.sent) == 2
+    assert json.loads(wire.sent[0].body) == {"Statements": [statement]}
 
 
 LOST = ConnectionClosedError(endpoint_url=URL)
@@ -166,6 +209,11 @@ def test_answers_with_values_in_them_are_left_to_botocore(make_client):
     made = client.update_item(TableName="t", Key={"id": {"S": "a"}}, ReturnValues="ALL_NEW")
     assert made["Attributes"] == {"x": {"B": b"\xff"}}
 
+    Wire(client, "GetItem", answer(200, {"Item": {"x": {"BS": ["/w=="]}}}))
+    assert client.get_item(TableName="t", Key={"id": {"S": "a"}})["Item"] == {
+        "x": {"BS": [b"\xff"]}
+    }
+
 
 def test_without_credentials_it_is_botocore_that_says_so(make_client, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
@@ -190,6 +238,20 @@ def test_tracing_around_botocore_s_calls_misses_none(sqs, monkeypatch):
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", tracing)
     sqs.send_message(QueueUrl=QUEUE, MessageBody="b")
     assert traced == ["SendMessage"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (botocore.client.ClientCreator, "_create_api_method"),
+        (botocore.endpoint.Endpoint, "make_request"),
+    ],
+)
+def test_tracing_that_goes_deeper_is_seen(monkeypatch, owner, name):
+    assert not is_watched()
+    function = getattr(owner, name)
+    monkeypatch.setattr(owner, name, functools.wraps(function)(lambda *args: function(*args)))
+    assert is_watched()
 
 
 def test_tracing_by_the_events_of_each_client_misses_none(make_client, monkeypatch):

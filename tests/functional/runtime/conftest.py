@@ -189,8 +189,6 @@ class Faults:
         self, settings: Settings, service: str, operation: str, code: str, *, status: int = 400
     ) -> Callable[[], None]:
         """Refuse *operation* from now on; return what ends that."""
-        client = aws.client(service, settings)
-        event = f"before-send.{service}.{operation}"
 
         def refuse(request: Any, **kwargs: Any) -> AWSResponse:
             if service == "s3":
@@ -199,18 +197,10 @@ class Faults:
                 body = json.dumps({"__type": f"com.amazonaws#{code}", "message": "refused"})
             return AWSResponse(request.url, status, {}, _Raw(body.encode()))
 
-        client.meta.events.register_first(event, refuse)
-
-        def undo() -> None:
-            client.meta.events.unregister(event, refuse)
-
-        self._undo.append(undo)
-        return undo
+        return self._register(settings, service, operation, refuse)
 
     def watch(self, settings: Settings, service: str, operation: str) -> list[dict[str, Any]]:
         """Return the list that the parameters of each call of *operation* are added to."""
-        client = aws.client(service, settings)
-        event = f"before-send.{service}.{operation}"
         seen: list[dict[str, Any]] = []
 
         def note(request: Any, **kwargs: Any) -> None:
@@ -219,9 +209,23 @@ class Faults:
                 parameters.setdefault("Name", unquote(request.url.rpartition("/")[2]))
             seen.append(parameters)
 
-        client.meta.events.register_first(event, note)
-        self._undo.append(lambda: client.meta.events.unregister(event, note))
+        self._register(settings, service, operation, note)
         return seen
+
+    def _register(
+        self, settings: Settings, service: str, operation: str, hook: Callable[..., Any]
+    ) -> Callable[[], None]:
+        event = f"before-send.{service}.{operation}"
+        clients = [aws.client(service, settings, direct=direct) for direct in (True, False)]
+        for client in clients:
+            client.meta.events.register_first(event, hook)
+
+        def undo() -> None:
+            for client in clients:
+                client.meta.events.unregister(event, hook)
+
+        self._undo.append(undo)
+        return undo
 
     def close(self) -> None:
         for undo in self._undo:
@@ -231,7 +235,8 @@ class Faults:
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     # Retries are botocore's own; their waiting is not what is tested.
-    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
+    for name in ("botocore.endpoint.time", "lambda_celery.direct.time"):
+        monkeypatch.setattr(name, SimpleNamespace(sleep=lambda seconds: None))
     made = Faults()
     yield made
     made.close()
