@@ -8,11 +8,14 @@ when its completion is. A few threads at a time carry the writes of all::
     thread 2      |-- hand in, wait -----------|-- send [2 3 4] --|
     thread 3, 4     |-- hand in, wait ----------------------------|
 
-So nobody waits for a group to fill, and the busier the table, the larger the groups.
+So nobody waits for a group to fill, and the busier the table, the larger the groups. Where
+requests take long, nobody waits for them either: after a moment a thread sends what waits,
+however many requests are under way.
 
 DynamoDB carries out each of the statements by itself
 (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchExecuteStatement.html).
-A statement that is refused is left to its thread, which has the conditional write for it.
+A request is tried once. Whatever it did not write is left to its thread, whose conditional
+write has botocore's retries.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -32,8 +35,16 @@ logger = logging.getLogger(__name__)
 _STATEMENTS_A_REQUEST = 25
 #: More make the groups smaller, and with that cost CPU; fewer make them wait for each other.
 _REQUESTS_AT_A_TIME = 2
+#: Several times what DynamoDB takes for a request.
+_PATIENCE_SECONDS = 0.05
 #: What a store says that speaks DynamoDB's protocol, but not PartiQL.
 _UNKNOWN_OPERATION = "UnknownOperationException"
+#: What is said of a statement that was not carried out, for certain.
+_NOT_WRITTEN = {
+    "AccessDenied", "ConditionalCheckFailed", "DuplicateItem", "ItemCollectionSizeLimitExceeded",
+    "ProvisionedThroughputExceeded", "RequestLimitExceeded", "ResourceNotFound", "ThrottlingError",
+    "TransactionConflict", "ValidationError",
+}  # fmt: skip
 
 
 class Written(Enum):
@@ -41,19 +52,18 @@ class Written(Enum):
 
     YES = "yes"
     NO = "no"
-    #: It was refused when the request was repeated, and may have been carried out before.
+    #: There was no answer, or one that leaves it open.
     PERHAPS = "perhaps"
 
 
 class _Write:
-    __slots__ = ("done", "error", "group", "key", "parameters", "result", "statement")
+    __slots__ = ("done", "group", "key", "parameters", "result", "statement")
 
     def __init__(self, key: str, statement: str, parameters: Sequence[dict[str, str]]) -> None:
         self.key = key
         self.statement = statement
         self.parameters = parameters
-        self.result = Written.NO
-        self.error: Exception | None = None
+        self.result = Written.PERHAPS
         #: The writes that this one's thread is to send.
         self.group: list[_Write] = []
         self.done = threading.Lock()
@@ -63,18 +73,18 @@ class _Write:
 class GroupCommit:
     """Carries out PartiQL statements, those of several threads by one request."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, send: Callable[..., dict[str, Any]]) -> None:
+        """Write by *send*, which makes one attempt at BatchExecuteStatement."""
+        self._batch_execute_statement = send
         self._lock = threading.Lock()
         self._waiting: deque[_Write] = deque()
         self._sending = 0
         self._is_refused = False
 
     def write(self, key: str, statement: str, parameters: Sequence[dict[str, str]]) -> Written:
-        """Carry out *statement*, which writes the item *key* alone.
+        """Carry out *statement*, which writes the item *key* alone. Raises nothing.
 
         :param parameters: DynamoDB's attribute values for its question marks, in their order.
-        :raises botocore.exceptions.ClientError: and its kin, if DynamoDB cannot be asked.
         """
         if self._is_refused:
             return Written.NO
@@ -84,17 +94,24 @@ class GroupCommit:
             if self._sending < _REQUESTS_AT_A_TIME:
                 self._sending += 1
                 self._hand_over()
-        write.done.acquire()
-        if write.group:
-            self._send(write.group)
-        if write.error is not None:
-            raise write.error
+        try:
+            if not write.done.acquire(timeout=_PATIENCE_SECONDS):
+                self._lose_patience(write)
+                write.done.acquire()
+            if write.group:
+                self._send(write)
+        except BaseException:  # of a signal's handler, on the main thread
+            self._withdraw(write)
+            raise
         return write.result
 
-    def _hand_over(self) -> None:
-        """Give what waits to the first of it that is to send, and wake its thread."""
+    def _hand_over(self, first: _Write | None = None) -> None:
+        """Give what waits, or what does beside *first*, to one that is to send it."""
         group: dict[str, _Write] = {}
         left: list[_Write] = []
+        if first is not None:
+            self._waiting.remove(first)
+            group[first.key] = first
         while self._waiting and len(group) < _STATEMENTS_A_REQUEST:
             write = self._waiting.popleft()
             # Two copies of one message: DynamoDB takes an item once a request.
@@ -105,39 +122,56 @@ class GroupCommit:
         sender.group = list(group.values())
         sender.done.release()
 
-    def _send(self, group: list[_Write]) -> None:
+    def _lose_patience(self, write: _Write) -> None:
+        with self._lock:
+            if write in self._waiting:
+                self._sending += 1
+                self._hand_over(write)
+
+    def _withdraw(self, write: _Write) -> None:
+        with self._lock:
+            if write in self._waiting:
+                self._waiting.remove(write)
+                return
+        if write.group:  # others wait for it
+            self._send(write)
+
+    def _send(self, sender: _Write) -> None:
         try:
-            self._carry_out(group)
-        except Exception as exc:  # noqa: BLE001 - each of the threads is to hear of it
+            self._carry_out(sender.group)
+        except Exception as exc:  # noqa: BLE001 - each thread makes its own write, and hears why not
             if aws.denied(exc) or aws.error_code(exc) == _UNKNOWN_OPERATION:
                 self._refuse(exc)
-            else:
-                for write in group:
-                    write.error = exc
+                for write in sender.group:
+                    write.result = Written.NO
+            logger.debug("Idempotency records could not be written together: %s", exc)
         finally:
             with self._lock:
-                if self._waiting:
+                # More than the usual number are the answer to one that takes long.
+                if self._waiting and self._sending <= _REQUESTS_AT_A_TIME:
                     self._hand_over()
                 else:
                     self._sending -= 1
-            for write in group:
-                if not write.group:
+            for write in sender.group:
+                if write is not sender:
                     write.done.release()
+            sender.group = []
 
     def _carry_out(self, group: list[_Write]) -> None:
-        answer = self._client.batch_execute_statement(
+        answer = self._batch_execute_statement(
             Statements=[
                 {"Statement": each.statement, "Parameters": each.parameters} for each in group
             ]
         )
         repeated = answer["ResponseMetadata"]["RetryAttempts"] > 0
         for write, response in zip(group, answer["Responses"], strict=True):
-            if error := response.get("Error"):
-                write.result = Written.PERHAPS if repeated else Written.NO
-                if error.get("Code") == "AccessDenied":
-                    self._refuse(error.get("Message"))
-            else:
+            code = response.get("Error", {}).get("Code")
+            if "Error" not in response:
                 write.result = Written.YES
+            elif code in _NOT_WRITTEN and not repeated:
+                write.result = Written.NO
+            if code == "AccessDenied":
+                self._refuse(response["Error"].get("Message"))
 
     def _refuse(self, why: object) -> None:
         if not self._is_refused:

@@ -18,9 +18,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
@@ -135,7 +136,10 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         table = settings.require("idempotency_table", "the DynamoDB table of what has run already")
         super().__init__(table_name=table, boto3_client=aws.client("dynamodb", settings))
         self._claims = itertools.count()
-        self._group = GroupCommit(self.client) if settings.most_concurrency > 1 else None
+        self._group: GroupCommit | None = None
+        # PartiQL knows tables by their names alone.
+        if settings.most_concurrency > 1 and not table.startswith("arn:"):
+            self._group = GroupCommit(_one_attempt(self.client))
 
     def claim(
         self, key: str, *, life_seconds: int, run_ends: float, spare_lost: bool = False
@@ -268,6 +272,12 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         """Whether *key* has run to its end."""
         found = self.look_up(key)
         return found is not None and found.claim is Claim.COMPLETED
+
+
+def _one_attempt(client: Any) -> Callable[..., dict[str, Any]]:
+    """Return BatchExecuteStatement of *client*, without repeats where that can be had."""
+    once = getattr(client, "once", None)
+    return partial(once, "BatchExecuteStatement") if once else client.batch_execute_statement
 
 
 def _read(record: DataRecord) -> Claimed | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,7 +63,8 @@ def table() -> Table:
 def write(table, monkeypatch):
     """Hand in a write for each key; the first alone, the others while it is under way."""
     monkeypatch.setattr(group_commit, "_REQUESTS_AT_A_TIME", 1)
-    commit = GroupCommit(table)
+    monkeypatch.setattr(group_commit, "_PATIENCE_SECONDS", WAIT_SECONDS)
+    commit = GroupCommit(table.batch_execute_statement)
 
     def write_one(key: str) -> Written:
         return commit.write(key, "INSERT", [{"S": key}])
@@ -114,23 +116,87 @@ def test_one_that_is_refused_when_the_request_was_repeated_may_be_there(table, w
     assert results(write("first", "a", "b")) == [Written.YES, Written.PERHAPS, Written.YES]
 
 
-def test_a_request_that_fails_is_heard_of_by_each_of_its_threads_and_no_other(table, write):
-    def fails(keys: list[str]) -> list[dict[str, Any]]:
-        raise ReadTimeoutError(endpoint_url="http://dynamodb")
+def fails(keys: list[str]) -> list[dict[str, Any]]:
+    raise ReadTimeoutError(endpoint_url="http://dynamodb")
 
+
+def test_a_request_without_an_answer_may_have_written_all_of_it(table, write):
     table.answers = [fails]
-    first, *others = write("first", "a", "b")
-    with pytest.raises(ReadTimeoutError):
-        first.result()
-    assert results(others) == [Written.YES, Written.YES]
+    assert results(write("first", "a", "b")) == [Written.PERHAPS, Written.YES, Written.YES]
 
 
-def test_an_answer_that_is_none_is_no_success(table, write):
+def test_an_answer_that_is_none_leaves_it_open(table, write):
     table.answers = [all_written, lambda keys: [{}]]
-    first, *others = write("first", "a", "b")
-    assert first.result() is Written.YES
-    for each in others:
-        assert each.exception() is not None
+    first, *others = results(write("first", "a", "b"))
+    assert first is Written.YES
+    assert others == [Written.YES, Written.PERHAPS]
+
+
+@pytest.mark.parametrize("code", ["InternalServerError", "SomethingNew"])
+def test_an_error_that_leaves_it_open(table, write, code):
+    table.answers = [all_written, lambda keys: [{"Error": {"Code": code}}, {}]]
+    assert results(write("first", "a", "b")) == [Written.YES, Written.PERHAPS, Written.YES]
+
+
+def test_nobody_waits_for_a_request_that_hangs(table, monkeypatch):
+    """However many hang: what waits is sent, and each thread has its answer before they end."""
+    monkeypatch.setattr(group_commit, "_PATIENCE_SECONDS", 0.001)
+    commit = GroupCommit(table.batch_execute_statement)
+    with ThreadPoolExecutor(31) as threads:
+        hanging = threads.submit(commit.write, "first", "INSERT", [{"S": "first"}])
+        assert table.first_has_come.wait(WAIT_SECONDS)
+        monkeypatch.setattr(group_commit, "_REQUESTS_AT_A_TIME", 1)
+        others = [
+            threads.submit(commit.write, str(n), "INSERT", [{"S": str(n)}]) for n in range(30)
+        ]
+        assert [each.result(WAIT_SECONDS) for each in others] == [Written.YES] * 30
+        assert not hanging.done()
+        table.first_may_go.set()
+        assert hanging.result() is Written.YES
+    assert commit._sending == 0
+    assert not commit._waiting
+
+
+class _Interrupted(BaseException):
+    """What a signal's handler raises."""
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_a_thread_that_is_interrupted_while_it_waits_leaves_nobody_behind(
+    table, monkeypatch, handed_over
+):
+    monkeypatch.setattr(group_commit, "_REQUESTS_AT_A_TIME", 1)
+    monkeypatch.setattr(group_commit, "_PATIENCE_SECONDS", WAIT_SECONDS)
+    commit = GroupCommit(table.batch_execute_statement)
+    made = group_commit._Write
+
+    class Interrupted(made):
+        def __init__(self, key: str, *args: Any) -> None:
+            super().__init__(key, *args)
+            if key == "interrupted":
+                self.done = SimpleNamespace(acquire=self.interrupt, release=self.done.release)
+
+        def interrupt(self, timeout: float) -> bool:
+            others.append(threads.submit(commit.write, "other", "INSERT", [{"S": "other"}]))
+            while len(commit._waiting) < 2:
+                assert not others[0].done()
+            if handed_over:
+                table.first_may_go.set()
+                while not self.group:
+                    assert not others[0].done()
+            raise _Interrupted
+
+    monkeypatch.setattr(group_commit, "_Write", Interrupted)
+    others: list[Future[Written]] = []
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(commit.write, "first", "INSERT", [{"S": "first"}])
+        assert table.first_has_come.wait(WAIT_SECONDS)
+        with pytest.raises(_Interrupted):
+            commit.write("interrupted", "INSERT", [{"S": "interrupted"}])
+        table.first_may_go.set()
+        assert results([first, *others]) == [Written.YES, Written.YES]
+    assert commit._sending == 0
+    assert not commit._waiting
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "UnknownOperationException"])

@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from botocore.exceptions import ConnectionClosedError
 
 from lambda_runtime.idempotency import Claim, IdempotencyTable
 
@@ -154,39 +155,62 @@ def test_where_the_table_cannot_be_asked_nothing_is_run(runtime, faults):
         ran.append(n)
 
     runtime.handler  # noqa: B018 - made before the fault
-    undo = faults.fail(
-        runtime.settings, "dynamodb", "BatchExecuteStatement", "InternalServerError", status=500
-    )
+    undo = [
+        faults.fail(runtime.settings, "dynamodb", operation, "InternalServerError", status=500)
+        for operation in ("BatchExecuteStatement", "PutItem")
+    ]
     for n in range(5):
         send.delay(n)
     assert len(runtime.deliver(5).failed) == 5
     assert ran == []
-    undo()
+    for each in undo:
+        each()
     assert runtime.deliver(5).all_deleted
     assert sorted(ran) == list(range(5))
 
 
-class LostAnswers:
-    """Has the table carry out what it is asked, and loses the first answer."""
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_claim_whose_answer_was_lost_knows_itself_again(table, repeated):
+    send, lost = table._group._batch_execute_statement, []
 
-    def __init__(self, client):
-        self._client = client
-        self.lost = 0
-
-    def __getattr__(self, name):
-        return getattr(self._client, name)
-
-    def batch_execute_statement(self, **parameters):
-        answer = self._client.batch_execute_statement(**parameters)
-        if not self.lost:
-            self.lost += 1
-            answer = self._client.batch_execute_statement(**parameters)
-            answer["ResponseMetadata"]["RetryAttempts"] = 1
+    def send_and_lose(**parameters):
+        answer = send(**parameters)
+        if lost:
+            return answer
+        lost.append(1)
+        if not repeated:
+            raise ConnectionClosedError(endpoint_url="the table")
+        answer = send(**parameters)
+        answer["ResponseMetadata"]["RetryAttempts"] = 1
         return answer
 
-
-def test_a_claim_whose_answer_was_lost_knows_itself_again(table):
-    table._group._client = LostAnswers(table.client)
+    table._group._batch_execute_statement = send_and_lose
     assert claim(table, "a").claim is Claim.WON
-    assert table._group._client.lost == 1
+    assert lost == [1]
     assert claim(table, "a").claim is Claim.IN_PROGRESS
+
+
+def test_a_request_that_fails_leaves_each_of_its_completions_to_its_own_thread(runtime, faults):
+    together = threading.Barrier(CONCURRENCY)
+    undo = []
+
+    @runtime.task
+    def send():
+        if together.wait(WAIT_SECONDS) == 0:
+            undo.append(
+                faults.fail(
+                    runtime.settings, "dynamodb", "BatchExecuteStatement", "Oops", status=500
+                )
+            )
+        together.wait(WAIT_SECONDS)
+
+    for _ in range(CONCURRENCY):
+        send.delay()
+    assert runtime.deliver(CONCURRENCY).all_deleted
+    assert [each["status"] for each in runtime.records()] == ["COMPLETED"] * CONCURRENCY
+
+
+def test_a_table_that_is_given_by_its_arn_is_written_to_one_by_one(make_runtime):
+    arn = "arn:aws:dynamodb:eu-west-1:000000000000:table/once"
+    runtime = make_runtime(lambda_concurrency=4, lambda_idempotency_table=arn)
+    assert IdempotencyTable(runtime.settings)._group is None
