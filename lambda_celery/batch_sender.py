@@ -88,10 +88,16 @@ class BatchSender:
         self._sent = 0
         self._unsent: list[UnsentTask] = []
         self._progress: Progress | None = None
+        #: What it has raised.
+        self._progress_failure: BaseException | None = None
         self._total = self._reported = 0
 
     def report(self, progress: Progress, total: int) -> None:
-        """Call *progress* from now on, in the thread that adds."""
+        """Call *progress* from now on, in the thread that adds.
+
+        What it raises comes at the end, when all is sent. (What is no :exc:`Exception`, such as
+        :exc:`KeyboardInterrupt`, comes at once: nothing more is taken then.)
+        """
         self._progress, self._total = progress, total
 
     @property
@@ -108,33 +114,43 @@ class BatchSender:
         raised: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            for lane in self._lanes.values():
-                self._dispatch(lane)
-            self._wait_until_in_flight_is_below(1)
-        finally:
-            self._pool.shutdown()
+        failure = raised
+        if raised is None:
+            try:
+                self._dispatch_all()
+                self._wait_until_in_flight_is_below(1)
+            except BaseException as exc:  # noqa: BLE001 - Ctrl-C; raised below
+                failure = exc
+        self._drain()
+        failure = failure or self._progress_failure
         if self._unsent:
-            raise BatchPublishError(tuple(self._unsent), self._sent) from raised
+            raise BatchPublishError(tuple(self._unsent), self._sent) from failure
+        if failure is not None and failure is not raised:
+            raise failure
+
+    def _drain(self) -> None:
+        # Not by the number in flight, which an exception from a signal can have made wrong.
+        self._dispatch_all()
+        with self._settled:
+            # A FIFO lane submits its next request itself, which a pool that is shut down refuses.
+            self._settled.wait_for(lambda: not any(e.is_running for e in self._lanes.values()))
+        self._pool.shutdown()
 
     def add(self, outgoing: Outgoing) -> None:
         """Send a message soon; wait first while too many are under way."""
         if self._in_flight >= _MESSAGES_IN_FLIGHT:
-            for each in self._lanes.values():
-                self._dispatch(each)
+            self._dispatch_all()
             # Half of them, and not one: two threads that wake each other in turn do little else.
             self._wait_until_in_flight_is_below(_MESSAGES_IN_FLIGHT // 2)
         lane = self._lane_of(outgoing)
         publisher, queue_url, message, _ = outgoing
-        with self._settled:
-            self._in_flight += 1
         if lane.refusal:
-            self._settle(unsent=[(message, lane.refusal)])
+            self._refuse(message, lane.refusal)
             return
         try:
             size = message.size_bytes
         except (AttributeError, KeyError, TypeError) as exc:
-            self._settle(unsent=[(message, f"Its message_attributes are malformed: {exc!r}.")])
+            self._refuse(message, f"Its message_attributes are malformed: {exc!r}.")
             return
         entry = _Entry(message)
         if size > lane.threshold_bytes or far_off(message):
@@ -143,8 +159,10 @@ class BatchSender:
                 size += _POINTER_BYTES - len(message.body.encode())
         if not lane.has_room_for(size):
             self._dispatch(lane)
-        lane.entries.append(entry)
         lane.size_bytes += size
+        lane.entries.append(entry)
+        with self._settled:
+            self._in_flight += 1
         if len(lane.entries) == MAXIMUM_ENTRIES:
             self._dispatch(lane)
 
@@ -163,19 +181,24 @@ class BatchSender:
                 lane.refusal = str(exc)
         return self._lanes[key]
 
+    def _dispatch_all(self) -> None:
+        for each in self._lanes.values():
+            self._dispatch(each)
+
     def _dispatch(self, lane: _Lane) -> None:
-        entries, lane.entries, lane.size_bytes = lane.entries, [], 0
-        if not entries:
+        # A signal's exception can come between any two lines: each leaves what is still to do to
+        # _drain, at worst to do it twice, and nothing to wait for that does not come.
+        if not lane.entries:
             return
         if not lane.is_fifo:
-            self._pool.submit(self._send, lane, entries)
-            return
-        with self._settled:
-            lane.waiting.append(entries)
-            if lane.is_running:
-                return
-            lane.is_running = True
-        self._pool.submit(self._send_next, lane)
+            self._pool.submit(self._send, lane, lane.entries)
+        else:
+            with self._settled:
+                lane.waiting.append(lane.entries)
+                if not lane.is_running:
+                    self._pool.submit(self._send_next, lane)
+                    lane.is_running = True
+        lane.entries, lane.size_bytes = [], 0
 
     def _send_next(self, lane: _Lane) -> None:
         # One request a job. A job that went on to requests packed after it began could wait for
@@ -187,6 +210,8 @@ class BatchSender:
             lane.is_running = bool(lane.waiting)
             if lane.is_running:
                 self._pool.submit(self._send_next, lane)
+            else:
+                self._settled.notify()  # _drain
 
     def _wait_until_in_flight_is_below(self, count: int) -> None:
         while True:
@@ -196,7 +221,12 @@ class BatchSender:
                 sent, is_below = self._sent, self._in_flight < count
             if self._progress is not None and sent > self._reported:
                 self._reported = sent
-                self._progress(sent, self._total)
+                try:
+                    self._progress(sent, self._total)
+                except BaseException as exc:
+                    self._progress, self._progress_failure = None, exc
+                    if not isinstance(exc, Exception):
+                        raise
             if is_below:
                 return
 
@@ -265,6 +295,11 @@ class BatchSender:
             unsent += [(left[n], reasons[n]) for n, each in failed.items() if not _is_passing(each)]
             left = {n: left[n] for n, each in failed.items() if _is_passing(each)}
         return unsent + [(each, reasons[n]) for n, each in left.items()]
+
+    def _refuse(self, message: OutgoingMessage, reason: str) -> None:
+        with self._settled:
+            self._in_flight += 1
+        self._settle(unsent=[(message, reason)])
 
     def _settle(self, *, sent: int = 0, unsent: Iterable[tuple[OutgoingMessage, str]] = ()) -> None:
         tasks = [UnsentTask(each.task_id, reason) for each, reason in unsent]

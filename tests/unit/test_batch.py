@@ -180,3 +180,127 @@ def test_a_message_group_ends_where_one_of_its_messages_is_not_sent(monkeypatch)
     reasons = {each.task_id: each.reason for each in caught.value.failed}
     assert list(reasons) == ["0", *later[::2]]
     assert "earlier message of its group" in reasons["18"]
+
+
+@pytest.mark.parametrize("url", ["https://queue", "https://queue.fifo"])
+@pytest.mark.parametrize("in_flight", [40, 1000])  # it is called as they are added, or at the end
+def test_what_progress_raises_comes_when_all_is_sent(monkeypatch, url, in_flight):
+    monkeypatch.setattr(batch_sender, "_MESSAGES_IN_FLIGHT", in_flight)
+    queue, publisher = Queue(1000), Publisher(Settings())
+    calls = []
+
+    def progress(sent, total):
+        calls.append(sent)
+        raise RuntimeError("the progress bar broke")
+
+    with pytest.raises(RuntimeError, match="progress bar"), BatchSender() as sender:
+        send_when_waited_for(monkeypatch, queue, sender)
+        sender.report(progress, 100)
+        for n in range(100):
+            sender.add(Outgoing(publisher, url, OutgoingMessage(str(n)), queue))
+
+    bodies = [int(body) for request in queue.requests for body in request]
+    assert (bodies if url.endswith(".fifo") else sorted(bodies)) == list(range(100))
+    assert len(calls) == 1
+
+
+def test_what_was_not_sent_is_told_whatever_progress_raises():
+    queue, publisher = Queue(1000), Publisher(Settings())
+    send = queue.send_message_batch
+
+    def refuse_the_last(**kwargs):
+        answer = send(**kwargs)
+        if len(queue.requests) == 3:
+            answer["Failed"] = [{"Id": "9", "Code": "InvalidMessageContents", "SenderFault": True}]
+        return answer
+
+    def progress(sent, total):
+        raise RuntimeError("the progress bar broke")
+
+    queue.send_message_batch = refuse_the_last
+    with pytest.raises(BatchPublishError) as caught, BatchSender() as sender:
+        sender.report(progress, 30)
+        for n in range(30):
+            message = OutgoingMessage(str(n), task_id=str(n))
+            sender.add(Outgoing(publisher, "https://queue.fifo", message, queue))
+
+    assert [each.task_id for each in caught.value.failed] == ["29"]
+    assert caught.value.sent == 29
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize("in_flight", [40, 1000])
+def test_ctrl_c_waits_for_what_was_taken_and_takes_nothing_more(monkeypatch, in_flight):
+    monkeypatch.setattr(batch_sender, "_MESSAGES_IN_FLIGHT", in_flight)
+    queue, publisher = Queue(1000), Publisher(Settings())
+    added = []
+
+    def progress(sent, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), BatchSender() as sender:
+        send_when_waited_for(monkeypatch, queue, sender)
+        sender.report(progress, 100)
+        for n in range(100):
+            message = OutgoingMessage(str(n))
+            sender.add(Outgoing(publisher, "https://queue.fifo", message, queue))
+            added.append(message.body)
+
+    assert [body for request in queue.requests for body in request] == added
+    assert len(added) == min(in_flight, 100)
+
+
+@pytest.mark.parametrize("url", ["https://queue", "https://queue.fifo"])
+@pytest.mark.parametrize("submits", [1, 2, 3])
+@pytest.mark.parametrize("too_late", [False, True])
+def test_ctrl_c_in_the_middle_of_a_submission_loses_nothing(monkeypatch, url, submits, too_late):
+    queue, publisher = Queue(1000), Publisher(Settings())
+    added = []
+
+    with pytest.raises(KeyboardInterrupt), BatchSender() as sender:
+        submit = sender._pool.submit
+
+        def interrupted(*args):
+            nonlocal submits
+            if threading.current_thread() is not threading.main_thread():
+                return submit(*args)
+            submits -= 1
+            if submits == 0 and not too_late:
+                raise KeyboardInterrupt
+            future = submit(*args)
+            if submits == 0:
+                raise KeyboardInterrupt
+            return future
+
+        monkeypatch.setattr(sender._pool, "submit", interrupted)
+        for n in range(200):
+            added.append(str(n))
+            message = OutgoingMessage(str(n))
+            sender.add(Outgoing(publisher, url, message, queue))
+            if url.endswith(".fifo"):
+                wait_until_idle(sender)
+
+    # Some perhaps twice, which the records of the runs see to.
+    assert {body for request in queue.requests for body in request} == set(added)
+
+
+def send_when_waited_for(monkeypatch, queue: Queue, sender: BatchSender) -> None:
+    """Have *queue* answer only when the thread that adds waits."""
+    send, waited_for = queue.send_message_batch, threading.Event()
+
+    def send_then(**kwargs):
+        assert waited_for.wait(30)
+        return send(**kwargs)
+
+    def wait(count):
+        waited_for.set()
+        BatchSender._wait_until_in_flight_is_below(sender, count)
+
+    monkeypatch.setattr(queue, "send_message_batch", send_then)
+    monkeypatch.setattr(sender, "_wait_until_in_flight_is_below", wait)
+
+
+def wait_until_idle(sender: BatchSender) -> None:
+    """Have the next request be one that is submitted by the thread that adds."""
+    with sender._settled:
+        sender._settled.wait_for(lambda: not any(e.is_running for e in sender._lanes.values()))
