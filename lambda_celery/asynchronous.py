@@ -5,6 +5,10 @@ the registry of an app, ``run`` is replaced, on that task alone, by a function t
 coroutine to its end: on the function's event loop where the runtime runs an attempt, and else
 on one made for it.
 
+A decorator that is an ordinary function can hide a coroutine function. It may run the coroutine
+itself or hand it on: only what comes back from a call tells. Where :func:`functools.wraps` has
+left its trace, ``run`` is replaced too; of what has left none, the runtime looks at the result.
+
 asyncio is imported where the first of them runs, and not before.
 """
 
@@ -16,15 +20,26 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial, wraps
-from types import CellType, FunctionType
-from typing import Any
+from types import AsyncGeneratorType, CellType, CoroutineType, FunctionType
+from typing import Any, Protocol
 
 from celery import Celery, _state
 
+#: On ``run`` where it is replaced: whether the body certainly is a coroutine function.
 _MARK = "lambda_async"
+#: What a call that has not run anything yet returns.
+UNFINISHED = frozenset({CoroutineType, AsyncGeneratorType})
 
-#: Runs a coroutine in the place of a loop made for it.
-Runner = Callable[[Coroutine[Any, Any, Any]], Any]
+
+class Runner(Protocol):
+    """Runs what a task consists of, in the place of a call and a loop made for it."""
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Return what *function* returns, which may be a coroutine."""
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run *coroutine* to its end and return what it returns."""
+
 
 _runner: ContextVar[Runner | None] = ContextVar("lambda_celery_async_runner", default=None)
 
@@ -57,45 +72,60 @@ def async_names(app: Celery) -> set[str]:
 
 
 def make_synchronous(task: Any) -> bool:
-    """Have ``task.run`` run its coroutine, if it makes one; return whether it does."""
+    """Have ``task.run`` run its coroutine, if it may make one; return whether it surely does."""
     # With autoretry_for, run is Celery's own function, which calls this one.
     name = "_orig_run" if hasattr(task, "_orig_run") else "run"
     body: Any = getattr(task, name, None)
     if hasattr(body, _MARK):
-        return True
-    if inspect.iscoroutinefunction(body):
-        run = _synchronous(task, body)
-    elif _is_pydantic_coroutine(task):
-        run = _pydantic_run(task, body)
+        return bool(getattr(body, _MARK))
+    is_pydantic = getattr(task, "_dump_pydantic_arguments", None) is not None
+    function = task._decorated_fun if is_pydantic else body
+    is_certain = inspect.iscoroutinefunction(function)
+    if is_certain:
+        run = _synchronous(task, function)
+    elif _is_async(inspect.unwrap(function, stop=_is_async)):
+        run = _perhaps_asynchronous(task, function)
     else:
         return False
+    if is_pydantic:
+        run = _pydantic_run(task, body, run)
     wraps(body)(run)
-    setattr(run, _MARK, True)
+    setattr(run, _MARK, is_certain)
     setattr(task, name, run)
-    return True
+    return is_certain
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _synchronous(task: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
-        return _run(task, function(*args, **kwargs))
+        return finish(task, function(*args, **kwargs))
 
     return run
 
 
-def _is_pydantic_coroutine(task: Any) -> bool:
-    return getattr(task, "_dump_pydantic_arguments", None) is not None and (
-        inspect.iscoroutinefunction(task._decorated_fun)
-    )
+def _perhaps_asynchronous(task: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        runner = _runner.get()
+        if runner is None:
+            result = function(*args, **kwargs)
+        else:
+            with run_by(None):
+                result = runner.call(partial(function, *args, **kwargs))
+        return finish(task, result) if type(result) in UNFINISHED else result
+
+    return run
 
 
-def _pydantic_run(task: Any, body: Any) -> Callable[..., Any]:
+def _pydantic_run(task: Any, body: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     """Return Celery's wrapper for ``pydantic=True``, with a function in it that awaits.
 
     It validates the arguments, calls the function, and dumps the result. It is a closure, and
     what it was made of is not to be had any more, so it is copied.
     """
     wrapper = getattr(body, "__func__", body)
-    function = _synchronous(task, task._decorated_fun)
     cells = zip(wrapper.__code__.co_freevars, wrapper.__closure__, strict=True)
     closure = tuple(CellType(function) if name == "task_fun" else cell for name, cell in cells)
     copy = FunctionType(wrapper.__code__, wrapper.__globals__, closure=closure)
@@ -103,13 +133,13 @@ def _pydantic_run(task: Any, body: Any) -> Callable[..., Any]:
 
 
 def is_async(task: Any) -> bool:
-    """Whether the body of *task* is a coroutine function."""
+    """Whether the body of *task* is a coroutine function, or a decorator's around one."""
     return hasattr(getattr(task, "_orig_run", task.run), _MARK)
 
 
 @contextmanager
 def run_by(runner: Runner | None) -> Iterator[None]:
-    """Have *runner* run the next coroutine of a task in this context."""
+    """Have *runner* run the next asynchronous task in this context."""
     token = _runner.set(runner)
     try:
         yield
@@ -117,16 +147,25 @@ def run_by(runner: Runner | None) -> Iterator[None]:
         _runner.reset(token)
 
 
-def _run(task: Any, coroutine: Coroutine[Any, Any, Any]) -> Any:
+def finish(task: Any, unfinished: Any) -> Any:
+    """Run the coroutine that a call of *task* has made, and return what it returns.
+
+    :raises TypeError: it is an asynchronous generator.
+    """
+    if isinstance(unfinished, AsyncGeneratorType):
+        raise TypeError(
+            f"The task {task.name} is an asynchronous generator, which nobody would iterate over: "
+            "take the yield out of it and return a list, or loop over it in a coroutine."
+        )
     import asyncio
     from concurrent.futures import CancelledError
 
     try:
         runner = _runner.get()
         if runner is None:
-            return _run_on_own_loop(coroutine)
+            return _run_on_own_loop(unfinished)
         with run_by(None):  # this one alone: what the body calls directly is no attempt
-            return runner(coroutine)
+            return runner.run(unfinished)
     except asyncio.CancelledError as exc:
         # A BaseException, which would end a worker's process, and be no failure in autoretry_for.
         raise CancelledError(f"The coroutine of the task {task.name} was cancelled.") from exc

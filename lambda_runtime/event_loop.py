@@ -21,6 +21,7 @@ import logging
 import sys
 import threading
 from collections.abc import Coroutine, Generator
+from concurrent.futures.thread import _threads_queues as thread_queues
 from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
@@ -44,13 +45,16 @@ def run(
     task_id: str,
     soft_seconds: float | None,
     hard_seconds: float | None,
+    passed_seconds: float = 0.0,
 ) -> Any:
     """Run the *coroutine* of the task *name* on the loop, and return what it returns.
+
+    Of both limits *passed_seconds* have passed already, in what made the coroutine.
 
     :raises SoftTimeLimitExceeded: raised in the coroutine, after *soft_seconds*.
     :raises HardTimeLimit: raised in the coroutine, after *hard_seconds*.
     """
-    body = _Body(coroutine, name, task_id, soft_seconds, hard_seconds)
+    body = _Body(coroutine, name, task_id, soft_seconds, hard_seconds, passed_seconds)
     loop = _thread.loop()
     try:
         loop.call_soon_threadsafe(body.start)  # in a copy of this context
@@ -68,9 +72,23 @@ def close_database_connections() -> None:
     if "django.db" in sys.modules:
         from asgiref.sync import SyncToAsync
 
-        closing = SyncToAsync.single_thread_executor.submit(connections.close_database_connections)
+        executor = SyncToAsync.single_thread_executor
+        if not executor._threads:
+            return  # and so no connections; asking for it would start it
+        closing = executor.submit(connections.close_database_connections)
         # Not for ever: a body may have left something there that blocks.
-        concurrent.futures.wait([closing], _CLEAN_UP_SECONDS)
+        if concurrent.futures.wait([closing], _CLEAN_UP_SECONDS).done:
+            return
+        logger.warning(
+            "What a task has left in the thread of Django's asynchronous methods blocks it. The "
+            "next tasks have a new one: give what blocks, such as a query, a time-out of its own."
+        )
+        SyncToAsync.single_thread_executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+        executor.shutdown(wait=False)  # it closes its connections if it ever goes on
+        for each in executor._threads:
+            # The process's end joins those that are in here. (Those of the loop's, which is a
+            # daemon, are daemons as well: nothing else waits for them.)
+            thread_queues.pop(each, None)  # type: ignore[attr-defined]
 
 
 class _SoftLimit(SoftTimeLimitExceeded, asyncio.CancelledError):
@@ -93,6 +111,18 @@ _SoftLimit.__name__ = _SoftLimit.__qualname__ = SoftTimeLimitExceeded.__name__
 _SoftLimit.__module__ = SoftTimeLimitExceeded.__module__
 
 
+def _limit_behind(exc: asyncio.CancelledError) -> Any:
+    """Return the limit, as it is raised elsewhere, that *exc* is or came of."""
+    cause: BaseException | None = exc
+    while cause is not None:  # asgiref answers a cancellation with one of its own
+        if isinstance(cause, _SoftLimit):
+            return SoftTimeLimitExceeded(*cause.args).with_traceback(exc.__traceback__)
+        if isinstance(cause, _HardLimit):
+            return HardTimeLimit(cause.seconds).with_traceback(exc.__traceback__)
+        cause = cause.__context__
+    return None
+
+
 class _Body:
     """One run of a task's coroutine."""
 
@@ -103,6 +133,7 @@ class _Body:
         task_id: str,
         soft_seconds: float | None,
         hard_seconds: float | None,
+        passed_seconds: float,
     ) -> None:
         self.state = CeleryState()
         self.finished: concurrent.futures.Future[Any] = concurrent.futures.Future()
@@ -112,6 +143,7 @@ class _Body:
         self._task_id = task_id
         self._soft = soft_seconds
         self._hard = hard_seconds
+        self._passed = passed_seconds
         self._task: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         #: The limit that has struck and not yet been raised, and the cancellations for it.
@@ -141,15 +173,14 @@ class _Body:
         return limit
 
     async def _run(self) -> None:
-        result, failure = None, None
+        result: Any = None
+        failure: BaseException | None = None
         # Here: a task that is cancelled before its first step never comes to its end.
         self._set_timers(asyncio.get_running_loop())
         try:
             result = await self._coroutine
-        except _SoftLimit as exc:
-            failure = SoftTimeLimitExceeded(*exc.args).with_traceback(exc.__traceback__)
-        except _HardLimit as exc:
-            failure = HardTimeLimit(exc.seconds).with_traceback(exc.__traceback__)
+        except asyncio.CancelledError as exc:
+            failure = _limit_behind(exc) or exc
         except BaseException as exc:  # noqa: BLE001 - for the tracer to judge; the loop is everybody's
             failure = exc
         for timer in self._timers:
@@ -181,9 +212,11 @@ class _Body:
     def _set_timers(self, loop: asyncio.AbstractEventLoop) -> None:
         soft, hard = self._soft, self._hard
         if soft and not (hard and hard <= soft):
-            self._timers.append(loop.call_later(soft, self._strike, _SoftLimit(soft)))
+            self._timers.append(
+                loop.call_later(soft - self._passed, self._strike, _SoftLimit(soft))
+            )
         if hard:
-            self._timers.append(loop.call_later(hard, self._strike_hard, hard))
+            self._timers.append(loop.call_later(hard - self._passed, self._strike_hard, hard))
 
     def _strike(self, limit: BaseException) -> None:
         assert self._task is not None

@@ -16,7 +16,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -33,7 +33,7 @@ from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
 from lambda_celery import aws
-from lambda_celery.asynchronous import is_async, run_by
+from lambda_celery.asynchronous import UNFINISHED, finish, is_async, run_by
 from lambda_runtime.outcome import Deleted, Outcome, Parked, Returned
 from lambda_runtime.time_limits import HardTimeLimit, TimeLimits
 
@@ -335,18 +335,44 @@ def guard(task: Task) -> None:
 
 def _limited(task: Task, attempt: Attempt, body: Callable[[], Any]) -> Any:
     """Return ``body()``, the call of *task*, under the time limits of *attempt*."""
-    soft, hard = attempt.soft_time_limit, attempt.hard_time_limit
-    if not is_async(task):
-        return TimeLimits(soft, hard).call(body)
-    from lambda_runtime import event_loop  # asyncio, for those who have such tasks
+    limited = _Limited(task, attempt)
+    if is_async(task):
+        # Not around it all: on this thread they could only end the waiting for the coroutine.
+        with run_by(limited):
+            return body()
+    result = limited.call(body)
+    if type(result) not in UNFINISHED:
+        return result
+    with run_by(limited):
+        return finish(task, result)
 
-    # The limits are for the coroutine: on this thread they could only end the waiting for it.
-    run = partial(
-        event_loop.run, name=task.name, task_id=attempt.task_id,
-        soft_seconds=soft, hard_seconds=hard,
-    )  # fmt: skip
-    with run_by(run):
-        return body()
+
+class _Limited:
+    """Runs what *task* consists of, one after the other, under the time limits of *attempt*."""
+
+    def __init__(self, task: Task, attempt: Attempt) -> None:
+        self._task = task
+        self._attempt = attempt
+        self._passed = 0.0
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Return ``function()``, called on this thread."""
+        started = time.monotonic()
+        limits = TimeLimits(self._attempt.soft_time_limit, self._attempt.hard_time_limit)
+        result = limits.call(function)
+        self._passed = time.monotonic() - started
+        return result
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Return what *coroutine* returns, which runs on the event loop."""
+        from lambda_runtime import event_loop  # asyncio, for those who have such tasks
+
+        return event_loop.run(
+            coroutine, name=self._task.name, task_id=self._attempt.task_id,
+            soft_seconds=self._attempt.soft_time_limit,
+            hard_seconds=self._attempt.hard_time_limit,
+            passed_seconds=self._passed,
+        )  # fmt: skip
 
 
 def watch_chord_errors(backend: Any) -> None:

@@ -72,6 +72,7 @@ def in_a_web_process(project: Path, stack, code: str) -> str:
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -188,3 +189,49 @@ for _, made in opened:
 """,
     )
     assert output.count("closed database") == 2
+
+
+def test_what_blocks_the_thread_of_asynchronous_methods_blocks_no_later_task(project, stack):
+    """Nor the end of the process."""
+    output = in_a_web_process(
+        project,
+        stack,
+        """
+import logging, sys, threading
+from asgiref.sync import sync_to_async
+from celery.exceptions import SoftTimeLimitExceeded
+from lambda_runtime import event_loop
+from lambda_runtime.connections import Connections
+from proj import celery_app
+
+logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stdout)
+event_loop._CLEAN_UP_SECONDS = 0.01
+never = threading.Event()
+
+async def blocks():
+    await sync_to_async(never.wait)()
+
+async def works():
+    return await sync_to_async(threading.get_ident)()
+
+def run(body, seconds):
+    return event_loop.run(
+        body, name="proj.send", task_id="1", soft_seconds=seconds, hard_seconds=None
+    )
+
+connections = Connections(celery_app)
+for _ in range(2):
+    try:
+        run(blocks(), 0.1)
+    except SoftTimeLimitExceeded:
+        print("limit")
+    connections.after_batch()
+    first = run(works(), 30)
+    connections.after_batch()
+    assert run(works(), 30) == first
+print("done")
+""",
+    )
+    lines = output.splitlines()
+    assert lines[::2] == ["limit", "limit", "done"]
+    assert all("thread of Django's asynchronous methods" in each for each in lines[1::2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import json
 import pickle
@@ -15,6 +16,7 @@ from contextvars import ContextVar
 
 import pytest
 from celery import Celery, Task, _state, current_task, shared_task
+from celery.app import trace
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from pydantic import BaseModel
 
@@ -188,6 +190,94 @@ class TestCalled:
             raise raised
 
         assert send.apply().state == state
+
+
+class TestBehindAnOrdinaryDecorator:
+    """Which hands the coroutine on, or has run it itself: only the call tells."""
+
+    @pytest.mark.parametrize(
+        "call", [lambda task: task(1, y=2), lambda task: task.delay(1, y=2).get()]
+    )
+    @pytest.mark.parametrize("bind", [False, True])
+    def test_it_runs_to_its_end(self, app, call, bind):
+        async def body(*args, y):
+            await asyncio.sleep(0)
+            return args[-1] + y
+
+        task = app.task(bind=bind, shared=False, name="proj.add")(ordinary_decorator(body))
+
+        assert call(task) == 3
+        assert inspect.iscoroutinefunction(task.__wrapped__.__wrapped__)
+
+    def test_one_that_runs_it_itself_is_left_to_that(self, app):
+        def synchronous(function):
+            @functools.wraps(function)
+            def wrapper(*args):
+                return ["run", asyncio.run(function(*args))]
+
+            return wrapper
+
+        @app.task(shared=False)
+        @synchronous
+        async def send(x):
+            return x
+
+        assert send.delay(1).get() == ["run", 1]
+
+    def test_a_workers_tracer_gets_its_result(self, app):
+        @app.task(shared=False)
+        @ordinary_decorator
+        async def send(x):
+            return x
+
+        tracer = trace.build_tracer(send.name, app.tasks[send.name], app=app)
+        request = {"id": "7", "args": (), "kwargs": {}, "is_eager": False}
+
+        assert tracer("7", (1,), {}, request)[0] == 1
+
+    def test_autoretry(self, app):
+        runs = []
+
+        @app.task(shared=False, autoretry_for=(OSError,), max_retries=2, default_retry_delay=0)
+        @ordinary_decorator
+        async def send():
+            runs.append(1)
+            await asyncio.sleep(0)
+            raise ConnectionError("451")
+
+        with pytest.raises(ConnectionError):
+            send.delay().get()
+        assert len(runs) == 3
+
+    def test_pydantic(self, app):
+        @app.task(shared=False, pydantic=True)
+        @ordinary_decorator
+        async def send(order: Order) -> Order:
+            return Order(number=order.number + 1)
+
+        assert send.delay({"number": 1}).get() == {"number": 2}
+
+    def test_its_kind_is_not_to_be_told_from_its_name(self, app):
+        @app.task(shared=False, name="proj.decorated")
+        @ordinary_decorator
+        async def send():
+            pass
+
+        install(app)  # again
+        app.register_task(app.tasks["proj.decorated"])
+        assert "proj.decorated" not in async_names(app)
+
+    @pytest.mark.parametrize(
+        "decorator", [lambda function: function, lambda f: ordinary_decorator(f)]
+    )
+    def test_an_asynchronous_generator_is_refused(self, app, decorator):
+        @app.task(shared=False, name="proj.pages")
+        @decorator
+        async def pages():
+            yield 1
+
+        with pytest.raises(TypeError, match=r"proj\.pages is an asynchronous generator.* a list"):
+            pages.delay().get()
 
 
 class TestUnderDjango:
@@ -392,6 +482,14 @@ class TestDeclared:
         assert inspect.iscoroutinefunction(send.run)
         assert inspect.iscoroutinefunction(mine.run)
         assert type(other._tasks) is type(Celery(set_as_current=False)._tasks)
+
+
+def ordinary_decorator(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
 
 
 class Order(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import signal
@@ -773,6 +774,31 @@ class TestTimeLimits:
         assert runtime.deliver().all_deleted
         assert result_of(runtime, result).result == {"gather": 2, "group": 2}.get(how, 1)
 
+    @pytest.mark.parametrize(
+        ("limit", "error"),
+        [("soft_time_limit", SoftTimeLimitExceeded), ("time_limit", TimeLimitExceeded)],
+    )
+    def test_what_answers_it_with_a_cancellation_of_its_own_does_not_hide_it(
+        self, runtime, limit, error
+    ):
+        """As asgiref does where a synchronous function goes on in its thread."""
+
+        async def query():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise asyncio.CancelledError("query") from None
+
+        @runtime.task(max_retries=0)
+        async def send():
+            await query()
+
+        send.apply_async(**{limit: 0.1})
+        assert runtime.deliver().all_deleted
+        (dead,) = runtime.stack.dead_letters()
+        named = dead["MessageAttributes"][EXCEPTION_ATTRIBUTE]["StringValue"]
+        assert named.startswith(error.__name__)
+
     def test_a_result_that_came_with_the_limit_is_kept(self, runtime):
         """What the body awaits goes through with it although it is cancelled."""
 
@@ -830,6 +856,106 @@ class TestTimeLimits:
             ended.wait(WAIT_SECONDS)
             signal.signal(signal.SIGUSR1, before)
         assert ended.is_set()
+
+
+class TestBehindAnOrdinaryDecorator:
+    @pytest.fixture(params=["wraps", "leaves no trace"])
+    def decorator(self, request):
+        def decorator(function):
+            def wrapper(*args):
+                return function(*args)
+
+            return functools.wraps(function)(wrapper) if request.param == "wraps" else wrapper
+
+        return decorator
+
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    def test_it_runs_to_its_end_and_then_its_message_is_deleted(
+        self, make_runtime, decorator, concurrency
+    ):
+        runtime = make_runtime(lambda_concurrency=concurrency)
+
+        @runtime.task(bind=True, name="proj.send")
+        @decorator
+        async def send(self, n):
+            await asyncio.sleep(0)
+            if n:
+                raise ValueError("no such template")
+            return [self.request.id, threading.current_thread().name]
+
+        sent, failed = send.delay(0), send.delay(1)
+        answer = runtime.deliver(2)
+
+        assert len(answer.failed) == 1
+        assert result_of(runtime, sent).result == [sent.id, "lambda-celery-event-loop"]
+        assert result_of(runtime, failed).state == "RETRY"
+        assert "in send" in result_of(runtime, failed).traceback
+
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    @pytest.mark.parametrize("limit", ["soft_time_limit", "time_limit"])
+    def test_its_limit_is_raised_where_it_awaits(self, make_runtime, decorator, concurrency, limit):
+        runtime = make_runtime(lambda_concurrency=concurrency)
+        caught = []
+
+        @runtime.task(name="proj.send", max_retries=0)
+        @decorator
+        async def send():
+            try:
+                await asyncio.Event().wait()
+            except BaseException as exc:
+                caught.append(type(exc).__mro__[1])
+                await asyncio.sleep(0)
+                return "stopped"
+
+        result = send.apply_async(**{limit: 0.1})
+        assert runtime.deliver().all_deleted
+        assert result_of(runtime, result).result == "stopped"
+        assert caught == [SoftTimeLimitExceeded if limit == "soft_time_limit" else HardTimeLimit]
+
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    def test_what_the_decorator_does_is_limited_too(self, make_runtime, concurrency):
+        runtime = make_runtime(lambda_concurrency=concurrency)
+
+        def runs_it_itself(function):
+            @functools.wraps(function)
+            def wrapper():
+                asyncio.run(function())
+                while True:
+                    time.sleep(0.01)
+
+            return wrapper
+
+        @runtime.task(soft_time_limit=0.1)
+        @runs_it_itself
+        async def send():
+            await asyncio.sleep(0)
+
+        result = send.delay()
+        assert runtime.deliver().all_returned
+        assert type(result_of(runtime, result).result) is SoftTimeLimitExceeded
+
+    def test_the_time_of_the_decorator_counts(self):
+        async def body():
+            await asyncio.Event().wait()
+
+        with pytest.raises(SoftTimeLimitExceeded) as caught:
+            event_loop.run(
+                body(), name="t", task_id="1",
+                soft_seconds=3600, hard_seconds=None, passed_seconds=3600,
+            )  # fmt: skip
+        assert caught.value.args == (3600,)
+
+    def test_an_asynchronous_generator_fails(self, runtime, decorator):
+        @runtime.task(name="proj.pages", max_retries=0)
+        @decorator
+        async def pages():
+            yield 1
+
+        pages.delay()
+        assert runtime.deliver().all_deleted
+        (dead,) = runtime.stack.dead_letters()
+        error = dead["MessageAttributes"][EXCEPTION_ATTRIBUTE]["StringValue"]
+        assert "proj.pages is an asynchronous generator" in error
 
 
 class TestLeftBehind:
