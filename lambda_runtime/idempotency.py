@@ -196,42 +196,35 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
 
     def _insert(self, record: DataRecord) -> Written:
         """Write *record* together with others, if it has no predecessor at all."""
-        if self._group is None:
-            return Written.NO
-        statement = (
+        return self._write_together(
+            record,
             f"INSERT INTO \"{self.table_name}\" VALUE {{'{self.key_attr}': ?, "
             f"'{self.expiry_attr}': ?, '{self.in_progress_expiry_attr}': ?, "
-            f"'{self.status_attr}': ?}}"
-        )
-        return self._group.write(
-            record.idempotency_key,
-            statement,
-            [
-                {"S": record.idempotency_key},
-                {"N": str(record.expiry_timestamp)},
-                {"N": str(record.in_progress_expiry_timestamp)},
-                {"S": record.status},
-            ],
+            f"'{self.status_attr}': ?}}",
+            {"S": record.idempotency_key},
+            {"N": str(record.expiry_timestamp)},
+            {"N": str(record.in_progress_expiry_timestamp)},
+            {"S": record.status},
         )
 
     def _update(self, record: DataRecord) -> Written:
         """Write what has become of *record* together with others, if it is still there."""
+        return self._write_together(
+            record,
+            f'UPDATE "{self.table_name}" SET "{self.data_attr}"=? SET "{self.expiry_attr}"=? '  # noqa: S608 - a setting
+            f'SET "{self.status_attr}"=? WHERE "{self.key_attr}"=?',
+            {"S": record.response_data},
+            {"N": str(record.expiry_timestamp)},
+            {"S": record.status},
+            {"S": record.idempotency_key},
+        )
+
+    def _write_together(
+        self, record: DataRecord, statement: str, *parameters: dict[str, str]
+    ) -> Written:
         if self._group is None:
             return Written.NO
-        statement = (
-            f'UPDATE "{self.table_name}" SET "{self.data_attr}"=? SET "{self.expiry_attr}"=? '  # noqa: S608 - a setting
-            f'SET "{self.status_attr}"=? WHERE "{self.key_attr}"=?'
-        )
-        return self._group.write(
-            record.idempotency_key,
-            statement,
-            [
-                {"S": record.response_data},
-                {"N": str(record.expiry_timestamp)},
-                {"S": record.status},
-                {"S": record.idempotency_key},
-            ],
-        )
+        return self._group.write(record.idempotency_key, statement, parameters)
 
     def release(self, key: str, claimed: Claimed) -> None:
         """Forget what was *claimed*, so that *key* can run again.
