@@ -32,20 +32,15 @@ def redacted(headers: Mapping[str, Any]) -> dict[str, Any]:
     return {name: REDACTED if name in _REPRS else value for name, value in headers.items()}
 
 
-def read_message(text: str, accept: Any, delivery_info: Mapping[str, Any]) -> Message:
-    """Return the kombu message in the SQS body *text*, decompressed but not yet deserialised.
+def read_message(
+    envelope: Mapping[str, Any], accept: Any, delivery_info: Mapping[str, Any]
+) -> Message:
+    """Return the kombu message in an *envelope*, decompressed but not yet deserialised.
 
     :param accept: the content types that may be decoded, as ``accept_content``.
     :param delivery_info: facts of this delivery, added to the message's own.
     :raises UnreadableMessageError: it is not a message of Celery's.
     """
-    return message_in(read_envelope(text), accept, delivery_info)
-
-
-def message_in(
-    envelope: Mapping[str, Any], accept: Any, delivery_info: Mapping[str, Any]
-) -> Message:
-    """Return the kombu message in an *envelope*; the rest is as :func:`read_message` has it."""
     properties = envelope.get("properties")
     if not isinstance(properties, dict):
         raise UnreadableMessageError("The body is JSON, but not kombu's envelope.")

@@ -15,7 +15,7 @@ from kombu.message import Message
 
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import LambdaCeleryError, UnreadableMessageError
-from lambda_celery.wire import SCHEDULE_HEADER, message_in, read_envelope, redacted
+from lambda_celery.wire import SCHEDULE_HEADER, read_envelope, read_message, redacted
 from lambda_runtime.delivery import Delivery
 
 
@@ -45,7 +45,7 @@ def read_request(
     # kombu on SQS loses the flag; the receive count has it.
     redelivered = {"redelivered": delivery.receive_count > 1}
     envelope = delivery.envelope if body is delivery.body else read_envelope(body)
-    message = message_in(envelope, app.conf.accept_content, redelivered)
+    message = read_message(envelope, app.conf.accept_content, redelivered)
     try:
         payload = message.payload
     except Exception as exc:  # what a deserialiser raises is its own affair

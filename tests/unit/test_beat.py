@@ -17,7 +17,7 @@ from lambda_celery.beat import schedule_name
 from lambda_celery.occurrence import is_for_sqs, occurrence_message
 from lambda_celery.schedule_expression import schedule_expression, time_zone_name
 from lambda_celery.scheduler import SCHEDULED_TIME
-from lambda_celery.wire import read_message
+from lambda_celery.wire import read_envelope, read_message
 
 QUEUES = "https://sqs.eu-west-1.amazonaws.com/123456789012"
 
@@ -41,7 +41,7 @@ def message_of(app):
     def build(**entry):
         entry = {"name": "send", "task": "proj.send", "schedule": 60, "app": app} | entry
         built = occurrence_message(app, ScheduleEntry(**entry), "beat-send-0")
-        return built, read_message(built.body, ["json"], {})
+        return built, read_message(read_envelope(built.body), ["json"], {})
 
     return build
 
@@ -149,7 +149,9 @@ class TestMessage:
     def test_keeps_arguments_that_look_like_context_attributes(self, message_of):
         built, _ = message_of(kwargs={"text": SCHEDULED_TIME})
 
-        replaced = read_message(built.body.replace(SCHEDULED_TIME, "now"), ["json"], {})
+        replaced = read_message(
+            read_envelope(built.body.replace(SCHEDULED_TIME, "now")), ["json"], {}
+        )
         assert replaced.payload[1] == {"text": SCHEDULED_TIME}
 
     def test_honours_the_options_of_the_entry(self, app, message_of):

@@ -28,7 +28,7 @@ from celery.result import AsyncResult
 from lambda_celery.local.event_source_mapping import EventSourceMapping, EventSourceMappingConfig
 from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.process import ChildProcess
-from lambda_celery.wire import read_message
+from lambda_celery.wire import read_envelope, read_message
 from lambda_runtime.settlement import REASON_ATTRIBUTE
 
 DIRECTORY = Path(__file__).parent
@@ -353,7 +353,9 @@ def dead_letter(lambda_stack: Any, lambda_config: dict[str, Any]) -> Callable[[s
                 MessageAttributeNames=["All"],
             )
             for message in answer.get("Messages") or []:
-                headers = read_message(message["Body"], lambda_config["accept_content"], {}).headers
+                headers = read_message(
+                    read_envelope(message["Body"]), lambda_config["accept_content"], {}
+                ).headers
                 if headers["id"] == task_id:
                     return message["MessageAttributes"][REASON_ATTRIBUTE]["StringValue"]
         raise AssertionError(f"the task {task_id} was not parked in {WAIT_SECONDS} s")

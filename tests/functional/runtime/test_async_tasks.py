@@ -20,7 +20,7 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitEx
 from celery.result import AsyncResult
 
 import lambda_celery
-from lambda_celery.wire import read_message
+from lambda_celery.wire import read_envelope, read_message
 from lambda_runtime import event_loop
 from lambda_runtime.settlement import EXCEPTION_ATTRIBUTE
 from lambda_runtime.time_limits import HardTimeLimit
@@ -60,7 +60,7 @@ def result_of(runtime: Any, result: AsyncResult) -> AsyncResult:
 
 
 def headers_of(message: dict[str, Any]) -> dict[str, Any]:
-    return read_message(message["Body"], ["json"], {}).headers
+    return read_message(read_envelope(message["Body"]), ["json"], {}).headers
 
 
 class TestConcurrency:

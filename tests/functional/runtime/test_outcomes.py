@@ -13,7 +13,7 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.result import AsyncResult
 
 from lambda_celery import aws
-from lambda_celery.wire import read_message
+from lambda_celery.wire import read_envelope, read_message
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.delivery import Delivery
 from lambda_runtime.idempotency import IdempotencyTable, publication_of
@@ -875,7 +875,7 @@ class TestTime:
 
 
 def runtime_ids(runtime: Any, message: dict[str, Any]) -> str:
-    read = read_message(message["Body"], runtime.app.conf.accept_content, {})
+    read = read_message(read_envelope(message["Body"]), runtime.app.conf.accept_content, {})
     return str(read.headers["id"])
 
 

@@ -14,11 +14,11 @@ import lambda_celery
 from lambda_celery import ConfigurationError, PublishError, install
 from lambda_celery.payload import _extended_session_class
 from lambda_celery.routing import SQSRouting
-from lambda_celery.wire import read_message
+from lambda_celery.wire import read_envelope, read_message
 
 
 def headers(runtime, message):
-    return read_message(message["Body"], runtime.app.conf.accept_content, {}).headers
+    return read_message(read_envelope(message["Body"]), runtime.app.conf.accept_content, {}).headers
 
 
 class TestDoors:
@@ -555,7 +555,7 @@ class TestExchangesOfAnotherBroker:
         )
         task.apply_async(**route)
         (message,) = runtime.receive()
-        info = read_message(message["Body"], ["json"], {}).delivery_info
+        info = read_message(read_envelope(message["Body"]), ["json"], {}).delivery_info
         expected = "celery" if route["exchange"] == "unknown" else "mail"
         assert info == {"exchange": "", "routing_key": expected}
 

@@ -20,7 +20,7 @@ from lambda_celery.cli import lambda_command
 from lambda_celery.local.provision import provision
 from lambda_celery.publisher import OutgoingMessage
 from lambda_celery.scheduler import SCHEDULED_TIME, cancel_schedules, schedule_names
-from lambda_celery.wire import read_message
+from lambda_celery.wire import read_envelope, read_message
 
 ROLE = "arn:aws:iam::000000000000:role/scheduler"
 FAR = (datetime.now(timezone.utc) + timedelta(days=5)).replace(
@@ -69,7 +69,7 @@ def remind(runtime):
 
 
 def headers(runtime: Any, body: str) -> dict[str, Any]:
-    return dict(read_message(body, runtime.app.conf.accept_content, {}).headers)
+    return dict(read_message(read_envelope(body), runtime.app.conf.accept_content, {}).headers)
 
 
 class TestFarOff:
