@@ -247,9 +247,14 @@ class Settings:
         return replace(self, **own)
 
     @property
+    def loop_concurrency(self) -> int:
+        """How many asynchronous tasks run at the same time in one environment."""
+        return self.async_concurrency or self.concurrency
+
+    @property
     def most_concurrency(self) -> int:
         """How many tasks of the kind of which more do run at the same time in one environment."""
-        return max(self.concurrency, self.async_concurrency or 1)
+        return max(self.concurrency, self.loop_concurrency)
 
     @property
     def queue_urls(self) -> tuple[str, ...]:

@@ -57,8 +57,7 @@ class Handler:
         if async_names(app):
             import lambda_runtime.event_loop  # noqa: F401 - asyncio, now and not in a task's time
         self._connections = Connections(app)
-        concurrency = self.settings.concurrency
-        self._pool = Pool(app, concurrency, self.settings.async_concurrency or concurrency)
+        self._pool = Pool(app, self.settings.concurrency, self.settings.loop_concurrency)
 
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Run the tasks in *event*; return which messages stay on the queue."""

@@ -43,26 +43,28 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
     whose = "ministack, ends with this command, with all messages"
     if not endpoint.emulated:
         whose = "configured"
+    used = endpoint.settings
     lines = [
         f"lambda local v{__version__}",
         "",
         "[config]",
         f".> app:         {options.app_name}",
         f".> handler:     {options.handler} (time-out {options.timeout_seconds} s)",
-        f".> concurrency: {options.concurrency} processes, {_inside(endpoint.settings)} in each",
+        f".> concurrency: {options.concurrency} processes, in each {used.concurrency} tasks and "
+        f"{used.loop_concurrency} asynchronous ones",
         f".> endpoint:    {endpoint.url} ({whose})",
     ]
     for name in ("queue_url", "idempotency_table", "payload_bucket"):
-        used, wanted = getattr(endpoint.settings, name), getattr(configured, name)
-        if used and not wanted and not (name == "queue_url" and configured.queues):
-            lines.append(f".> made up:     {used}, since {CONF_PREFIX}{name} is not set")
+        made, wanted = getattr(used, name), getattr(configured, name)
+        if made and not wanted and not (name == "queue_url" and configured.queues):
+            lines.append(f".> made up:     {made}, since {CONF_PREFIX}{name} is not set")
     lines += ["", "[queues]"]
-    for url in endpoint.settings.queue_urls:
+    for url in used.queue_urls:
         lines.append(
             f".> {queue_name(url)} (batch size {options.batch_size}, "
             f"window {options.batch_window_seconds} s)"
         )
-    if (dead_letters := endpoint.settings.dead_letter_queue_url) is not None:
+    if (dead_letters := used.dead_letter_queue_url) is not None:
         lines.append(f".> dead letters: {dead_letters}")
     lines += ["", "[tasks that go to SQS]", *(f"  . {name}" for name in _tasks_to_sqs(app))]
     if configured.tasks and not isinstance(app.amqp, SQSRouting):
@@ -76,11 +78,6 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
         )
         lines += ["", "To publish to it from another process:", f"  export {variables}"]
     return "\n".join([*lines, "", "Press Ctrl-C to stop."])
-
-
-def _inside(settings: Settings) -> str:
-    threads = settings.concurrency
-    return f"{threads} tasks and {settings.async_concurrency or threads} asynchronous ones"
 
 
 def _tasks_to_sqs(app: Celery) -> list[str]:
