@@ -28,12 +28,12 @@ from lambda_celery.plan.model import (
     Workers,
     WorkersDrain,
 )
+from lambda_celery.publisher import MAXIMUM_DELAY_SECONDS
 
 _CURVE_POINTS = 200
-#: The rate limiter's: how long a task waits for its token inside the invocation, how far SQS can
-#: delay a message, and how long one waits on average that was sent on for longer than that.
+#: The rate limiter's: how long a task waits for its token inside the invocation, and how long one
+#: waits on average that was sent on for longer than SQS can delay a message.
 PATIENCE_SECONDS = 2.0
-_DELAY_SECONDS = 900.0
 _LONG_DELAY_SECONDS = 675.0
 
 
@@ -119,7 +119,8 @@ def _returns(burst: Burst, function: Function, limits: Limits, seconds: float) -
     while waited < longest:
         # The turns are evenly spread: this part of the messages waits for longer still.
         returns += round(burst.messages * (1 - waited / longest))
-        waited = _DELAY_SECONDS if waited < _DELAY_SECONDS else waited + _LONG_DELAY_SECONDS
+        longer = waited + _LONG_DELAY_SECONDS
+        waited = MAXIMUM_DELAY_SECONDS if waited < MAXIMUM_DELAY_SECONDS else longer
     return returns
 
 
