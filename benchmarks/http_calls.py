@@ -19,13 +19,10 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from typing import Any, NamedTuple
 
 import stand_ins
 from bench import begin, context, event, in_fresh_process, make_app, settings_at
-
-from lambda_celery.conf import Settings
 
 SERVICE_SECONDS = 0.05
 TABLE_SECONDS = 0.005
@@ -181,13 +178,9 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     options = parser.parse_args()
     begin()
-    ways = options.ways
-    if "async_concurrency" not in {each.name for each in fields(Settings)}:
-        print("This version has no async def tasks: they are left out.")
-        ways = [name for name in ways if name != "async def tasks"]
     with stand_ins.http(SERVICE_SECONDS) as url:
         for at_once in options.at_once:
-            report(url, at_once, ways, options)
+            report(url, at_once, options.ways, options)
 
 
 def report(url: str, at_once: int, ways: list[str], options: argparse.Namespace) -> None:

@@ -63,6 +63,17 @@ def project(stack, tmp_path) -> Path:
     return tmp_path
 
 
+#: Says "closed database" for each connection in *opened*, which are of two threads.
+TELL_WHICH_ARE_CLOSED = """
+assert len({thread for thread, _ in opened}) == 2
+for _, made in opened:
+    try:
+        made.execute("SELECT 1")
+    except Exception as exc:
+        print(exc)
+"""
+
+
 def in_a_web_process(project: Path, stack, code: str) -> str:
     """Run *code* in a process in which Django is set up."""
     result = subprocess.run(
@@ -142,13 +153,8 @@ def run_lane(lane):
     together.wait(30)
 
 Pool(celery_app, 2, 1).run([[], []], run_lane)
-assert len({thread for thread, _ in opened}) == 2
-for _, made in opened:
-    try:
-        made.execute("SELECT 1")
-    except Exception as exc:
-        print(exc)
-""",
+"""
+        + TELL_WHICH_ARE_CLOSED,
     )
     assert output.count("closed database") == 2
 
@@ -180,13 +186,8 @@ async def body():
 connections = Connections(celery_app)
 event_loop.run(body(), name="proj.send", task_id="1", soft_seconds=None, hard_seconds=None)
 connections.after_batch()
-assert len({thread for thread, _ in opened}) == 2
-for _, made in opened:
-    try:
-        made.execute("SELECT 1")
-    except Exception as exc:
-        print(exc)
-""",
+"""
+        + TELL_WHICH_ARE_CLOSED,
     )
     assert output.count("closed database") == 2
 
