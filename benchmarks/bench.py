@@ -20,8 +20,8 @@ import boto3
 from celery import Celery
 
 from lambda_celery import delay_many, install
-from lambda_celery.batch import HeldMessages, holding
 from lambda_celery.conf import CONF_PREFIX, ENV_PREFIX, Settings
+from lambda_celery.publishing.held_messages import HeldMessages, holding
 
 REGION = "eu-west-1"
 ACCOUNT_ID = "000000000000"

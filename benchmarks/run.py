@@ -22,9 +22,9 @@ import bench
 import stand_ins
 
 from lambda_celery.conf import Settings
-from lambda_celery.revocation import Revocations
+from lambda_celery.table.revocations import Revocations
 from lambda_runtime import make_handler
-from lambda_runtime.idempotency import Claim, Claimed, IdempotencyTable
+from lambda_runtime.table.claims import Claim, Claimed, IdempotencyTable
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 

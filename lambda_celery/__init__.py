@@ -1,6 +1,5 @@
 """Celery tasks on AWS Lambda, fed by SQS."""
 
-from lambda_celery.batch import batch
 from lambda_celery.exceptions import (
     BatchPublishError,
     ConfigurationError,
@@ -9,8 +8,9 @@ from lambda_celery.exceptions import (
     PublishError,
     UnreadableMessageError,
 )
-from lambda_celery.many import apply_async_many, delay_many
-from lambda_celery.routing import install
+from lambda_celery.installation import install
+from lambda_celery.publishing.bulk_calls import apply_async_many, delay_many
+from lambda_celery.publishing.held_messages import batch
 from lambda_celery.task import aapply_async, adelay, task
 
 __version__ = "0.1.0"

@@ -11,7 +11,8 @@ from kombu.exceptions import OperationalError
 from kombu.utils.functional import maybe_list
 
 from lambda_celery.conf import settings_of
-from lambda_celery.revocation import id_key, revoke, stamp_keys
+from lambda_celery.table.revocations import revoke, stamp_keys
+from lambda_celery.table.schema import revoked_key
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class LambdaControl:
         :raises PublishError: the idempotency table cannot be written.
         """
         ids = [str(each) for each in maybe_list(task_id)]
-        revoke(settings_of(self.app), [id_key(each) for each in ids])
+        revoke(settings_of(self.app), [revoked_key(each) for each in ids])
         self._cancel_schedules(ids)
         return self._tell_workers(super().revoke, task_id, *args, **kwargs)  # type: ignore[misc]
 
@@ -49,7 +50,7 @@ class LambdaControl:
     def _cancel_schedules(self, task_ids: list[str]) -> None:
         settings = settings_of(self.app)
         if settings.schedule_group is not None:
-            from lambda_celery.scheduler import cancel_schedules
+            from lambda_celery.schedules.one_time import cancel_schedules
 
             for task_id in task_ids:
                 cancel_schedules(settings, task_id)

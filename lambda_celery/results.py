@@ -72,7 +72,7 @@ class DynamoDBBackend(CeleryDynamoDBBackend):
             settings = replace(settings, endpoint_url=self.endpoint_url)
         # Results are binary, which is none of what is called directly.
         return aws.client(
-            "dynamodb", settings, region=self.aws_region, direct=False, **self._credentials
+            "dynamodb", settings, region=self.aws_region, fast=False, **self._credentials
         )
 
     def get(self, key: Any) -> Any:

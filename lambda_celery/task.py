@@ -8,10 +8,11 @@ from typing import Any
 
 from celery import shared_task
 
-from lambda_celery.asynchronous import CeleryState
-from lambda_celery.many import apply_async_many, delay_many
-from lambda_celery.once import check_options
-from lambda_celery.routing import TASK_ATTRIBUTE, install
+from lambda_celery.celery_hooks.thread_state import CeleryState
+from lambda_celery.installation import install
+from lambda_celery.publishing.bulk_calls import apply_async_many, delay_many
+from lambda_celery.publishing.routing import TASK_ATTRIBUTE
+from lambda_celery.table.own_keys import check_options
 
 
 def task(*args: Any, **options: Any) -> Any:

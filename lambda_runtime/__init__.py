@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lambda_runtime.batch import Handler, make_handler
+from lambda_runtime.invocation import Handler, make_handler
 
 __all__ = ["Handler", "make_handler"]
 
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:
     # Lambda's runtime client imports this package and then asks for the attribute: here,
     # in the init phase, the app is loaded, and not when somebody imports make_handler.
     if name == "handler":
-        from lambda_runtime.bootstrap import APP_VARIABLE, load_app
+        from lambda_runtime.celery_hooks.bootstrap import APP_VARIABLE, load_app
 
         made = make_handler(load_app(os.environ.get(APP_VARIABLE)))
         globals()["handler"] = made

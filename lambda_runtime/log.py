@@ -12,10 +12,10 @@ from typing import Any
 
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from celery import Celery, signals
-from celery._state import get_current_task
 from celery.utils.log import get_logger
 
-from lambda_runtime.delivery import Delivery
+from lambda_celery.celery_hooks.thread_state import current_task
+from lambda_runtime.messages.delivery import Delivery
 
 _under_way: ContextVar[Delivery | None] = ContextVar("lambda_runtime_delivery", default=None)
 
@@ -44,7 +44,7 @@ class TaskFields(logging.Filter):
             record.message_id = delivery.message_id
             record.receive_count = delivery.receive_count
             record.message_age_seconds = round(delivery.age_seconds, 3)
-        task = get_current_task()
+        task = current_task()
         if task is not None and task.request is not None:
             record.task_name = task.name
             record.task_id = task.request.id

@@ -34,7 +34,7 @@ from lambda_celery.local.emulator import ministack
 from lambda_celery.local.event_source_mapping import EventSourceMapping, EventSourceMappingConfig
 from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.provision import provision
-from lambda_runtime.settlement import REASON_ATTRIBUTE
+from lambda_runtime.messages.settlement import REASON_ATTRIBUTE
 
 HERE = Path(__file__).resolve().parent
 

@@ -2,7 +2,7 @@
 
 from django.apps import AppConfig
 
-from lambda_celery.routing import install
+from lambda_celery.installation import install
 
 
 class LambdaCeleryConfig(AppConfig):

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from celery import Celery
 
 from lambda_celery import __version__
+from lambda_celery.celery_hooks.amqp import routing_of
 from lambda_celery.conf import CONF_PREFIX, Settings
 from lambda_celery.local.emulator import DEFAULT_PORT
 from lambda_celery.local.endpoint import Endpoint
 from lambda_celery.local.function import DEFAULT_HANDLER
 from lambda_celery.local.provision import queue_name
-from lambda_celery.routing import SQSRouting, goes_to_sqs
+from lambda_celery.publishing.routing import goes_to_sqs
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
     if (dead_letters := used.dead_letter_queue_url) is not None:
         lines.append(f".> dead letters: {dead_letters}")
     lines += ["", "[tasks that go to SQS]", *(f"  . {name}" for name in _tasks_to_sqs(app))]
-    if configured.tasks and not isinstance(app.amqp, SQSRouting):
+    if configured.tasks and routing_of(app) is None:
         lines.append(
             f"  {CONF_PREFIX}tasks is set, but nobody looks at it: add lambda_celery.django to "
             "INSTALLED_APPS, or call lambda_celery.install(app)."
@@ -84,6 +85,6 @@ def _tasks_to_sqs(app: Celery) -> list[str]:
     names = sorted(name for name in app.tasks if not name.startswith("celery."))
     if str(app.conf.broker_transport or "").startswith("lambda_celery."):
         return names
-    if not isinstance(app.amqp, SQSRouting):
+    if routing_of(app) is None:
         return []
     return [name for name in names if goes_to_sqs(app, name)]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from lambda_celery.aws import LOOPBACK_HOSTS
+from lambda_celery.aws.refusals import LOOPBACK_HOSTS
 from lambda_celery.conf import ENV_PREFIX, QueueSettings, Settings
 from lambda_celery.local import emulator
 from lambda_celery.local.provision import (

@@ -28,12 +28,11 @@ from lambda_celery.aws import AWS_ERRORS, explain
 from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError
 from lambda_celery.local.batch_response import BatchFailedError, failed_message_ids
 from lambda_celery.local.function import MAXIMUM_EVENT_BYTES, InvocationResult
-from lambda_celery.local.provision import FIFO_SUFFIX
 from lambda_celery.local.records import EVENT_OVERHEAD_BYTES, record, size_bytes
+from lambda_celery.message import MAXIMUM_ENTRIES, is_fifo
 
 logger = logging.getLogger(__name__)
 
-SQS_BATCH_SIZE = 10
 #: Short, because :meth:`EventSourceMapping.stop` has to see the end of a receive: a message
 #: that is answered to a call which nobody waits for is hidden until its time-out ends.
 LONG_POLL_SECONDS = 1
@@ -81,7 +80,7 @@ class EventSourceMappingConfig:
                 f"The batch window is {self.maximum_batching_window_seconds} s: "
                 "an event source mapping takes 0 to 300."
             )
-        if self.batch_size > SQS_BATCH_SIZE and self.maximum_batching_window_seconds < 1:
+        if self.batch_size > MAXIMUM_ENTRIES and self.maximum_batching_window_seconds < 1:
             raise ConfigurationError(
                 f"A batch size of {self.batch_size} needs a batch window of 1 s or more: "
                 "without one, a batch has 10 messages at most."
@@ -94,9 +93,9 @@ class EventSourceMappingConfig:
 
     def check_queue(self, queue_url: str) -> None:
         """Raise :exc:`ConfigurationError` if AWS would refuse these settings for the queue."""
-        if not queue_url.endswith(FIFO_SUFFIX):
+        if not is_fifo(queue_url):
             return
-        if self.batch_size > SQS_BATCH_SIZE:
+        if self.batch_size > MAXIMUM_ENTRIES:
             raise ConfigurationError(
                 f"The batch size is {self.batch_size}, but {queue_url} is a FIFO queue: "
                 "set 10 or less."
@@ -311,7 +310,7 @@ class EventSourceMapping:
             try:
                 answer = self._sqs.receive_message(
                     QueueUrl=self.queue_url,
-                    MaxNumberOfMessages=min(wanted, SQS_BATCH_SIZE),
+                    MaxNumberOfMessages=min(wanted, MAXIMUM_ENTRIES),
                     WaitTimeSeconds=wait_seconds,
                     MessageSystemAttributeNames=["All"],
                     MessageAttributeNames=["All"],
@@ -370,7 +369,7 @@ class EventSourceMapping:
 
     def _delete(self, records: Iterable[Mapping[str, Any]]) -> None:
         remaining = iter(records)
-        while chunk := list(islice(remaining, SQS_BATCH_SIZE)):
+        while chunk := list(islice(remaining, MAXIMUM_ENTRIES)):
             try:
                 answer = self._sqs.delete_message_batch(
                     QueueUrl=self.queue_url,

@@ -8,16 +8,15 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from lambda_celery.aws import AWS_ERRORS, client, error_code, explain
+from lambda_celery.aws import AWS_ERRORS, client, error_code, explain, queue_is_absent
 from lambda_celery.conf import Settings, setting_names
 from lambda_celery.exceptions import ConfigurationError
-from lambda_celery.scheduler import ensure_group, explained
+from lambda_celery.message import FIFO_SUFFIX, MAXIMUM_RETENTION_SECONDS, is_fifo
+from lambda_celery.schedules.scheduler import ensure_group, explained
 
 #: The dead-letter queue keeps messages longer than any source queue can.
-DEAD_LETTER_RETENTION_SECONDS = 14 * 24 * 3600
-FIFO_SUFFIX = ".fifo"
+DEAD_LETTER_RETENTION_SECONDS = MAXIMUM_RETENTION_SECONDS
 
-_NO_SUCH_QUEUE = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 _NO_SUCH_BUCKET = {"404", "NoSuchBucket", "NotFound"}
 
 
@@ -28,7 +27,7 @@ def queue_name(queue_url: str) -> str:
 
 def default_dead_letter_queue_name(name: str) -> str:
     """Return the name of the dead-letter queue of *name*, where no setting says another."""
-    if name.endswith(FIFO_SUFFIX):
+    if is_fifo(name):
         return f"{name.removesuffix(FIFO_SUFFIX)}-dead-letters{FIFO_SUFFIX}"
     return f"{name}-dead-letters"
 
@@ -67,7 +66,7 @@ def provision(
         own = settings.of_queue(url)
         if own.dead_letter_queue_url:
             dead_letter_name = queue_name(own.dead_letter_queue_url)
-        if name.endswith(FIFO_SUFFIX) != dead_letter_name.endswith(FIFO_SUFFIX):
+        if is_fifo(name) != is_fifo(dead_letter_name):
             raise ConfigurationError(
                 f"The queue {name} cannot have the dead-letter queue {dead_letter_name}: either "
                 f"both are FIFO queues or neither. Change "
@@ -113,11 +112,11 @@ def _provision_queue(settings: Settings, name: str, attributes: dict[str, str]) 
     try:
         url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
     except AWS_ERRORS as exc:
-        if error_code(exc) not in _NO_SUCH_QUEUE:
+        if not queue_is_absent(exc):
             raise ConfigurationError(
                 explain(exc, action="sqs:GetQueueUrl", resource=f"the queue {name}")
             ) from exc
-        fifo = {"FifoQueue": "true"} if name.endswith(FIFO_SUFFIX) else {}
+        fifo = {"FifoQueue": "true"} if is_fifo(name) else {}
         with _explained("sqs:CreateQueue", f"the queue {name}"):
             url = sqs.create_queue(QueueName=name, Attributes=attributes | fifo)["QueueUrl"]
     else:

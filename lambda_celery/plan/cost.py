@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lambda_celery.message import MAXIMUM_ENTRIES
 from lambda_celery.plan.figures import figure
 from lambda_celery.plan.model import Burst, Drain, Function, Limits, Workers
 
@@ -12,7 +13,6 @@ HOURS_PER_MONTH = 730
 DAYS_PER_MONTH = HOURS_PER_MONTH / 24
 
 _MILLION = 1_000_000
-_SQS_BATCH_SIZE = 10
 #: The claim of a publication, and its completion.
 _WRITES_PER_TASK = 2
 _WRITES_PER_TOKEN = 1
@@ -53,7 +53,7 @@ def cost_of(burst: Burst, function: Function, limits: Limits, drain: Drain) -> C
     gb_seconds = drain.billed_seconds * function.memory_mb / 1024
     sends = burst.messages + drain.returns
     # A receive and a delete for every ten.
-    transfers = 2 * math.ceil(function.batch_size / _SQS_BATCH_SIZE) * invocations
+    transfers = 2 * math.ceil(function.batch_size / MAXIMUM_ENTRIES) * invocations
     writes = _WRITES_PER_TASK * burst.messages + _WRITES_PER_RETURN * drain.returns
     if limits.tasks_per_second is not None:
         writes += _WRITES_PER_TOKEN * burst.messages

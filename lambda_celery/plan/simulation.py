@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from lambda_celery.message import MAXIMUM_DELAY_SECONDS
 from lambda_celery.plan.model import (
     Burst,
     Drain,
@@ -28,7 +29,6 @@ from lambda_celery.plan.model import (
     Workers,
     WorkersDrain,
 )
-from lambda_celery.publisher import MAXIMUM_DELAY_SECONDS
 
 _CURVE_POINTS = 200
 #: The rate limiter's: how long a task waits for its token inside the invocation, and how long one

@@ -13,7 +13,6 @@ from typing import Any
 import boto3
 import pytest
 
-from lambda_celery import aws
 from lambda_celery.aws import client
 from lambda_celery.conf import Settings
 from lambda_celery.local.emulator import ministack
@@ -39,7 +38,7 @@ def aws_endpoint() -> Iterator[str]:
         for name, value in _aws_environment(url).items():
             patch.setenv(name, value)
         # A unit test may have made a client that found no credentials.
-        patch.setattr(aws, "_clients", {})
+        patch.setattr("lambda_celery.aws.clients._clients", {})
         yield url
 
 

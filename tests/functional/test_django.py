@@ -96,7 +96,7 @@ def test_delay_on_commit_sends_after_the_commit_and_not_after_a_rollback(project
         """
 from django.db import transaction
 from members.tasks import count, decorated
-import lambda_celery.publisher as publisher
+import lambda_celery.publishing.publisher as publisher
 send = publisher.Publisher.send
 def announce(*args, **kwargs):
     print("sent")
@@ -142,7 +142,7 @@ def test_each_threads_database_connections_are_closed_at_the_end_of_a_batch(proj
         """
 import threading
 from django.db import connection
-from lambda_runtime.pool import Pool
+from lambda_runtime.running.threads import Pool
 from proj import celery_app
 
 opened, together = [], threading.Barrier(2)
@@ -168,8 +168,8 @@ def test_what_asynchronous_tasks_have_connected_is_closed_at_the_end_of_a_batch(
 import os, threading
 from asgiref.sync import sync_to_async
 from django.db import connection
-from lambda_runtime import event_loop
-from lambda_runtime.connections import Connections
+from lambda_runtime.running import event_loop
+from lambda_runtime.running.connections import Connections
 from proj import celery_app
 
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
@@ -201,8 +201,8 @@ def test_what_blocks_the_thread_of_asynchronous_methods_blocks_no_later_task(pro
 import logging, sys, threading
 from asgiref.sync import sync_to_async
 from celery.exceptions import SoftTimeLimitExceeded
-from lambda_runtime import event_loop
-from lambda_runtime.connections import Connections
+from lambda_runtime.running import event_loop
+from lambda_runtime.running.connections import Connections
 from proj import celery_app
 
 logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stdout)

@@ -21,8 +21,9 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from pydantic import BaseModel
 
 from lambda_celery import install
-from lambda_celery.asynchronous import async_names, is_async
-from lambda_celery.routing import _install
+from lambda_celery.celery_hooks.async_tasks import is_async
+from lambda_celery.celery_hooks.registry import async_names
+from lambda_celery.installation import _install
 from lambda_celery.task import task as lambda_task
 
 

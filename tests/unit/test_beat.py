@@ -13,11 +13,11 @@ from celery.schedules import crontab, schedule, solar
 from kombu import Exchange, Queue
 
 from lambda_celery import ConfigurationError, PublishError, install
-from lambda_celery.beat import schedule_name
-from lambda_celery.occurrence import is_for_sqs, occurrence_message
-from lambda_celery.schedule_expression import schedule_expression, time_zone_name
-from lambda_celery.scheduler import SCHEDULED_TIME
-from lambda_celery.wire import read_envelope, read_message
+from lambda_celery.beat.expressions import schedule_expression, time_zone_name
+from lambda_celery.beat.occurrences import is_for_sqs, occurrence_message
+from lambda_celery.beat.sync import schedule_name
+from lambda_celery.envelope import read_envelope, read_message
+from lambda_celery.schedules.scheduler import SCHEDULED_TIME
 
 QUEUES = "https://sqs.eu-west-1.amazonaws.com/123456789012"
 

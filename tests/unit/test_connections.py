@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from celery import Celery
 
-from lambda_runtime import connections
-from lambda_runtime.connections import Connections
+from lambda_runtime.running import connections
+from lambda_runtime.running.connections import Connections
 
 
 @pytest.fixture

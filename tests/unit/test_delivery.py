@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from lambda_runtime.delivery import Delivery
-from lambda_runtime.outcome import Parked
-from lambda_runtime.settlement import EXCEPTION_ATTRIBUTE, REASON_ATTRIBUTE, _with_reason
+from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.outcome import Parked
+from lambda_runtime.messages.settlement import EXCEPTION_ATTRIBUTE, REASON_ATTRIBUTE, _with_reason
 
 RECORD = {
     "messageId": "1",

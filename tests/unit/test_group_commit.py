@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from lambda_runtime import group_commit
-from lambda_runtime.group_commit import GroupCommit, Written
+from lambda_runtime.table import group_commit
+from lambda_runtime.table.group_commit import GroupCommit, Written
 
 #: Only a test that fails waits for so long.
 WAIT_SECONDS = 30

@@ -11,7 +11,7 @@ import pytest
 from celery import Celery
 from click.testing import CliRunner, Result
 
-from lambda_celery.cli import lambda_command
+from lambda_celery.cli.commands import lambda_command
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.plan.cost import cost_of, workers_usd_per_month
 from lambda_celery.plan.figures import figure, figures
@@ -22,7 +22,7 @@ from lambda_celery.plan.simulation import (
     simulate,
     simulate_workers,
 )
-from lambda_runtime import rate_limit
+from lambda_runtime.table import rate_limits as rate_limit
 
 BURST = Burst(messages=100_000, duration_seconds=0.2)
 #: Batches of ten that take two seconds, so that 100 environments take in 500 tasks a second.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lambda_celery.publisher import OutgoingMessage
+from lambda_celery.message import OutgoingMessage
 
 
 def test_the_size_counts_bytes_and_every_part_of_an_attribute():

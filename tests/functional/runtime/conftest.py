@@ -216,7 +216,7 @@ class Faults:
         self, settings: Settings, service: str, operation: str, hook: Callable[..., Any]
     ) -> Callable[[], None]:
         event = f"before-send.{service}.{operation}"
-        clients = [aws.client(service, settings, direct=direct) for direct in (True, False)]
+        clients = [aws.client(service, settings, fast=fast) for fast in (True, False)]
         for client in clients:
             client.meta.events.register_first(event, hook)
 
@@ -235,7 +235,7 @@ class Faults:
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     # Retries are botocore's own; their waiting is not what is tested.
-    for name in ("botocore.endpoint.time", "lambda_celery.direct.time"):
+    for name in ("botocore.endpoint.time", "lambda_celery.aws.fast_requests.time"):
         monkeypatch.setattr(name, SimpleNamespace(sleep=lambda seconds: None))
     made = Faults()
     yield made

@@ -20,10 +20,10 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitEx
 from celery.result import AsyncResult
 
 import lambda_celery
-from lambda_celery.wire import read_envelope, read_message
-from lambda_runtime import event_loop
-from lambda_runtime.settlement import EXCEPTION_ATTRIBUTE
-from lambda_runtime.time_limits import HardTimeLimit
+from lambda_celery.envelope import read_envelope, read_message
+from lambda_runtime.messages.settlement import EXCEPTION_ATTRIBUTE
+from lambda_runtime.running import event_loop
+from lambda_runtime.running.limits.by_signal import HardTimeLimit
 
 #: Only a test that fails waits for so long.
 WAIT_SECONDS = 30
@@ -208,7 +208,7 @@ class TestConcurrency:
     def test_a_fork_has_a_loop_of_its_own(self):
         code = """
 import asyncio, os
-from lambda_runtime import event_loop
+from lambda_runtime.running import event_loop
 
 def run():
     async def body():

@@ -16,7 +16,8 @@ from celery.exceptions import Retry
 from celery.utils.time import maybe_iso8601
 
 import lambda_celery
-from lambda_celery import BatchPublishError, aws, batch, batch_sender
+from lambda_celery import BatchPublishError, aws, batch
+from lambda_celery.publishing import bulk_sender as batch_sender
 
 
 def anything(*args, **kwargs):

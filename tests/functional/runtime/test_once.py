@@ -7,7 +7,7 @@ import time
 import pytest
 
 from lambda_celery import ConfigurationError, task
-from lambda_runtime.idempotency import IdempotencyTable
+from lambda_runtime.table.claims import IdempotencyTable
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.result import AsyncResult
 
 from lambda_celery import aws
-from lambda_celery.wire import read_envelope, read_message
+from lambda_celery.envelope import read_envelope, read_message
 from lambda_runtime.deadline import Deadline
-from lambda_runtime.delivery import Delivery
-from lambda_runtime.idempotency import IdempotencyTable, publication_of
-from lambda_runtime.message import read_request
-from lambda_runtime.settlement import (
+from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.request import read_request
+from lambda_runtime.messages.settlement import (
     EXCEPTION_ATTRIBUTE,
     REASON_ATTRIBUTE,
     RECEIVE_COUNT_ATTRIBUTE,
 )
+from lambda_runtime.table.claims import IdempotencyTable, publication_of
 
 
 def state(runtime: Any, result: AsyncResult) -> str:
@@ -1019,7 +1019,7 @@ class TestAWSFails:
                 deadlines[0].epoch -= 50
             return found
 
-        monkeypatch.setattr("lambda_runtime.batch.Deadline", make_deadline)
+        monkeypatch.setattr("lambda_runtime.invocation.Deadline", make_deadline)
         monkeypatch.setattr(IdempotencyTable, "claim", claim_slowly)
         send.delay()
         assert runtime.deliver().all_returned

@@ -12,9 +12,9 @@ from kombu.exceptions import EncodeError, OperationalError
 
 import lambda_celery
 from lambda_celery import ConfigurationError, PublishError, install
-from lambda_celery.payload import _extended_session_class
-from lambda_celery.routing import SQSRouting
-from lambda_celery.wire import read_envelope, read_message
+from lambda_celery.celery_hooks.amqp import SQSRouting
+from lambda_celery.envelope import read_envelope, read_message
+from lambda_celery.payloads import _extended_session_class
 
 
 def headers(runtime, message):

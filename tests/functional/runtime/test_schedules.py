@@ -14,13 +14,15 @@ from celery.result import AsyncResult
 from celery.schedules import crontab
 from click.testing import CliRunner
 
-from lambda_celery import PublishError, aws, batch, scheduler
-from lambda_celery.beat import schedule_name
-from lambda_celery.cli import lambda_command
+from lambda_celery import PublishError, aws, batch
+from lambda_celery.beat.sync import schedule_name
+from lambda_celery.cli.commands import lambda_command
+from lambda_celery.envelope import read_envelope, read_message
 from lambda_celery.local.provision import provision
-from lambda_celery.publisher import OutgoingMessage
-from lambda_celery.scheduler import SCHEDULED_TIME, cancel_schedules, schedule_names
-from lambda_celery.wire import read_envelope, read_message
+from lambda_celery.message import OutgoingMessage
+from lambda_celery.schedules import scheduler
+from lambda_celery.schedules.one_time import cancel_schedules
+from lambda_celery.schedules.scheduler import SCHEDULED_TIME, schedule_names
 
 ROLE = "arn:aws:iam::000000000000:role/scheduler"
 FAR = (datetime.now(timezone.utc) + timedelta(days=5)).replace(

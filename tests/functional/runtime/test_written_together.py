@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
-from lambda_runtime.idempotency import Claim, IdempotencyTable
+from lambda_runtime.table.claims import Claim, IdempotencyTable
 
 WAIT_SECONDS = 30
 CONCURRENCY = 12

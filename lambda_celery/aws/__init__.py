@@ -1,0 +1,35 @@
+"""Contact with AWS: clients, the fast request path, refusals as sentences,.
+
+What a queue, a table or a schedule is for does not belong here: it is said where they are used.
+The main path enters at :func:`~lambda_celery.aws.clients.client`. All contact with botocore's
+private parts is in :mod:`lambda_celery.aws.fast_requests`.
+"""
+
+from lambda_celery.aws.clients import client, region_of
+from lambda_celery.aws.refusals import (
+    AWS_ERRORS,
+    ClientError,
+    cause,
+    denied,
+    error_code,
+    explain,
+    is_throttled,
+    is_transient,
+    misconfigured,
+    queue_is_absent,
+)
+
+__all__ = [
+    "AWS_ERRORS",
+    "ClientError",
+    "cause",
+    "client",
+    "denied",
+    "error_code",
+    "explain",
+    "is_throttled",
+    "is_transient",
+    "misconfigured",
+    "queue_is_absent",
+    "region_of",
+]

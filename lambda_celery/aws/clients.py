@@ -1,0 +1,90 @@
+"""boto3 clients: one a process for each service, region and endpoint."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import NoRegionError
+
+from lambda_celery.aws.fast_requests import FAST_SERVICES, FastClient, can_be_fast, is_watched
+from lambda_celery.aws.refusals import explain
+from lambda_celery.conf import Settings
+from lambda_celery.exceptions import ConfigurationError
+
+#: Keep-alive, because Lambda freezes the process between invocations.
+_CONFIG = Config(connect_timeout=2, read_timeout=10, tcp_keepalive=True)
+#: Kept open by a client: one for each thread that asks at the same time.
+_CONNECTIONS = 50
+#: Shorter where it answers in milliseconds or not at all: a call that hangs after a task's
+#: run must be given up before the invocation ends.
+_CONFIGS = {"dynamodb": _CONFIG.merge(Config(connect_timeout=1, read_timeout=2))}
+#: With jittered back-off, for throttling, time-outs and 5xx.
+_ATTEMPTS = 4
+_ATTEMPTS_OF = {"dynamodb": 3}
+
+_clients: dict[tuple[Any, ...], Any] = {}
+_lock = threading.Lock()
+
+
+def client(
+    service: str,
+    settings: Settings,
+    *,
+    region: str | None = None,
+    fast: bool = True,
+    **credentials: str | None,
+) -> Any:
+    """Return the process's one boto3 client for *service*; clients are safe to share by threads.
+
+    Its region is the settings' and its credentials are found by boto3, unless given here. If
+    it may be *fast*, its frequent operations are those of :mod:`lambda_celery.aws.fast_requests`.
+
+    Raises :exc:`ConfigurationError` if no region can be found.
+    """
+    region = region or region_of(settings)
+    credentials = {name: value for name, value in credentials.items() if value is not None}
+    # The process id is part of the key: sockets must not be shared with a forked child.
+    connections = max(_CONNECTIONS, settings.most_concurrency)
+    key = (
+        os.getpid(), service, region, settings.endpoint_url, connections, fast,
+        *sorted(credentials.items()),
+    )  # fmt: skip
+    if (found := _clients.get(key)) is not None:
+        return found
+    with _lock:  # creating clients from one session is not thread-safe
+        if key not in _clients:
+            try:
+                session = boto3.session.Session(region_name=region, **credentials)
+                _clients[key] = _make(session, service, settings, connections, fast)
+            except NoRegionError as exc:
+                raise ConfigurationError(explain(exc, action=service, resource="")) from None
+        return _clients[key]
+
+
+def _make(session: Any, service: str, settings: Settings, connections: int, fast: bool) -> Any:
+    fast = fast and service in FAST_SERVICES and not is_watched()
+    # The first attempt is not botocore's then.
+    attempts = _ATTEMPTS_OF.get(service, _ATTEMPTS) - fast
+    made = session.client(
+        service,
+        endpoint_url=settings.endpoint_url,
+        config=_CONFIGS.get(service, _CONFIG).merge(
+            Config(
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                max_pool_connections=connections,
+            )
+        ),
+    )
+    if fast and can_be_fast(made):
+        return FastClient(made, session.get_credentials())
+    return made
+
+
+def region_of(settings: Settings) -> str | None:
+    """Return the region for *settings*; ``None`` leaves the search to boto3."""
+    # Lambda sets AWS_REGION, and so do people; boto3 reads AWS_DEFAULT_REGION alone.
+    return settings.aws_region or os.environ.get("AWS_REGION")

@@ -1,0 +1,111 @@
+"""AWS's refusals: which of them pass, which wait for a person, and the sentence for each."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from botocore import exceptions
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+)
+
+from lambda_celery.conf import setting_names
+
+AWS_ERRORS = (BotoCoreError, ClientError)
+LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
+
+#: Whatever the service, and whichever way the answer names it: in a list, or as an exception.
+THROTTLED = {
+    "KmsThrottled", "ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded", "RequestThrottled", "Throttling", "ThrottlingError",
+    "ThrottlingException",
+}  # fmt: skip
+_NO_SUCH_QUEUE = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
+
+
+def is_throttled(exc: BaseException) -> bool:
+    """Whether AWS asked *exc*'s caller to come more slowly."""
+    return error_code(exc) in THROTTLED
+
+
+def is_transient(exc: BaseException) -> bool:
+    """Whether *exc*'s call may succeed when it is made again."""
+    if isinstance(exc, ClientError):
+        status: int = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or is_throttled(exc)
+    return isinstance(exc, HTTPClientError | exceptions.ConnectionError)
+
+
+def queue_is_absent(exc: BaseException) -> bool:
+    """Whether SQS says that there is no such queue."""
+    return error_code(exc) in _NO_SUCH_QUEUE
+
+
+def denied(exc: BaseException) -> bool:
+    """Whether AWS refused *exc*'s call for want of a permission."""
+    return error_code(exc) in _DENIED
+
+
+def error_code(exc: BaseException) -> str:
+    """Return AWS's code for *exc*, such as ``AccessDenied``; "" if it is not AWS's answer."""
+    if isinstance(exc, ClientError):
+        return str(exc.response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "403", "Forbidden"}
+_BAD_CREDENTIALS = {
+    "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId",
+    "InvalidSignatureException", "SignatureDoesNotMatch", "UnrecognizedClientException",
+}  # fmt: skip
+_ABSENT = {*_NO_SUCH_QUEUE, "NoSuchBucket", "ResourceNotFoundException"}
+
+
+def misconfigured(exc: BaseException) -> bool:
+    """Whether *exc* stays until somebody changes a setting or a permission."""
+    return isinstance(exc, NoRegionError | NoCredentialsError | PartialCredentialsError) or (
+        error_code(exc) in _DENIED | _BAD_CREDENTIALS | _ABSENT
+    )
+
+
+def cause(exc: Exception) -> Exception | None:
+    """Return what to chain to the sentence for *exc*: botocore's stack says nothing more
+    to somebody who has a setting or a permission to mend, and much to anybody else.
+    """
+    return None if misconfigured(exc) else exc
+
+
+def explain(exc: BaseException, *, action: str, resource: str, setting: str | None = None) -> str:
+    """Return the sentence for *exc*, which AWS raised for the IAM *action* on *resource*.
+
+    *setting* is the field of :class:`~lambda_celery.conf.Settings` that names the resource.
+    """
+    code = error_code(exc)
+    change = f" Check {setting_names(setting)}." if setting else ""
+    if isinstance(exc, NoRegionError):
+        return f"No AWS region is configured: set {setting_names('region')} or AWS_REGION."
+    if isinstance(exc, NoCredentialsError | PartialCredentialsError):
+        return (
+            f"No AWS credentials were found for {action} on {resource}: give this process a role, "
+            "a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
+    if code in _BAD_CREDENTIALS:
+        return f"AWS does not accept the credentials for {action} on {resource} ({code})."
+    if code in _DENIED:
+        return (
+            f"AWS refused {action} on {resource}: allow {action} there in the IAM policy "
+            "of this process's role."
+        )
+    if code in _ABSENT:
+        return f"{resource} does not exist in this account and region ({code}).{change}"
+    if isinstance(exc, EndpointConnectionError):
+        host = urlsplit(str(exc.kwargs["endpoint_url"])).hostname
+        if host in LOOPBACK_HOSTS:
+            change = " Is the emulator running? It ends with: celery -A proj lambda local."
+    return f"{action} on {resource} failed: {exc}{change}"

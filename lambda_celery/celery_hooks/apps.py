@@ -1,0 +1,34 @@
+"""Celery's apps, those still to be made included, and the tasks they have so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from celery import Celery, _state
+
+
+def on_every_app(function: Callable[[Celery], None]) -> None:
+    """Call *function* with each app of this process: now, and with those yet to come."""
+    _state.connect_on_app_finalize(function)  # a set: once
+    for each in _state._get_active_apps():
+        function(each)
+
+
+def find_task(app: Celery, name: str | None) -> Any:
+    """Return the task *name* of *app*; ``None`` if it has none.
+
+    A task published by name must not take another way because its module's tasks are not
+    registered yet.
+    """
+    tasks = app.tasks if app.finalized or app.autofinalize else app._tasks
+    return tasks.get(name)
+
+
+def extend_control(app: Celery, make: Callable[..., Any]) -> None:
+    """Have *make* make the remote control of *app*: it is given its class, and its arguments."""
+    if not (isinstance(app.control_cls, partial) and app.control_cls.func is make):
+        # Not made here: that would read the app's configuration before it is complete.
+        app.control_cls = partial(make, app.control_cls)
+        app.__dict__.pop("control", None)

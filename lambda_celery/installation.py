@@ -1,0 +1,42 @@
+"""Making Celery's apps send through SQS: the hooks, and what decides behind each of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu.utils.imports import symbol_by_name
+
+from lambda_celery.celery_hooks.amqp import install_routing
+from lambda_celery.celery_hooks.apps import extend_control, on_every_app
+from lambda_celery.celery_hooks.registry import install_registry
+from lambda_celery.publishing.routing import Routing
+
+
+def install(app: Celery | None = None) -> None:
+    """Make the tasks of *app* that are meant for SQS go there; of all apps, if none is given.
+
+    And let *app* have tasks that are coroutine functions (``async def``).
+
+    The ``task`` decorator and ``lambda_celery.django`` in ``INSTALLED_APPS`` call
+    it. Call it yourself where tasks are chosen by ``lambda_tasks`` alone, without
+    Django. Calling it again changes nothing.
+    """
+    if app is None:
+        on_every_app(_install)
+    else:
+        _install(app)
+
+
+def _install(app: Celery) -> None:
+    install_routing(app, Routing(app))
+    install_registry(app)
+    extend_control(app, control)
+
+
+def control(base: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return the remote control of an app: its own class, *base*, which also reaches Lambda."""
+    from lambda_celery.control import LambdaControl  # loads boto3, which importing a task must not
+
+    cls = symbol_by_name(base)
+    return type(cls.__name__, (LambdaControl, cls), {})(*args, **kwargs)

@@ -1,0 +1,54 @@
+"""The idempotency table: its attributes, what kinds of items there are, DynamoDB's numbers.
+
+The attributes are those of Powertools' idempotency utility, so that one table may serve both:
+https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+#: The partition key, a string. There is no sort key.
+KEY = "id"
+#: When DynamoDB's TTL may delete the item, in epoch seconds.
+EXPIRATION = "expiration"
+#: Statements of BatchExecuteStatement, and items of BatchWriteItem.
+MAXIMUM_WRITES = 25
+
+#: The item that says that something is revoked.
+ANY_REVOKED_KEY = "revoked"
+
+
+def publication_key(task_name: str, digest: str) -> str:
+    """Return the key of the claim on a publication."""
+    return f"{task_name}#{digest}"
+
+
+def payload_key(pointer: str) -> str:
+    """Return the key under which the settling of an S3 body is remembered."""
+    return f"payload#{_digest(pointer)}"
+
+
+def parked_key(message_id: str) -> str:
+    """Return the key under which it is remembered that this very message is parked."""
+    return f"parked#{message_id}"
+
+
+def revoked_key(task_id: str) -> str:
+    """Return the key of the record that revokes *task_id*."""
+    return f"revoked#{task_id}"
+
+
+def revoked_stamp_key(stamp: str, value: object) -> str:
+    """Return the key of the record that revokes what has *value* for the header *stamp*."""
+    digest = _digest(f"{stamp}\0{value}")
+    return f"revoked-stamp#{digest}"
+
+
+def rate_key(task_name: str) -> str:
+    """Return the key of a task's token bucket."""
+    return f"rate#{task_name}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

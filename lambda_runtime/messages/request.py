@@ -1,0 +1,106 @@
+"""From the body of a message to Celery's :class:`~celery.worker.request.Request`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import InvalidTaskError
+from celery.utils.time import maybe_iso8601
+from celery.worker.request import Request
+from celery.worker.strategy import hybrid_to_proto2
+from kombu.message import Message
+
+from lambda_celery.conf import Settings
+from lambda_celery.envelope import SCHEDULE_HEADER, read_envelope, read_message, redacted
+from lambda_celery.exceptions import LambdaCeleryError, UnreadableMessageError
+from lambda_runtime.messages.delivery import Delivery
+
+
+class UnregisteredTaskError(LambdaCeleryError):
+    """The message names a task that this deployment does not have."""
+
+
+def task_name(delivery: Delivery) -> str | None:
+    """Return the name of the task, if the envelope tells it: one in S3 is not fetched for that."""
+    try:
+        headers = delivery.envelope.get("headers")
+    except UnreadableMessageError:
+        return None
+    name = headers.get("task") if isinstance(headers, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def read_request(
+    app: Celery, settings: Settings, delivery: Delivery, body: str, hostname: str
+) -> Request:
+    """Return the request in *body*, deserialised, of task message protocol 1 or 2.
+
+    :raises UnreadableMessageError: it is no task message, or of a content type
+        that the app's ``accept_content`` does not allow.
+    :raises UnregisteredTaskError: its task is not in the app's registry.
+    """
+    # kombu on SQS loses the flag; the receive count has it.
+    redelivered = {"redelivered": delivery.receive_count > 1}
+    envelope = delivery.envelope if body is delivery.body else read_envelope(body)
+    message = read_message(envelope, app.conf.accept_content, redelivered)
+    try:
+        payload = message.payload
+    except Exception as exc:  # what a deserialiser raises is its own affair
+        raise UnreadableMessageError(f"The arguments cannot be decoded: {exc}.") from exc
+    try:
+        arguments, headers, utc = _protocol_2(app, message, payload)
+        headers = _of_occurrence(redacted(headers) if settings.redact_arguments else headers)
+        name, task_id = headers["task"], headers["id"]
+        if not (isinstance(name, str) and isinstance(task_id, str)):
+            raise InvalidTaskError("task name and id must be strings")
+        if name not in app.tasks:
+            raise UnregisteredTaskError(
+                f"The task {name!r} is not registered here: deploy the code that has it, "
+                "and see that the app imports its module."
+            )
+        request = Request(
+            message, app=app, hostname=hostname, headers=headers,
+            body=arguments, decoded=True, utc=utc,
+        )  # fmt: skip
+        _hard, _soft = request.time_limits
+    except UnregisteredTaskError:
+        raise
+    except Exception as exc:  # a message may hold anything anywhere
+        raise UnreadableMessageError(f"It is not a task message: {exc!r}.") from exc
+    return request
+
+
+def _protocol_2(
+    app: Celery, message: Message, payload: Any
+) -> tuple[tuple[Any, Any, Mapping[str, Any]], dict[str, Any], bool]:
+    if isinstance(payload, Mapping):  # protocol 1: everything is in the body
+        body, headers, _, utc = hybrid_to_proto2(message, payload)
+        return body, headers, utc
+    args, kwargs, embed = payload
+    embed = embed or {}
+    if not (isinstance(args, list | tuple) and isinstance(kwargs, Mapping)):
+        raise InvalidTaskError("arguments must be a list, keyword arguments a mapping")
+    if not isinstance(embed, Mapping):
+        raise InvalidTaskError("callbacks, errbacks, chain and chord must be a mapping")
+    return (args, kwargs, embed), message.headers, app.uses_utc_timezone()
+
+
+def _of_occurrence(headers: dict[str, Any]) -> dict[str, Any]:
+    """Return *headers* with the times that count from a schedule's occurrence worked out.
+
+    The header that has them is gone then: a retry takes over what it finds, and must keep
+    the expiry of its occurrence, but not the countdown.
+    """
+    if SCHEDULE_HEADER not in headers:
+        return headers
+    headers = dict(headers)
+    schedule = headers.pop(SCHEDULE_HEADER)
+    occurrence = maybe_iso8601(schedule["time"])
+    for name, option in (("expires", "expires_seconds"), ("eta", "countdown_seconds")):
+        # A stock worker's retry has both that header and an eta of its own.
+        if option in schedule and not headers.get(name):
+            headers[name] = (occurrence + timedelta(seconds=schedule[option])).isoformat()
+    return headers

@@ -1,0 +1,334 @@
+"""The event loop on which the bodies of asynchronous tasks run: one a process, on its own thread.
+
+Celery's tracer is synchronous. It runs a task on a thread of the pool, and waits there for the
+task's coroutine, which runs here among those of the other threads. What Celery keeps for each
+thread, the request for one, is therefore put in place before each step of a coroutine, and taken
+away after it::
+
+    tracer's thread   prerun |- - - - - - waits - - - - - -| success, chain, result, postrun
+    loop's thread            | step |  ...  | step | step |
+                               other bodies' steps in between
+
+Time limits are timers of the loop, so that none can strike between a body's last line and the
+keeping of its result. What does not await cannot be interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import sys
+import threading
+from collections.abc import Coroutine, Generator
+from concurrent.futures.thread import _threads_queues as thread_queues
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakSet
+
+from celery.exceptions import SoftTimeLimitExceeded
+
+from lambda_celery.celery_hooks.thread_state import CeleryState
+from lambda_runtime.running import connections
+from lambda_runtime.running.limits.by_signal import HARD_AGAIN_SECONDS, HardTimeLimit
+
+logger = logging.getLogger(__name__)
+
+#: How long what a body has left behind may take to clean up.
+_CLEAN_UP_SECONDS = 1.0
+
+
+def run(
+    coroutine: Coroutine[Any, Any, Any],
+    *,
+    name: str,
+    task_id: str,
+    soft_seconds: float | None,
+    hard_seconds: float | None,
+    passed_seconds: float = 0.0,
+) -> Any:
+    """Run the *coroutine* of the task *name* on the loop, and return what it returns.
+
+    Of both limits *passed_seconds* have passed already, in what made the coroutine.
+
+    :raises SoftTimeLimitExceeded: raised in the coroutine, after *soft_seconds*.
+    :raises HardTimeLimit: raised in the coroutine, after *hard_seconds*.
+    """
+    body = _Body(coroutine, name, task_id, soft_seconds, hard_seconds, passed_seconds)
+    loop = _thread.loop()
+    try:
+        loop.call_soon_threadsafe(body.start)  # in a copy of this context
+        return body.finished.result()
+    except BaseException:
+        if not body.finished.done():  # a signal has raised it here, on the main thread
+            loop.call_soon_threadsafe(body.cancel)
+        raise
+    finally:
+        del body  # else it and the exception, by its traceback, would hold each other
+
+
+def close_database_connections() -> None:
+    """Close the connections of the thread in which Django's asynchronous methods do their work."""
+    if "django.db" in sys.modules:
+        from asgiref.sync import SyncToAsync
+
+        executor = SyncToAsync.single_thread_executor
+        if not executor._threads:
+            return  # and so no connections; asking for it would start it
+        closing = executor.submit(connections.close_database_connections)
+        # Not for ever: a body may have left something there that blocks.
+        if concurrent.futures.wait([closing], _CLEAN_UP_SECONDS).done:
+            return
+        logger.warning(
+            "What a task has left in the thread of Django's asynchronous methods blocks it. The "
+            "next tasks have a new one: give what blocks, such as a query, a time-out of its own."
+        )
+        SyncToAsync.single_thread_executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+        executor.shutdown(wait=False)  # it closes its connections if it ever goes on
+        for each in executor._threads:
+            # The process's end joins those that are in here. (Those of the loop's, which is a
+            # daemon, are daemons as well: nothing else waits for them.)
+            thread_queues.pop(each, None)  # type: ignore[attr-defined]
+
+
+class _SoftLimit(SoftTimeLimitExceeded, asyncio.CancelledError):
+    """The soft limit as it is raised in a coroutine.
+
+    Being a cancellation too, it ends what the coroutine awaits: asyncio's task groups and
+    time-outs take nothing else for a wish from outside.
+    """
+
+    def __reduce__(self) -> Any:
+        return SoftTimeLimitExceeded, self.args
+
+
+class _HardLimit(HardTimeLimit, asyncio.CancelledError):
+    """The hard limit as it is raised in a coroutine."""
+
+
+# Results and logs name it as they do everywhere.
+_SoftLimit.__name__ = _SoftLimit.__qualname__ = SoftTimeLimitExceeded.__name__
+_SoftLimit.__module__ = SoftTimeLimitExceeded.__module__
+
+
+def _limit_behind(exc: asyncio.CancelledError) -> Any:
+    """Return the limit, as it is raised elsewhere, that *exc* is or came of."""
+    cause: BaseException | None = exc
+    while cause is not None:  # asgiref answers a cancellation with one of its own
+        if isinstance(cause, _SoftLimit):
+            return SoftTimeLimitExceeded(*cause.args).with_traceback(exc.__traceback__)
+        if isinstance(cause, _HardLimit):
+            return HardTimeLimit(cause.seconds).with_traceback(exc.__traceback__)
+        cause = cause.__context__
+    return None
+
+
+class _Body:
+    """One run of a task's coroutine."""
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        name: str,
+        task_id: str,
+        soft_seconds: float | None,
+        hard_seconds: float | None,
+        passed_seconds: float,
+    ) -> None:
+        self.state = CeleryState()
+        self.finished: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self.children: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._coroutine = coroutine
+        self._name = name
+        self._task_id = task_id
+        self._soft = soft_seconds
+        self._hard = hard_seconds
+        self._passed = passed_seconds
+        self._task: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        #: The limit that has struck and not yet been raised, and the cancellations for it.
+        self._limit: BaseException | None = None
+        self._cancellations = 0
+
+    def start(self) -> None:
+        """Begin; in the loop's thread, in a context of its own."""
+        _current.set(self)
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(_BodySteps(self._run(), self), name=self._task_id)
+
+    def cancel(self) -> None:
+        """End it where it awaits, if it has begun."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def take_limit(self) -> BaseException | None:
+        """Return the limit that is to be raised, once, and take its cancellations back."""
+        if not self._cancellations:
+            return None
+        limit, self._limit = self._limit, None
+        if (uncancel := getattr(self._task, "uncancel", None)) is not None:  # Python 3.11
+            for _ in range(self._cancellations):
+                uncancel()
+        self._cancellations = 0
+        return limit
+
+    async def _run(self) -> None:
+        result: Any = None
+        failure: BaseException | None = None
+        # Here: a task that is cancelled before its first step never comes to its end.
+        self._set_timers(asyncio.get_running_loop())
+        try:
+            result = await self._coroutine
+        except asyncio.CancelledError as exc:
+            failure = _limit_behind(exc) or exc
+        except BaseException as exc:  # noqa: BLE001 - for the tracer to judge; the loop is everybody's
+            failure = exc
+        for timer in self._timers:
+            timer.cancel()
+        try:
+            await self._end_children()
+            # Those of the loop's thread, which Django permits if told to, are the context's.
+            connections.close_database_connections()
+        finally:
+            if failure is None:
+                self.finished.set_result(result)
+            else:
+                self.finished.set_exception(failure)
+            failure = None  # else it and this frame would hold each other
+
+    async def _end_children(self) -> None:
+        left = [each for each in self.children if not each.done()]
+        if not left:
+            return
+        logger.warning(
+            "Task %s[%s] has ended and left %d asyncio tasks behind, which are cancelled, because "
+            "Lambda would freeze them: await what the task starts.",
+            self._name, self._task_id, len(left),
+        )  # fmt: skip
+        for each in left:
+            each.cancel()
+        await asyncio.wait(left, timeout=_CLEAN_UP_SECONDS)
+
+    def _set_timers(self, loop: asyncio.AbstractEventLoop) -> None:
+        soft, hard = self._soft, self._hard
+        if soft and not (hard and hard <= soft):
+            self._timers.append(
+                loop.call_later(soft - self._passed, self._strike, _SoftLimit(soft))
+            )
+        if hard:
+            self._timers.append(loop.call_later(hard - self._passed, self._strike_hard, hard))
+
+    def _strike(self, limit: BaseException) -> None:
+        assert self._task is not None
+        self._limit = limit
+        self._cancellations += 1
+        self._task.cancel()
+
+    def _strike_hard(self, seconds: float) -> None:
+        self._strike(_HardLimit(seconds))
+        # Again: a bare except may swallow it.
+        self._timers.append(
+            asyncio.get_running_loop().call_later(HARD_AGAIN_SECONDS, self._strike_hard, seconds)
+        )
+
+
+#: The body that what runs on the loop belongs to.
+_current: ContextVar[_Body | None] = ContextVar("lambda_runtime_async_body", default=None)
+
+
+class _Steps(Coroutine[Any, Any, Any]):
+    """A coroutine each of whose steps finds Celery's state of the task that it belongs to."""
+
+    __slots__ = ("_body", "_coroutine")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], body: _Body) -> None:
+        self._coroutine = coroutine
+        self._body = body
+
+    def send(self, value: Any) -> Any:
+        """Go on with *value*."""
+        return self._body.state.call(self._coroutine.send, value)
+
+    def throw(self, *exception: Any) -> Any:
+        """Go on with an exception."""
+        return self._body.state.call(self._coroutine.throw, *exception)
+
+    def close(self) -> None:
+        """End."""
+        self._body.state.call(self._coroutine.close)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._coroutine.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        # cr_frame and its like, for asyncio's representations and stacks
+        return getattr(self._coroutine, name)
+
+
+class _BodySteps(_Steps):
+    """A body's own coroutine: its time limits come as cancellations."""
+
+    __slots__ = ()
+
+    def send(self, value: Any) -> Any:
+        """Go on with *value*."""
+        # A limit is swallowed, if there is one, by what the body has awaited: as its cancellation.
+        # It has a result, and that must not be lost.
+        self._body.take_limit()
+        return super().send(value)
+
+    def throw(self, *exception: Any) -> Any:
+        """Go on with an exception."""
+        limit = self._body.take_limit()
+        thrown = exception[-1] if len(exception) == 1 else exception[1]
+        if limit is not None and isinstance(thrown, asyncio.CancelledError):
+            return super().throw(limit)
+        return super().throw(*exception)
+
+
+def _make_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+) -> asyncio.Task[Any]:
+    """Make an asyncio task: the loop's task factory."""
+    body = _current.get()
+    if body is None or isinstance(coroutine, _BodySteps):
+        return asyncio.Task(coroutine, loop=loop, **options)
+    task = asyncio.Task(_Steps(coroutine, body), loop=loop, **options)
+    body.children.add(task)
+    return task
+
+
+class _LoopThread:
+    """The thread of the loop, started at first use."""
+
+    def __init__(self) -> None:
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, which is running."""
+        with self._starting:
+            # No thread survives a fork.
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                self._loop = asyncio.new_event_loop()
+                self._loop.set_task_factory(_make_task)
+                self._thread = threading.Thread(
+                    target=_serve, args=(self._loop,), name="lambda-celery-event-loop", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    while True:
+        try:
+            loop.run_forever()
+        except BaseException as exc:  # noqa: BLE001
+            # asyncio lets KeyboardInterrupt and SystemExit of a task through to here. Who awaits
+            # that task gets it too; the others go on.
+            logger.error("An asyncio task of a task's raised %r", exc)
+
+
+_thread = _LoopThread()

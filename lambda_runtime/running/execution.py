@@ -1,0 +1,412 @@
+"""Running one task by Celery's own tracer, with SQS's idea of a failure.
+
+The tracer does signals, ``on_*``, link and chain, chord parts and results. Two
+things are put into it:
+
+- the class that it calls for a task that raised (:class:`AttemptInfo`): while
+  attempts are left, a failure is a retry, and nothing is announced as failed;
+- a wrapper around the task's body (:func:`guard`), which enforces the time limits
+  and knows whether the body is through, for what fails after that must not lead
+  to a second run.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial, wraps
+from types import CodeType
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from celery import Celery, Task, signals
+from celery.app import trace
+from celery.app.task import Context
+from celery.exceptions import BackendError, Reject, Retry, SoftTimeLimitExceeded, WorkerLostError
+from celery.states import FAILURE, REJECTED, RETRY
+from celery.worker.request import Request
+from kombu.exceptions import OperationalError
+
+from lambda_celery import aws
+from lambda_celery.celery_hooks.async_tasks import UNFINISHED, finish, is_async, run_by
+from lambda_runtime.messages.outcome import Deleted, Outcome, Parked, Returned
+from lambda_runtime.running.limits.by_signal import HardTimeLimit, TimeLimits
+
+logger = logging.getLogger(__name__)
+
+#: What publishing raises where the broker, ours or another, is at fault.
+_BROKER_ERRORS = (OperationalError, *aws.AWS_ERRORS)
+_UNFINISHED = "ran to its end, but what follows it failed"
+
+
+@dataclass
+class Attempt:
+    """One run of one task: what was decided before it, and what is found out during it."""
+
+    task_id: str
+    last: bool
+    backoff_seconds: int
+    soft_time_limit: float | None = None
+    hard_time_limit: float | None = None
+    #: Whether the soft limit is the invocation's end, and not the task's own.
+    ends_with_invocation: bool = False
+    started: bool = False
+    body_finished: bool = False
+    #: Why the chord that the task is a part of could not go on, where AWS or a broker is at fault.
+    chord_error: BaseException | None = None
+    #: Whether a message with the task's own id has left: a retry, or a replacement.
+    sent_on: bool = False
+    outcome: Outcome | None = None
+
+
+#: The attempt under way in each context. It cannot be in the tracer's request, where every key
+#: that Celery does not know is taken for a custom header and published on.
+_current: ContextVar[Attempt | None] = ContextVar("lambda_runtime_attempt", default=None)
+_wrapping = threading.Lock()
+
+
+class TaskRunner:
+    """Runs the tasks of *app* in this process."""
+
+    def __init__(self, app: Celery, hostname: str) -> None:
+        self._app = app
+        self._hostname = hostname
+        self._tracers: dict[str, Callable[..., Any]] = {}
+        self._longest: dict[str, float] = {}
+        signals.after_task_publish.connect(_note_publication)
+
+    def longest_run_seconds(self, name: str) -> float:
+        """Return how long the longest run of the task *name* took in this process."""
+        return self._longest.get(name, 0.0)
+
+    def run(self, request: Request, attempt: Attempt) -> Outcome:
+        """Run the task of *request* and return what becomes of its message.
+
+        Raises nothing of the task's.
+        """
+        token = _current.set(attempt)
+        started = time.monotonic()
+        try:
+            return self._run(request, attempt)
+        finally:
+            _current.reset(token)
+            took = time.monotonic() - started
+            self._longest[request.type] = max(took, self.longest_run_seconds(request.type))
+
+    def worker_lost(self, request: Request, attempt: Attempt) -> Outcome:
+        """Settle a task whose earlier run ended with its process, as a worker would."""
+        if request._success_was_stored():
+            return Deleted("succeeded before its process was lost")
+        lost = WorkerLostError(
+            "An earlier run of this task ended with its process, and it is not to be run again."
+        )
+        token = _current.set(attempt)
+        try:
+            # FAILURE and task_failure; or the retry that retry_on_worker_lost asks for.
+            request.on_failure(exception_info(lost))
+        except Exception as exc:
+            _log_not_stored(request.humaninfo(), exc)
+        finally:
+            _current.reset(token)
+        if attempt.sent_on:
+            return Deleted("lost with its process, and retried as a new message")
+        return Parked("the process was lost", lost)
+
+    def _run(self, request: Request, attempt: Attempt) -> Outcome:
+        task: Task = request.task
+        _, _, embed = request.body
+        context = {
+            **request.request_dict,
+            **embed,
+            "args": request.args,
+            "kwargs": request.kwargs,
+            "is_eager": False,
+        }
+        try:
+            _, info, _, _ = self._tracer(task)(request.id, request.args, request.kwargs, context)
+        except Reject as exc:  # from on_success or after_return
+            return attempt.outcome or self._rejected(request, exc, attempt)
+        except BaseException as exc:
+            return self._escaped(task, context, exc, attempt)
+        if attempt.outcome is not None:
+            return attempt.outcome
+        if attempt.chord_error is not None:
+            return Parked(_UNFINISHED, attempt.chord_error)
+        if info is None:
+            return Deleted("succeeded")
+        if info.state == REJECTED:
+            return self._rejected(request, info.retval, attempt)
+        # IGNORED, or RETRY by Task.retry(), which has sent a message of its own.
+        return Deleted(info.state.lower())
+
+    def _tracer(self, task: Task) -> Callable[..., Any]:
+        if (found := self._tracers.get(task.name)) is not None:
+            return found
+        with _wrapping:  # each class once, whichever threads come at the same time
+            guard(task)
+            watch_chord_errors(type(task.backend))
+        # By its module, where tools for tracing and error reporting put their own.
+        tracer: Callable[..., Any] = trace.build_tracer(
+            task.name, task, self._app.loader, self._hostname, app=self._app, Info=AttemptInfo
+        )
+        self._tracers[task.name] = tracer
+        return tracer
+
+    def _escaped(
+        self, task: Task, context: dict[str, Any], exc: BaseException, attempt: Attempt
+    ) -> Outcome:
+        """Settle what left the tracer: a hard limit, ``sys.exit``, a back end that is down."""
+        if attempt.outcome is not None:
+            # The task's own failure had been decided on; what came after is of the back end.
+            _log_not_stored(_label(task, context), exc)
+            return attempt.outcome
+        if isinstance(exc, HardTimeLimit):
+            label = _label(task, context)
+            logger.error("Hard time limit (%ss) exceeded for %s", exc.seconds, label)
+            exc = exc.as_failure()
+        elif not isinstance(exc, Exception):
+            exc = WorkerLostError(f"The task raised {type(exc).__name__}: {exc}.")
+        return record_failure(task, Context(context), exc, attempt)
+
+    def _rejected(self, request: Request, exc: Reject, attempt: Attempt) -> Outcome:
+        if isinstance(exc.reason, _BROKER_ERRORS) and _raised_in(exc, Task.retry):
+            # Not the task's wish: retry() could not publish. The message is still here.
+            failure = exc.reason.with_traceback(None)
+            return record_failure(request.task, request._context, failure, attempt)
+        if exc.requeue:
+            return Returned("rejected, to be requeued", attempt.backoff_seconds)
+        try:
+            # FAILURE and task_failure, as in a worker.
+            request.on_failure(exception_info(exc), return_ok=True)
+        except Exception as failure:
+            _log_not_stored(request.humaninfo(), failure)
+        return Parked("rejected", exc)
+
+
+class AttemptInfo(trace.TraceInfo):
+    """What the tracer calls for a task that raised. Decides once, and lets Celery record it."""
+
+    __slots__ = ("retval", "state")
+
+    def __init__(self, state: str, retval: Any = None) -> None:
+        self.state = state
+        self.retval = retval
+
+    def handle_error_state(
+        self, task: Task, req: Context, eager: bool = False, call_errbacks: bool = True
+    ) -> Any:
+        """Record a failure as what it is here: a failure, or a retry by SQS."""
+        attempt = _current.get()
+        assert attempt is not None
+        if self.state == FAILURE:
+            if attempt.outcome is not None:
+                # Recording the first failure failed itself, and the tracer comes again with that.
+                _log_not_stored(_label(task, req), self.retval)
+                return None
+            attempt.outcome = outcome_of_failure(task, req, self.retval, attempt)
+            if isinstance(attempt.outcome, Returned):
+                # Celery logs a retry without its reason's traceback; nobody asked for this one.
+                logger.warning(
+                    "%s raised, and comes back in %d s",
+                    _label(task, req), attempt.outcome.delay_seconds, exc_info=self.retval,
+                )  # fmt: skip
+                self.state = RETRY
+                self.retval = Retry(exc=self.retval, when=attempt.outcome.delay_seconds)
+                call_errbacks = False
+        return super().handle_error_state(task, req, eager=eager, call_errbacks=call_errbacks)
+
+
+def outcome_of_failure(task: Task, req: Context, exc: Exception, attempt: Attempt) -> Outcome:
+    """Return what becomes of the message of a task that raised *exc*."""
+    if attempt.body_finished:
+        # The mail is out: whatever this is, it must not lead to a second one by itself.
+        # A part of a chord that is not counted would stop its chord, and nobody would know.
+        if _raised_in(exc, task.backend.mark_as_done) and not req.chord:
+            return Deleted("succeeded, but its result could not be stored")
+        return Parked(_UNFINISHED, exc)
+    if attempt.sent_on:
+        return Deleted("failed, after it had sent its own retry")
+    if _acknowledges_failure(task):
+        return Deleted("failed, and acks_on_failure_or_timeout is set")
+    if attempt.last:
+        return Parked("failed", exc)
+    if attempt.ends_with_invocation and isinstance(exc, SoftTimeLimitExceeded):
+        # No fault of the task's, whatever its max_retries say.
+        return Returned("the invocation's time ran out", attempt.backoff_seconds)
+    if _retries_used_up(task, req, exc):
+        return Parked("failed", exc)
+    return Returned("failed", attempt.backoff_seconds)
+
+
+def record_failure(task: Task, req: Context, exc: BaseException, attempt: Attempt) -> Outcome:
+    """Record a failure that the tracer did not see, as the tracer would have."""
+    try:
+        try:
+            raise exc
+        except BaseException:
+            AttemptInfo(FAILURE, exc).handle_error_state(task, req)
+    except Exception as failure:
+        _log_not_stored(_label(task, req), failure)
+    return attempt.outcome or Returned("failed", attempt.backoff_seconds)
+
+
+def _note_publication(headers: Mapping[str, Any] | None = None, body: Any = None, **_: Any) -> None:
+    attempt = _current.get()
+    if attempt is None:
+        return
+    sent = headers if headers and "id" in headers else body  # protocol 1 has it in the body
+    if isinstance(sent, Mapping) and sent.get("id") == attempt.task_id:
+        attempt.sent_on = True
+
+
+def _acknowledges_failure(task: Task) -> bool:
+    """Whether the task says ``acks_on_failure_or_timeout=True``, or ``acks_on_failure=True``.
+
+    Celery's default for both is true as well, and would throw failures away here.
+    """
+    return any(
+        getattr(task, option, None) is True and _is_declared(task, option)
+        for option in ("acks_on_failure", "acks_on_failure_or_timeout")
+    )
+
+
+def _is_declared(task: Task, option: str) -> bool:
+    """Whether *option* stands in the declaration of *task* or of a base class of its own.
+
+    Binding a task to its app copies the app's defaults onto the class. A class keeps
+    the order of its attributes, and ``__bound__`` is the first that binding adds.
+    """
+    for cls in type(task).__mro__:
+        if cls is Task:
+            return False
+        names = list(vars(cls))
+        if option in names:
+            return "__bound__" not in names or names.index(option) < names.index("__bound__")
+    return False
+
+
+def _retries_used_up(task: Task, req: Context, exc: Exception) -> bool:
+    """Whether the task itself has given up: its ``retry()`` raised, or its count is full."""
+    if _raised_in(exc, Task.retry):
+        return True
+    return task.max_retries is not None and (req.retries or 0) >= task.max_retries
+
+
+def _raised_in(exc: BaseException, function: Any) -> bool:
+    """Whether *exc* passed through *function*. Celery tells no other way who raised it."""
+    code: CodeType | None = getattr(getattr(function, "__func__", function), "__code__", None)
+    traceback = exc.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code is code:
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+def guard(task: Task) -> None:
+    """Wrap ``__call__`` of the task's class, once: what the tracer calls for the body.
+
+    A task that is called directly, from a body, a hook or a signal's receiver, passes
+    through unguarded: only the attempt's own request has its id.
+    """
+    body = type(task).__call__
+    if hasattr(body, "lambda_guarded"):
+        return
+
+    @wraps(body)
+    def guarded(self: Task, *args: Any, **kwargs: Any) -> Any:
+        attempt = _current.get()
+        if attempt is None or attempt.started or self.request.id != attempt.task_id:
+            return body(self, *args, **kwargs)
+        attempt.started = True
+        # Bound here: the arguments of a task may have any names.
+        result = _limited(self, attempt, partial(body, self, *args, **kwargs))
+        attempt.body_finished = True
+        return result
+
+    guarded.lambda_guarded = True  # type: ignore[attr-defined]
+    type(task).__call__ = guarded
+
+
+def _limited(task: Task, attempt: Attempt, body: Callable[[], Any]) -> Any:
+    """Return ``body()``, the call of *task*, under the time limits of *attempt*."""
+    limited = _Limited(task, attempt)
+    if is_async(task):
+        # Not around it all: on this thread they could only end the waiting for the coroutine.
+        with run_by(limited):
+            return body()
+    result = limited.call(body)
+    if type(result) not in UNFINISHED:
+        return result
+    with run_by(limited):
+        return finish(task, result)
+
+
+class _Limited:
+    """Runs what *task* consists of, one after the other, under the time limits of *attempt*."""
+
+    def __init__(self, task: Task, attempt: Attempt) -> None:
+        self._task = task
+        self._attempt = attempt
+        self._passed = 0.0
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Return ``function()``, called on this thread."""
+        started = time.monotonic()
+        limits = TimeLimits(self._attempt.soft_time_limit, self._attempt.hard_time_limit)
+        result = limits.call(function)
+        self._passed = time.monotonic() - started
+        return result
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Return what *coroutine* returns, which runs on the event loop."""
+        from lambda_runtime.running import event_loop  # asyncio, for those who have such tasks
+
+        return event_loop.run(
+            coroutine, name=self._task.name, task_id=self._attempt.task_id,
+            soft_seconds=self._attempt.soft_time_limit,
+            hard_seconds=self._attempt.hard_time_limit,
+            passed_seconds=self._passed,
+        )  # fmt: skip
+
+
+def watch_chord_errors(backend: Any) -> None:
+    """Wrap ``chord_error_from_stack`` of a result back end's class, once.
+
+    A back end fails a chord whose parts have all succeeded, if it cannot read their results
+    or publish the body, and says nothing of it to the part that is at work.
+    """
+    fail_chord = backend.chord_error_from_stack
+    if hasattr(fail_chord, "lambda_watched"):
+        return
+
+    @wraps(fail_chord)
+    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        cause, attempt = sys.exc_info()[1], _current.get()
+        if attempt is not None and isinstance(cause, (*_BROKER_ERRORS, BackendError)):
+            attempt.chord_error = cause
+        return fail_chord(self, *args, **kwargs)
+
+    watched.lambda_watched = True  # type: ignore[attr-defined]
+    backend.chord_error_from_stack = watched
+
+
+def exception_info(exc: BaseException) -> ExceptionInfo:
+    """Return *exc* in the form in which Celery's callbacks take it."""
+    try:
+        raise exc
+    except BaseException:
+        return ExceptionInfo()
+
+
+def _log_not_stored(label: str, exc: BaseException) -> None:
+    logger.error("The state of %s could not be stored: %r", label, exc)
+
+
+def _label(task: Task, req: Any) -> str:
+    return f"{task.name}[{req.get('id')}]"

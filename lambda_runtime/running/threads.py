@@ -1,0 +1,102 @@
+"""Several tasks of a batch at a time, on threads.
+
+A batch is cut into lanes: a FIFO queue's message group is one, whose messages run one after
+the other, and any other message is one by itself. Lanes of asynchronous tasks run beside the
+others, under a bound of their own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from celery import Celery
+
+from lambda_celery.celery_hooks.registry import async_names
+from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.request import task_name
+from lambda_runtime.running.connections import close_database_connections
+
+Lane = list[Delivery]
+
+
+def lanes(deliveries: Iterable[Delivery]) -> list[Lane]:
+    """Cut a batch into what can run at the same time."""
+    cut: list[Lane] = []
+    groups: dict[str, Lane] = {}
+    for delivery in deliveries:
+        group = delivery.fifo_group
+        if group in groups:
+            groups[group].append(delivery)
+            continue
+        cut.append([delivery])
+        if group is not None:
+            groups[group] = cut[-1]
+    return cut
+
+
+class Pool:
+    """Runs lanes, *concurrency* at a time, and beside them *async_concurrency* asynchronous ones.
+
+    With a *concurrency* of one, on the thread of the caller: nobody's code has to be
+    thread-safe, and signals enforce time limits. Else on threads that stay for the life of the
+    process, and with them what Celery keeps for each thread, such as the result back end's
+    connections. An asynchronous task always has such a thread, to wait there for its coroutine.
+    """
+
+    def __init__(self, app: Celery, concurrency: int, async_concurrency: int) -> None:
+        self._app = app
+        self._threads = _Threads(app, concurrency, "task")
+        self._async_threads = _Threads(app, async_concurrency, "async-task")
+
+    def run(self, batch: list[Lane], run_lane: Callable[[Lane], None]) -> None:
+        """Call *run_lane* for each lane of *batch*; return when all are through."""
+        asynchronous, others = self._apart(batch)
+        working = self._async_threads.start(asynchronous, run_lane)
+        if self._threads.count == 1:
+            for lane in others:
+                run_lane(lane)
+        else:
+            working += self._threads.start(others, run_lane)
+        for each in working:
+            each.result()
+
+    def _apart(self, batch: list[Lane]) -> tuple[list[Lane], list[Lane]]:
+        """Return the lanes of asynchronous tasks alone, and the others."""
+        names = async_names(self._app)
+        if not names:
+            return [], batch
+        apart: tuple[list[Lane], list[Lane]] = [], []
+        for lane in batch:
+            is_async = all(task_name(each) in names for each in lane)
+            apart[0 if is_async else 1].append(lane)
+        return apart
+
+
+class _Threads:
+    def __init__(self, app: Celery, count: int, name: str) -> None:
+        self.count = count
+        self._executor = ThreadPoolExecutor(
+            count, thread_name_prefix=name, initializer=app.set_current
+        )
+
+    def start(self, lanes: list[Lane], run_lane: Callable[[Lane], None]) -> list[Future[None]]:
+        waiting = deque(lanes)
+        return [
+            self._executor.submit(_work, waiting, run_lane)
+            for _ in range(min(self.count, len(lanes)))
+        ]
+
+
+def _work(waiting: deque[Lane], run_lane: Callable[[Lane], None]) -> None:
+    try:
+        while True:
+            try:
+                lane = waiting.popleft()
+            except IndexError:
+                return
+            run_lane(lane)
+    finally:
+        # Django keeps one for each thread and alias, and nobody else would close them.
+        close_database_connections()
