@@ -9,8 +9,8 @@ from lambda_celery.exceptions import (
     UnreadableMessageError,
 )
 from lambda_celery.installation import install
+from lambda_celery.publishing.batch_block import batch
 from lambda_celery.publishing.bulk_calls import apply_async_many, delay_many
-from lambda_celery.publishing.held_messages import batch
 from lambda_celery.task import aapply_async, adelay, task
 
 __version__ = "0.1.0"

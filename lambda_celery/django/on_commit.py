@@ -7,6 +7,7 @@ from functools import partial
 
 from django.db import transaction
 
+from lambda_celery.publishing.batch_block import send_held
 from lambda_celery.publishing.held_messages import HeldMessages, Progress, holding
 
 
@@ -25,6 +26,6 @@ def batch_on_commit(
 
     def send_on_commit(held: HeldMessages) -> None:
         held.close()
-        transaction.on_commit(partial(held.pass_on, progress), using=using)
+        transaction.on_commit(partial(send_held, held, progress), using=using)
 
     return holding(send_on_commit)

@@ -6,22 +6,38 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from celery.exceptions import TaskPredicate
 
-if TYPE_CHECKING:  # both load boto3, which importing a task must not
-    from lambda_celery.message import OutgoingMessage
-    from lambda_celery.publishing.publisher import Publisher
+from lambda_celery.conf import Settings
+from lambda_celery.message import OutgoingMessage
 
 #: Called with how many messages are sent, and how many there are.
 Progress = Callable[[int, int], None]
 
 
+class Preparing(Protocol):
+    """What a :class:`~lambda_celery.publishing.publisher.Publisher` knows of a queue's messages."""
+
+    settings: Settings
+
+    def limit_bytes(self, queue_url: str, sqs: Any = None) -> int:
+        """Return the size of the largest message that the queue accepts."""
+
+    def threshold_bytes(self, queue_url: str, sqs: Any = None) -> int:
+        """Return the size above which a message for the queue goes to S3."""
+
+    def prepared(
+        self, queue_url: str, message: OutgoingMessage, sqs: Any
+    ) -> OutgoingMessage | None:
+        """Return what to send to the queue; ``None`` if a schedule sends it."""
+
+
 class Outgoing(NamedTuple):
     """A message, and where to and by whom it is to be sent."""
 
-    publisher: Publisher
+    publisher: Preparing
     queue_url: str
     message: OutgoingMessage
     #: The boto3 client, where it is not the settings' own.
@@ -52,21 +68,12 @@ class HeldMessages:
             self._is_open = False
             return self._messages
 
-    def pass_on(self, progress: Progress | None = None) -> None:
-        """Give the messages to the block around this one; send them if there is none any more.
-
-        :raises BatchPublishError: AWS did not take some of them.
-        """
+    def close_into_outer(self) -> list[Outgoing]:
+        """Give the messages to the block around this one; return them if there is none any more."""
         messages = self.close()
-        if not messages or (self._outer is not None and self._outer.hold(*messages)):
-            return
-        from lambda_celery.publishing.bulk_sender import BulkSender
-
-        with BulkSender() as sender:
-            if progress is not None:
-                sender.report(progress, len(messages))
-            for each in messages:
-                sender.add(each)
+        if messages and self._outer is not None and self._outer.hold(*messages):
+            return []
+        return messages
 
 
 _current: ContextVar[HeldMessages | None] = ContextVar("lambda_celery_batch", default=None)
@@ -94,29 +101,3 @@ def holding(at_end: Callable[[HeldMessages], None]) -> Iterator[None]:
     finally:
         _current.reset(token)
         held.close()
-
-
-@contextmanager
-def batch(*, progress: Progress | None = None) -> Iterator[None]:
-    """Hold the messages that the block publishes to SQS, and send them together at its end.
-
-    Everything that publishes tasks takes part: ``delay``, groups, chunks, chains, other
-    people's code. Ten messages share a request, several requests run at a time, and
-    bodies that are too big for SQS are uploaded side by side. FIFO queues get their messages in
-    order, one request after the other. (But one that SQS refuses for a moment, out of ten, is
-    sent again behind the others of its request.)
-
-    If the block raises, nothing is sent. (Celery's ``Retry``, ``Ignore`` and ``Reject`` are no
-    failures: then it is. And a running task's own retry does not wait for the block's end.)
-
-    A batch within a batch is part of it, and is sent by it. Only what is published in the
-    block's own context takes part: not what threads do that it starts, but asyncio tasks and
-    ``asyncio.to_thread``, as far as they publish before it ends. Sending blocks its thread.
-
-    :param progress: called in this thread, as messages are sent, with how many are sent and how
-        many there are. Within another batch, that one's is called.
-    :raises BatchPublishError: AWS did not take some messages, although they were
-        retried; it lists them. The others are sent.
-    """
-    with holding(lambda held: held.pass_on(progress)):
-        yield
