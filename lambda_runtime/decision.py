@@ -1,18 +1,29 @@
-"""One record: from a delivery to what becomes of it.
+"""One message: from a delivery to what becomes of it, by steps.
 
-The ways out, in the order in which they are decided:
+Each step settles the message, or leaves it to the next one. In their order:
 
-====================================  ==============================================
-this very message                     parked before: deleted
-the body, or its S3 object            unreadable: returned, parked at the last attempt
-the task                              not registered: the same
-``eta``                               ahead: forwarded
-the time left                         too short: returned at once
-``expires``                           passed: deleted, REVOKED; but see the record first
-the idempotency record                completed: deleted; in progress: returned;
-                                      lost, and not to be run again: parked
-the run                               see :mod:`lambda_runtime.running.execution`
-====================================  ==============================================
+================  ==================================================================
+step              settles the message if
+================  ==================================================================
+``time_left``     the invocation's time is up: returned at once
+``parked_before`` this very message was parked, but its process died: deleted
+``readable``      the body, or its S3 object, cannot be read, or its task is not
+                  registered: returned, parked at the last attempt; its object is gone
+                  because it was settled: deleted
+``due``           its ``eta`` is ahead, and it is not revoked: forwarded
+``in_time``       the time left is too short for its task: returned at once
+``called_off``    it has expired or is revoked, but another run of it has completed, or
+                  is going on: as for ``claimed``
+``its_turn``      its ``rate_limit`` lets it run much later: forwarded
+``still_wanted``  it has expired, or is revoked: deleted, REVOKED
+``claimed``       its publication has completed: deleted; is being run: returned, hidden
+                  until that run's lock ends; was lost with its process and is not to be
+                  run again: parked
+================  ==================================================================
+
+What no step settles is run (:mod:`lambda_runtime.running.execution`), and what has become of it
+is noted in the claim. A returned message that was not run is forwarded at its last receive
+(:func:`~lambda_runtime.retry_policy.not_run`). AWS out of reach: returned.
 """
 
 from __future__ import annotations
@@ -22,7 +33,9 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 
 from celery import Celery, signals
 from celery.app.trace import LOG_RECEIVED
@@ -35,23 +48,17 @@ from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
 from lambda_celery.payloads import PayloadStore, is_pointer
-from lambda_celery.table.own_keys import KEY_OPTION, options_of
 from lambda_celery.table.revocations import Revocations, stamp_keys
-from lambda_celery.table.schema import parked_key, payload_key, revoked_key
+from lambda_celery.table.schema import revoked_key
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import Delivery
-from lambda_runtime.messages.outcome import (
-    Deleted,
-    Forwarded,
-    Outcome,
-    Parked,
-    Returned,
-    backoff_seconds,
-    spent,
-)
+from lambda_runtime.messages.outcome import Deleted, Forwarded, Outcome, Parked, Returned
 from lambda_runtime.messages.request import UnregisteredTaskError, read_request
 from lambda_runtime.messages.source_queues import SourceQueue, SourceQueues
-from lambda_runtime.running.execution import Attempt, TaskRunner
+from lambda_runtime.refusals import sentence
+from lambda_runtime.retry_policy import backoff_seconds, not_run, spent
+from lambda_runtime.running.attempt import Attempt
+from lambda_runtime.running.execution import TaskRunner
 from lambda_runtime.table.claims import (
     Claim,
     Claimed,
@@ -60,15 +67,62 @@ from lambda_runtime.table.claims import (
     publication_of,
 )
 from lambda_runtime.table.rate_limits import PATIENCE_SECONDS, RateLimiter
+from lambda_runtime.table.settled import Settled
 
 logger = logging.getLogger(__name__)
-_TABLE_OPERATIONS = {"DeleteItem", "GetItem", "PutItem", "UpdateItem"}
 #: Where a worker says "Task … received".
 received_logger = get_logger("celery.worker.strategy")
 
 
-class RecordProcessor:
-    """Decides what becomes of a record, running its task if that is due."""
+@dataclass
+class Case:
+    """A delivery, and what the steps have found out about it."""
+
+    delivery: Delivery
+    queue: SourceQueue
+    deadline: Deadline
+    backoff_seconds: int
+    #: From ``readable`` on.
+    request: Request = field(init=False)
+    publication: Publication = field(init=False)
+    #: From ``due`` on.
+    is_revoked: bool = field(init=False)
+    #: From ``claimed`` on.
+    claimed: Claimed = field(init=False)
+
+    @cached_property
+    def is_last_attempt(self) -> bool:
+        """Whether the message is spent if this attempt fails."""
+        return self.queue.last_attempt(self.delivery.receive_count)
+
+    @cached_property
+    def record_life_seconds(self) -> int:
+        """How long it is remembered that its publication has run."""
+        return self.publication.own_life_seconds or self.queue.record_life_seconds
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its ``expires`` has passed."""
+        expires = self.request.expires
+        return expires is not None and expires <= datetime.now(timezone.utc)
+
+    @property
+    def time_limits(self) -> tuple[float | None, float | None]:
+        """The hard and the soft limit: the call's, else the task's."""
+        hard, soft = self.request.time_limits
+        return hard or self.request.task.time_limit, soft or self.request.task.soft_time_limit
+
+    def not_run(self, reason: str, delay_seconds: int = 0) -> Returned | Forwarded:
+        """Return what becomes of the message, with which nothing is wrong."""
+        return not_run(reason, self.is_last_attempt, delay_seconds)
+
+    def too_late(self) -> Returned | Forwarded:
+        """Return what becomes of the message that this invocation has no time for."""
+        return self.not_run("the invocation's time runs short")
+
+
+class Decision:
+    """Decides what becomes of a message, running its task if that is due."""
 
     def __init__(
         self,
@@ -84,144 +138,122 @@ class RecordProcessor:
         self._payloads = payloads
         self._hostname = hostname
         self._table = IdempotencyTable(settings)
+        self.settled = Settled(self._table, queues)
         self._revocations = Revocations(settings)
         self._rate_limiter = RateLimiter(settings)
         self._runner = TaskRunner(app, hostname)
+        self._steps = (
+            self._time_left,
+            self._parked_before,
+            self._readable,
+            self._due,
+            self._in_time,
+            self._called_off,
+            self._its_turn,
+            self._still_wanted,
+            self._claimed,
+        )
 
-    def process(self, delivery: Delivery, deadline: Deadline) -> Outcome:
+    def on(self, delivery: Delivery, deadline: Deadline) -> Outcome:
         """Return what becomes of *delivery*; its idempotency record is written by then.
 
         Raises nothing.
         """
         queue = self._queues.get(delivery.source_arn)
         backoff = backoff_seconds(queue.settings, delivery.receive_count)
+        case = Case(delivery, queue, deadline, backoff)
         try:
-            if deadline.seconds_for_tasks() <= 0:
-                return _too_late(delivery, queue)
-            return self._process(delivery, queue, deadline, backoff)
+            for step in self._steps:
+                if (outcome := step(case)) is not None:
+                    return outcome
+            return self._run(case)
         except aws.AWS_ERRORS as exc:
-            logger.error("Message %s comes back: %s", delivery.message_id, _sentence(exc))
+            logger.error("Message %s comes back: %s", delivery.message_id, sentence(exc))
             reason = "AWS could not be asked before the run"
             with suppress(*aws.AWS_ERRORS):
-                return _not_run(reason, delivery, queue, backoff)
+                return case.not_run(reason, backoff)
             return Returned(reason, backoff)
         except BaseException:
             logger.exception("Message %s comes back after an error", delivery.message_id)
             return Returned("an internal error", backoff)
 
-    def _process(
-        self, delivery: Delivery, queue: SourceQueue, deadline: Deadline, backoff: int
-    ) -> Outcome:
-        if self._was_parked(delivery):
+    def _time_left(self, case: Case) -> Outcome | None:
+        return case.too_late() if case.deadline.seconds_for_tasks() <= 0 else None
+
+    def _parked_before(self, case: Case) -> Outcome | None:
+        if self.settled.has_parked(case.delivery):
             return Deleted("parked before", keep_payload=True)  # for the dead letter
+        return None
+
+    def _readable(self, case: Case) -> Outcome | None:
+        delivery = case.delivery
         try:
             body = self._body(delivery)
             if body is None:
                 return Deleted("completed before, with its S3 object")
-            request = read_request(self._app, self._settings, delivery, body, self._hostname)
-            publication = publication_of(request)
+            case.request = read_request(self._app, self._settings, delivery, body, self._hostname)
+            case.publication = publication_of(case.request)
         except (UnreadableMessageError, UnregisteredTaskError) as exc:
-            last = queue.last_attempt(delivery.receive_count)
             logger.error(
                 "Message %s cannot be run: %s It is %s (receive %d of %s).",
                 delivery.message_id, exc,
-                "parked" if last else f"tried again in {backoff} s",
-                delivery.receive_count, queue.max_receive_count,
+                "parked" if case.is_last_attempt else f"tried again in {case.backoff_seconds} s",
+                delivery.receive_count, case.queue.max_receive_count,
             )  # fmt: skip
-            return spent(str(exc), backoff, last)
-        revoked = self._revocations.include(_revocation_keys(request))
-        if _is_ahead(request) and not revoked:
-            return Forwarded(request.eta, request.id)
-        needed_seconds = self._needed_seconds(request)
-        if not deadline.allows(needed_seconds):
-            return _too_late(delivery, queue)
-        if _is_expired(request) or revoked:
-            # A copy of what has run, or is running, is not to be announced as revoked.
-            found = self._table.look_up(publication.key)
-            if (outcome := _of_another_run(request, found, delivery, queue)) is not None:
-                return outcome
-        elif (turn := self._turn(request, delivery, deadline, needed_seconds)) is not None:
-            return turn
-        about = {
-            "id": request.id, "name": request.name, "eta": request.eta,
-            "args": request.argsrepr, "kwargs": request.kwargsrepr,
-        }  # fmt: skip
-        received_logger.info(LOG_RECEIVED, about, extra={"data": about})
-        if revoked:
-            worker_state.revoked.add(request.id)
-        if request.revoked():
-            return Deleted("revoked" if revoked else "expired")
-        signals.task_received.send(sender=self, request=request)
-        return self._run_once(request, publication, delivery, queue, deadline, backoff)
+            return spent(str(exc), case.backoff_seconds, case.is_last_attempt)
+        return None
 
-    def _run_once(
-        self,
-        request: Request,
-        publication: Publication,
-        delivery: Delivery,
-        queue: SourceQueue,
-        deadline: Deadline,
-        backoff: int,
-    ) -> Outcome:
-        life_seconds = publication.own_life_seconds or queue.record_life_seconds
-        last = queue.last_attempt(delivery.receive_count)  # before the claim: it may ask AWS
-        claimed = self._table.claim(
-            publication.key,
-            life_seconds=life_seconds,
-            run_ends=deadline.epoch,
-            # False only where somebody has set it: left alone, it is None.
-            spare_lost=request.task.reject_on_worker_lost is False
-            or request.task.retry_on_worker_lost,
-        )
-        if (outcome := _of_another_run(request, claimed, delivery, queue)) is not None:
-            return outcome
-        attempt = _attempt(request, deadline, last, backoff)
-        if claimed.claim is Claim.LOST:
-            logger.error("Task %s was lost with its process", request.humaninfo())
-            return self._runner.worker_lost(request, attempt)
-        if deadline.allows(self._needed_seconds(request)):
-            outcome = self._runner.run(request, attempt)
-        else:  # DynamoDB took its time
-            outcome = _too_late(delivery, queue)
+    def _body(self, delivery: Delivery) -> str | None:
+        """Return the message's body, from S3 if it is there; ``None`` if it was settled before."""
+        if not is_pointer(delivery.body):
+            return delivery.body
         try:
-            if isinstance(outcome, Deleted):
-                self._table.complete(publication.key, life_seconds=life_seconds)
-            else:
-                self._table.release(publication.key, claimed)
-                if isinstance(outcome, Parked) and publication.has_own_key:
-                    # The call has failed, so the next with its key is to run, from the start.
-                    for retries in range(request.request_dict.get("retries") or 0):
-                        self._table.forget(publication_of(request, retries).key)
-        except Exception as exc:
-            # The outcome stands: what is done is not done again, and what has failed comes
-            # back, to wait for the end of the lock.
-            logger.error(
-                "The idempotency record %s is out of date: %s", publication.key, _sentence(exc)
-            )
-        return outcome
+            return self._payloads.fetch(delivery.body)
+        except (PayloadMissingError, *aws.AWS_ERRORS):
+            # Without s3:ListBucket, S3 says of a missing object that access is denied.
+            if self.settled.has_payload(delivery.body):
+                return None
+            raise
 
-    def _needed_seconds(self, request: Request) -> float:
+    def _due(self, case: Case) -> Outcome | None:
+        request = case.request
+        case.is_revoked = self._revocations.include(_revocation_keys(request))
+        if request.eta is None or request.eta <= datetime.now(timezone.utc):
+            return None
+        if case.is_expired or case.is_revoked:
+            return None
+        return Forwarded(request.eta, request.id)
+
+    def _in_time(self, case: Case) -> Outcome | None:
+        return None if case.deadline.allows(self._needed_seconds(case)) else case.too_late()
+
+    def _needed_seconds(self, case: Case) -> float:
         """Return the time that should be left for the task to start.
 
         Its limit; or what its longest run in this process took, for a task that the
         invocation's end interrupts may have sent its mail already.
         """
-        limits = filter(None, _time_limits(request))
-        return float(max(limits, default=self._runner.longest_run_seconds(request.type)))
+        longest = self._runner.longest_run_seconds(case.request.type)
+        return float(max(filter(None, case.time_limits), default=longest))
 
-    def _turn(
-        self, request: Request, delivery: Delivery, deadline: Deadline, needed_seconds: float
-    ) -> Outcome | None:
-        """Wait for the task's turn by its ``rate_limit``; return what becomes of it if that is far.
+    def _called_off(self, case: Case) -> Outcome | None:
+        if not (case.is_expired or case.is_revoked):
+            return None
+        # A copy of what has run, or is running, is not to be announced as revoked.
+        return _of_another_run(case, self._table.look_up(case.publication.key))
+
+    def _its_turn(self, case: Case) -> Outcome | None:
+        """Wait for the task's turn by its ``rate_limit``, or settle the message if that is far.
 
         It is sent on as a new message, for to come back is no failed receive. A FIFO queue's
         message cannot be sent on: it waits here for as long as there is time.
         """
+        request = case.request
         per_second = rate(request.task.rate_limit)
-        if not per_second:
+        if not per_second or case.is_expired or case.is_revoked:
             return None
-        spare = max(0.0, deadline.seconds_for_tasks() - needed_seconds)
-        fifo = delivery.fifo_group is not None
+        spare = max(0.0, case.deadline.seconds_for_tasks() - self._needed_seconds(case))
+        fifo = case.delivery.fifo_group is not None
         turn = self._rate_limiter.turn(
             request.type, per_second, spare if fifo else min(spare, PATIENCE_SECONDS)
         )
@@ -234,84 +266,73 @@ class RecordProcessor:
         )  # fmt: skip
         return Forwarded(datetime.now(timezone.utc) + timedelta(seconds=turn.seconds))
 
-    def _body(self, delivery: Delivery) -> str | None:
-        """Return the message's body, from S3 if it is there; ``None`` if it was settled before."""
-        if not is_pointer(delivery.body):
-            return delivery.body
-        try:
-            return self._payloads.fetch(delivery.body)
-        except (PayloadMissingError, *aws.AWS_ERRORS):
-            # Without s3:ListBucket, S3 says of a missing object that access is denied.
-            if self._table.is_completed(payload_key(delivery.body)):
-                return None
-            raise
+    def _still_wanted(self, case: Case) -> Outcome | None:
+        request = case.request
+        about = {
+            "id": request.id, "name": request.name, "eta": request.eta,
+            "args": request.argsrepr, "kwargs": request.kwargsrepr,
+        }  # fmt: skip
+        received_logger.info(LOG_RECEIVED, about, extra={"data": about})
+        if case.is_revoked:
+            worker_state.revoked.add(request.id)
+        if request.revoked():
+            return Deleted("revoked" if case.is_revoked else "expired")
+        signals.task_received.send(sender=self, request=request)
+        return None
 
-    def remember_payload(self, delivery: Delivery) -> bool:
-        """Note that the S3 body of *delivery* is settled; return whether it may be deleted.
-
-        Without the body the publication's key cannot be computed, so another copy of
-        the message could not be told from one whose body was lost.
-        """
-        return self._remember(delivery, payload_key(delivery.body))
-
-    def remember_parked(self, delivery: Delivery) -> None:
-        """Note that *delivery* is in the dead-letter queue.
-
-        Its original stays on its own queue until the invocation has answered. If the
-        process dies before that, the original comes again, and must not fail again. A
-        redrive has a new message id, and is run.
-        """
-        self._remember(delivery, parked_key(delivery.message_id))
-
-    def _was_parked(self, delivery: Delivery) -> bool:
-        return delivery.receive_count > 1 and self._table.is_completed(
-            parked_key(delivery.message_id)
+    def _claimed(self, case: Case) -> Outcome | None:
+        request = case.request
+        life_seconds = case.record_life_seconds
+        _ = case.is_last_attempt  # before the claim: it may ask AWS
+        case.claimed = self._table.claim(
+            case.publication.key,
+            life_seconds=life_seconds,
+            run_ends=case.deadline.epoch,
+            # False only where somebody has set it: left alone, it is None.
+            spare_lost=request.task.reject_on_worker_lost is False
+            or request.task.retry_on_worker_lost,
         )
+        if case.claimed.claim is Claim.LOST:
+            logger.error("Task %s was lost with its process", request.humaninfo())
+            return self._runner.worker_lost(request, _attempt(case))
+        return _of_another_run(case, case.claimed)
 
-    def _remember(self, delivery: Delivery, key: str) -> bool:
+    def _run(self, case: Case) -> Outcome:
+        attempt = _attempt(case)
+        if case.deadline.allows(self._needed_seconds(case)):
+            outcome = self._runner.run(case.request, attempt)
+        else:  # DynamoDB took its time
+            outcome = case.too_late()
         try:
-            queue = self._queues.get(delivery.source_arn)
-            self._table.complete(key, life_seconds=queue.record_life_seconds)
+            self._note(case, outcome)
         except Exception as exc:
-            logger.warning("%s could not be remembered: %s", key, _sentence(exc))
-            return False
-        return True
+            # The outcome stands: what is done is not done again, and what has failed comes
+            # back, to wait for the end of the lock.
+            logger.error(
+                "The idempotency record %s is out of date: %s", case.publication.key, sentence(exc)
+            )
+        return outcome
+
+    def _note(self, case: Case, outcome: Outcome) -> None:
+        """Write down in the record what has become of the run."""
+        publication = case.publication
+        if isinstance(outcome, Deleted):
+            self._table.complete(publication.key, life_seconds=case.record_life_seconds)
+            return
+        self._table.release(publication.key, case.claimed)
+        if isinstance(outcome, Parked) and publication.has_own_key:
+            # The call has failed, so the next with its key is to run, from the start.
+            for retries in range(case.request.request_dict.get("retries") or 0):
+                self._table.forget(publication_of(case.request, retries).key)
 
 
-def _is_expired(request: Request) -> bool:
-    return request.expires is not None and request.expires <= datetime.now(timezone.utc)
-
-
-def _is_ahead(request: Request) -> bool:
-    ahead = request.eta is not None and request.eta > datetime.now(timezone.utc)
-    return ahead and not _is_expired(request)
-
-
-def _too_late(delivery: Delivery, queue: SourceQueue) -> Outcome:
-    return _not_run("the invocation's time runs short", delivery, queue)
-
-
-def _not_run(
-    reason: str, delivery: Delivery, queue: SourceQueue, delay_seconds: int = 0
-) -> Outcome:
-    """Return what becomes of a message that nothing is wrong with, but that was not run.
-
-    It comes back. At its last receive SQS would take it for spent and move it to the
-    dead-letter queue, so then it is sent on as a new message.
-    """
-    if queue.last_attempt(delivery.receive_count):
-        return Forwarded(datetime.now(timezone.utc) + timedelta(seconds=delay_seconds))
-    return Returned(reason, delay_seconds)
-
-
-def _of_another_run(
-    request: Request, found: Claimed | None, delivery: Delivery, queue: SourceQueue
-) -> Outcome | None:
+def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
     """Return what becomes of a copy whose publication has run, or is running, elsewhere."""
+    request = case.request
     if found is not None and found.claim is Claim.COMPLETED:
         embed = request.body[2]
         awaited = any(embed.get(each) for each in ("chord", "chain", "callbacks"))
-        if awaited and KEY_OPTION in options_of(request.task):
+        if awaited and case.publication.has_own_key:
             logger.warning(
                 "Task %s is dropped, because its idempotency_key has run before. What waits for "
                 "it, a chord or what follows it, is not run.",
@@ -323,7 +344,7 @@ def _of_another_run(
     if found is not None and found.claim is Claim.IN_PROGRESS:
         hidden = max(0, math.ceil(found.seconds_left())) + 1
         logger.info("Task %s is being run: this copy waits %d s", request.humaninfo(), hidden)
-        return _not_run("in progress elsewhere", delivery, queue, hidden)
+        return case.not_run("in progress elsewhere", hidden)
     return None
 
 
@@ -332,44 +353,17 @@ def _revocation_keys(request: Request) -> Iterator[str]:
     yield from stamp_keys(request.stamps)
 
 
-def _time_limits(request: Request) -> tuple[float | None, float | None]:
-    """Return the hard and the soft limit: the call's, else the task's."""
-    hard, soft = request.time_limits
-    return hard or request.task.time_limit, soft or request.task.soft_time_limit
-
-
-def _attempt(request: Request, deadline: Deadline, last: bool, backoff: int) -> Attempt:
-    hard, soft = _time_limits(request)
+def _attempt(case: Case) -> Attempt:
+    hard, soft = case.time_limits
     # The invocation's end is a limit too: an exception in one task is better than a kill,
     # which takes the rest of the batch along and leaves it hidden for minutes.
-    left = max(deadline.seconds_for_tasks(), 0.001)
+    left = max(case.deadline.seconds_for_tasks(), 0.001)
     ends_with_invocation = not soft or left < soft
     return Attempt(
-        task_id=request.id,
-        last=last,
-        backoff_seconds=backoff,
+        task_id=case.request.id,
+        last=case.is_last_attempt,
+        backoff_seconds=case.backoff_seconds,
         soft_time_limit=left if ends_with_invocation else soft,
         hard_time_limit=hard,
         ends_with_invocation=ends_with_invocation,
     )
-
-
-def _sentence(exc: BaseException) -> str:
-    operation = getattr(exc, "operation_name", None)
-    if operation in _TABLE_OPERATIONS:
-        return aws.explain(
-            exc,
-            action=f"dynamodb:{operation}",
-            resource="the idempotency table",
-            setting="idempotency_table",
-        )
-    if operation in {"GetObject", "DeleteObject"}:
-        return aws.explain(
-            exc,
-            action=f"s3:{operation}",
-            resource="the payload bucket",
-            setting="payload_bucket",
-        )
-    if operation:
-        return aws.explain(exc, action=f"sqs:{operation}", resource="the queue")
-    return str(exc)

@@ -1,8 +1,8 @@
 """The Lambda handler: a batch of messages in, the failed ones out.
 
-The main path: :meth:`Handler.__call__`, one batch → :meth:`RecordProcessor.process
-<lambda_runtime.decision.RecordProcessor.process>`, one record → :meth:`TaskRunner.run
-<lambda_runtime.running.execution.TaskRunner.run>`, one task.
+The main path: :meth:`Handler.__call__`, one batch →
+:meth:`Decision.on <lambda_runtime.decision.Decision.on>`, one message →
+:meth:`TaskRunner.run <lambda_runtime.running.execution.TaskRunner.run>`, one task.
 """
 
 from __future__ import annotations
@@ -20,19 +20,13 @@ from lambda_celery.payloads import is_pointer
 from lambda_celery.publishing.publisher import Publisher
 from lambda_runtime.celery_hooks import bootstrap
 from lambda_runtime.deadline import Deadline
-from lambda_runtime.decision import RecordProcessor
+from lambda_runtime.decision import Decision
 from lambda_runtime.log import TaskFields, set_up_logging
 from lambda_runtime.messages.delivery import Delivery
-from lambda_runtime.messages.outcome import (
-    Deleted,
-    Forwarded,
-    Outcome,
-    Parked,
-    Returned,
-    backoff_seconds,
-)
+from lambda_runtime.messages.outcome import Deleted, Forwarded, Outcome, Parked, Returned
 from lambda_runtime.messages.settlement import Settlement
 from lambda_runtime.messages.source_queues import SourceQueues
+from lambda_runtime.retry_policy import backoff_seconds
 from lambda_runtime.running.connections import Connections
 from lambda_runtime.running.threads import Lane, Pool, lanes
 
@@ -58,7 +52,7 @@ class Handler:
         self.settings = settings or Settings.from_app(app)
         self._publisher = Publisher(self.settings)
         self._queues = SourceQueues(self.settings)
-        self._records = RecordProcessor(
+        self._decision = Decision(
             app, self.settings, self._queues, self._publisher.payloads, hostname
         )
         if async_names(app):
@@ -90,7 +84,7 @@ class Handler:
                     settlement.hand_back(delivery, delay)
 
     def _run(self, delivery: Delivery, deadline: Deadline, settlement: Settlement) -> int | None:
-        outcome = self._records.process(delivery, deadline)
+        outcome = self._decision.on(delivery, deadline)
         try:
             return self._settle(delivery, outcome, settlement)
         except Exception:
@@ -102,11 +96,11 @@ class Handler:
         match outcome:
             case Deleted():
                 has_payload = is_pointer(delivery.body) and not outcome.keep_payload
-                if has_payload and self._records.remember_payload(delivery):
+                if has_payload and self._decision.settled.remember_payload(delivery):
                     self._publisher.payloads.delete(delivery.body)
                 return None
             case Parked() if settlement.park(delivery, outcome):
-                self._records.remember_parked(delivery)
+                self._decision.settled.remember_parked(delivery)
                 if outcome.exception is not None:  # else it has been said
                     logger.error("Message %s is parked: %s", delivery.message_id, outcome.reason)
                 return None

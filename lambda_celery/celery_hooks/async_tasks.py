@@ -23,6 +23,7 @@ from functools import partial, wraps
 from types import AsyncGeneratorType, CellType, CoroutineType, FunctionType
 from typing import Any, Protocol
 
+from lambda_celery.celery_hooks.declared import is_pydantic
 from lambda_celery.celery_hooks.thread_state import CeleryState
 
 #: On ``run`` where it is replaced: whether the body certainly is a coroutine function.
@@ -51,8 +52,7 @@ def make_synchronous(task: Any) -> bool:
     body: Any = getattr(task, name, None)
     if hasattr(body, _MARK):
         return bool(getattr(body, _MARK))
-    is_pydantic = getattr(task, "_dump_pydantic_arguments", None) is not None
-    function = task._decorated_fun if is_pydantic else body
+    function = task._decorated_fun if is_pydantic(task) else body
     is_certain = inspect.iscoroutinefunction(function)
     if is_certain:
         run = _synchronous(task, function)
@@ -60,7 +60,7 @@ def make_synchronous(task: Any) -> bool:
         run = _perhaps_asynchronous(task, function)
     else:
         return False
-    if is_pydantic:
+    if is_pydantic(task):
         run = _pydantic_run(task, body, run)
     wraps(body)(run)
     setattr(run, _MARK, is_certain)

@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 
 from lambda_celery.celery_hooks.async_tasks import make_synchronous
+from lambda_celery.celery_hooks.declared import note_declared
 
 
 class AsyncRegistry:
@@ -17,6 +18,7 @@ class AsyncRegistry:
 
     def __setitem__(self, name: str, task: Any) -> None:
         """Register *task*."""
+        note_declared(task)
         self.async_names.discard(name)
         if make_synchronous(task):
             self.async_names.add(name)
@@ -27,6 +29,8 @@ def install_registry(app: Celery) -> None:
     """Have *app* take coroutine functions for tasks, those that it has already included."""
     registry: Any = app._tasks
     if not isinstance(registry, AsyncRegistry):
+        for task in registry.values():
+            note_declared(task)
         registry.async_names = {name for name, task in registry.items() if make_synchronous(task)}
         registry.__class__ = type("TaskRegistry", (AsyncRegistry, type(registry)), {})
 

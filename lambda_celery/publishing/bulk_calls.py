@@ -17,6 +17,7 @@ from celery import signals
 from celery.utils import uuid
 from kombu import serialization
 
+from lambda_celery.celery_hooks.declared import is_pydantic
 from lambda_celery.envelope import REDACTED
 from lambda_celery.message import is_fifo
 from lambda_celery.publishing.argument_repr import flat_repr
@@ -136,7 +137,7 @@ def _is_plain(task: Any) -> bool:
             )
         )
         and app.current_worker_task is None
-        and task._dump_pydantic_arguments is None
+        and not is_pydantic(task)
         and all(isinstance(each, celery.app.routes.MapRoute) for each in app.amqp.router.routes)
         and is_plain(task.__class__.apply_async, celery.app.task)
         and is_plain(task.__class__.shadow_name, celery.app.task)

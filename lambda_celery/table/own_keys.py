@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from lambda_celery.celery_hooks.declared import is_decorated
 from lambda_celery.exceptions import ConfigurationError
 
 #: A function of some of the task's arguments, by their names; what it returns is the key, and
@@ -59,7 +60,7 @@ def options_of(task: Any) -> dict[str, Any]:
     """
     found = {name: getattr(task, name, None) for name in (KEY_OPTION, LIFE_OPTION)}
     of_class = vars(type(task))
-    if KEY_OPTION in of_class and "_decorated" in of_class:
+    if KEY_OPTION in of_class and is_decorated(task):
         given = of_class[KEY_OPTION]
         found[KEY_OPTION] = given.__func__ if isinstance(given, staticmethod) else given
     return {name: value for name, value in found.items() if value is not None}

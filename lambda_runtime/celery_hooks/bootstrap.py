@@ -30,6 +30,7 @@ def load_app(name: str | None) -> Celery:
             f"Set {APP_VARIABLE} to the Celery app of this function, as after `celery -A`: "
             "for example proj.celery:app."
         )
+    install()  # before its tasks are made, for what they are declared with is seen then
     try:
         app = find_app(name)
     except (ModuleNotFoundError, AttributeError) as exc:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass
 from datetime import datetime, timezone
-
-from lambda_celery.conf import Settings
-from lambda_celery.message import MAXIMUM_VISIBILITY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -50,25 +46,3 @@ class Forwarded:
 
 
 Outcome = Deleted | Returned | Parked | Forwarded
-
-
-def backoff_seconds(settings: Settings, receive_count: int) -> int:
-    """Return how long a message is hidden after its *receive_count*-th receive failed.
-
-    It doubles from ``retry_backoff_seconds`` to ``retry_backoff_max_seconds``. Jitter
-    draws from the upper half: a burst that failed together must not come back together,
-    and must not come back at once either.
-    """
-    ceiling = min(
-        settings.retry_backoff_max_seconds,
-        settings.retry_backoff_seconds * 2.0 ** min(receive_count - 1, 60),
-        MAXIMUM_VISIBILITY_SECONDS,
-    )
-    if settings.retry_jitter:
-        ceiling = random.uniform(ceiling / 2, ceiling)
-    return math.ceil(ceiling)
-
-
-def spent(reason: str, delay_seconds: int, last_attempt: bool) -> Returned | Parked:
-    """Return the outcome of an attempt that failed before a task could be run."""
-    return Parked(reason) if last_attempt else Returned(reason, delay_seconds)

@@ -5,69 +5,38 @@ things are put into it:
 
 - the class that it calls for a task that raised (:class:`AttemptInfo`): while
   attempts are left, a failure is a retry, and nothing is announced as failed;
-- a wrapper around the task's body (:func:`guard`), which enforces the time limits
-  and knows whether the body is through, for what fails after that must not lead
-  to a second run.
+- a wrapper around the task's body, which enforces the time limits and knows whether the
+  body is through, for what fails after that must not lead to a second run.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
-import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import partial, wraps
-from types import CodeType
 from typing import Any
 
-from billiard.einfo import ExceptionInfo
 from celery import Celery, Task, signals
 from celery.app import trace
 from celery.app.task import Context
-from celery.exceptions import BackendError, Reject, Retry, SoftTimeLimitExceeded, WorkerLostError
+from celery.exceptions import BackendError, Reject, Retry, WorkerLostError
 from celery.states import FAILURE, REJECTED, RETRY
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
 from lambda_celery import aws
-from lambda_celery.celery_hooks.async_tasks import UNFINISHED, finish, is_async, run_by
+from lambda_celery.celery_hooks.async_tasks import UNFINISHED as UNFINISHED_RESULTS
+from lambda_celery.celery_hooks.async_tasks import finish, is_async, run_by
+from lambda_runtime.celery_hooks import tracing
 from lambda_runtime.messages.outcome import Deleted, Outcome, Parked, Returned
+from lambda_runtime.running.attempt import Attempt, current
+from lambda_runtime.running.failure_policy import UNFINISHED, outcome_of_failure
 from lambda_runtime.running.limits.by_signal import HardTimeLimit, TimeLimits
 
 logger = logging.getLogger(__name__)
 
 #: What publishing raises where the broker, ours or another, is at fault.
 _BROKER_ERRORS = (OperationalError, *aws.AWS_ERRORS)
-_UNFINISHED = "ran to its end, but what follows it failed"
-
-
-@dataclass
-class Attempt:
-    """One run of one task: what was decided before it, and what is found out during it."""
-
-    task_id: str
-    last: bool
-    backoff_seconds: int
-    soft_time_limit: float | None = None
-    hard_time_limit: float | None = None
-    #: Whether the soft limit is the invocation's end, and not the task's own.
-    ends_with_invocation: bool = False
-    started: bool = False
-    body_finished: bool = False
-    #: Why the chord that the task is a part of could not go on, where AWS or a broker is at fault.
-    chord_error: BaseException | None = None
-    #: Whether a message with the task's own id has left: a retry, or a replacement.
-    sent_on: bool = False
-    outcome: Outcome | None = None
-
-
-#: The attempt under way in each context. It cannot be in the tracer's request, where every key
-#: that Celery does not know is taken for a custom header and published on.
-_current: ContextVar[Attempt | None] = ContextVar("lambda_runtime_attempt", default=None)
-_wrapping = threading.Lock()
 
 
 class TaskRunner:
@@ -89,30 +58,30 @@ class TaskRunner:
 
         Raises nothing of the task's.
         """
-        token = _current.set(attempt)
+        token = current.set(attempt)
         started = time.monotonic()
         try:
             return self._run(request, attempt)
         finally:
-            _current.reset(token)
+            current.reset(token)
             took = time.monotonic() - started
             self._longest[request.type] = max(took, self.longest_run_seconds(request.type))
 
     def worker_lost(self, request: Request, attempt: Attempt) -> Outcome:
         """Settle a task whose earlier run ended with its process, as a worker would."""
-        if request._success_was_stored():
+        if tracing.success_is_stored(request):
             return Deleted("succeeded before its process was lost")
         lost = WorkerLostError(
             "An earlier run of this task ended with its process, and it is not to be run again."
         )
-        token = _current.set(attempt)
+        token = current.set(attempt)
         try:
             # FAILURE and task_failure; or the retry that retry_on_worker_lost asks for.
-            request.on_failure(exception_info(lost))
+            request.on_failure(tracing.exception_info(lost))
         except Exception as exc:
             _log_not_stored(request.humaninfo(), exc)
         finally:
-            _current.reset(token)
+            current.reset(token)
         if attempt.sent_on:
             return Deleted("lost with its process, and retried as a new message")
         return Parked("the process was lost", lost)
@@ -136,7 +105,7 @@ class TaskRunner:
         if attempt.outcome is not None:
             return attempt.outcome
         if attempt.chord_error is not None:
-            return Parked(_UNFINISHED, attempt.chord_error)
+            return Parked(UNFINISHED, attempt.chord_error)
         if info is None:
             return Deleted("succeeded")
         if info.state == REJECTED:
@@ -147,13 +116,10 @@ class TaskRunner:
     def _tracer(self, task: Task) -> Callable[..., Any]:
         if (found := self._tracers.get(task.name)) is not None:
             return found
-        with _wrapping:  # each class once, whichever threads come at the same time
-            guard(task)
-            watch_chord_errors(type(task.backend))
-        # By its module, where tools for tracing and error reporting put their own.
-        tracer: Callable[..., Any] = trace.build_tracer(
-            task.name, task, self._app.loader, self._hostname, app=self._app, Info=AttemptInfo
-        )
+        tracing.wrap_body(task, _call_body)
+        tracing.watch_retry(task, _note_retry_error)
+        tracing.watch_backend(task.backend, _note_result_error, _note_chord_error)
+        tracer = tracing.make_tracer(self._app, task, self._hostname, AttemptInfo)
         self._tracers[task.name] = tracer
         return tracer
 
@@ -174,15 +140,16 @@ class TaskRunner:
         return record_failure(task, Context(context), exc, attempt)
 
     def _rejected(self, request: Request, exc: Reject, attempt: Attempt) -> Outcome:
-        if isinstance(exc.reason, _BROKER_ERRORS) and _raised_in(exc, Task.retry):
+        is_of_retry = exc is attempt.retry_error
+        if is_of_retry and isinstance(exc.reason, _BROKER_ERRORS):
             # Not the task's wish: retry() could not publish. The message is still here.
             failure = exc.reason.with_traceback(None)
-            return record_failure(request.task, request._context, failure, attempt)
+            return record_failure(request.task, Context(request.request_dict), failure, attempt)
         if exc.requeue:
             return Returned("rejected, to be requeued", attempt.backoff_seconds)
         try:
             # FAILURE and task_failure, as in a worker.
-            request.on_failure(exception_info(exc), return_ok=True)
+            request.on_failure(tracing.exception_info(exc), return_ok=True)
         except Exception as failure:
             _log_not_stored(request.humaninfo(), failure)
         return Parked("rejected", exc)
@@ -201,7 +168,7 @@ class AttemptInfo(trace.TraceInfo):
         self, task: Task, req: Context, eager: bool = False, call_errbacks: bool = True
     ) -> Any:
         """Record a failure as what it is here: a failure, or a retry by SQS."""
-        attempt = _current.get()
+        attempt = current.get()
         assert attempt is not None
         if self.state == FAILURE:
             if attempt.outcome is not None:
@@ -221,28 +188,6 @@ class AttemptInfo(trace.TraceInfo):
         return super().handle_error_state(task, req, eager=eager, call_errbacks=call_errbacks)
 
 
-def outcome_of_failure(task: Task, req: Context, exc: Exception, attempt: Attempt) -> Outcome:
-    """Return what becomes of the message of a task that raised *exc*."""
-    if attempt.body_finished:
-        # The mail is out: whatever this is, it must not lead to a second one by itself.
-        # A part of a chord that is not counted would stop its chord, and nobody would know.
-        if _raised_in(exc, task.backend.mark_as_done) and not req.chord:
-            return Deleted("succeeded, but its result could not be stored")
-        return Parked(_UNFINISHED, exc)
-    if attempt.sent_on:
-        return Deleted("failed, after it had sent its own retry")
-    if _acknowledges_failure(task):
-        return Deleted("failed, and acks_on_failure_or_timeout is set")
-    if attempt.last:
-        return Parked("failed", exc)
-    if attempt.ends_with_invocation and isinstance(exc, SoftTimeLimitExceeded):
-        # No fault of the task's, whatever its max_retries say.
-        return Returned("the invocation's time ran out", attempt.backoff_seconds)
-    if _retries_used_up(task, req, exc):
-        return Parked("failed", exc)
-    return Returned("failed", attempt.backoff_seconds)
-
-
 def record_failure(task: Task, req: Context, exc: BaseException, attempt: Attempt) -> Outcome:
     """Record a failure that the tracer did not see, as the tracer would have."""
     try:
@@ -256,7 +201,7 @@ def record_failure(task: Task, req: Context, exc: BaseException, attempt: Attemp
 
 
 def _note_publication(headers: Mapping[str, Any] | None = None, body: Any = None, **_: Any) -> None:
-    attempt = _current.get()
+    attempt = current.get()
     if attempt is None:
         return
     sent = headers if headers and "id" in headers else body  # protocol 1 has it in the body
@@ -264,73 +209,35 @@ def _note_publication(headers: Mapping[str, Any] | None = None, body: Any = None
         attempt.sent_on = True
 
 
-def _acknowledges_failure(task: Task) -> bool:
-    """Whether the task says ``acks_on_failure_or_timeout=True``, or ``acks_on_failure=True``.
+def _note_retry_error(exc: BaseException) -> None:
+    if (attempt := current.get()) is not None:
+        attempt.retry_error = exc
 
-    Celery's default for both is true as well, and would throw failures away here.
+
+def _note_result_error(exc: BaseException) -> None:
+    if (attempt := current.get()) is not None:
+        attempt.result_error = exc
+
+
+def _note_chord_error(exc: BaseException) -> None:
+    attempt = current.get()
+    if attempt is not None and isinstance(exc, (*_BROKER_ERRORS, BackendError)):
+        attempt.chord_error = exc
+
+
+def _call_body(task: Task, body: Callable[[], Any]) -> Any:
+    """Return ``body()``, the call of *task*, under the attempt's time limits if it is the attempt.
+
+    A task that is called directly, from a body, a hook or a signal's receiver, is not: only
+    the attempt's own request has its id.
     """
-    return any(
-        getattr(task, option, None) is True and _is_declared(task, option)
-        for option in ("acks_on_failure", "acks_on_failure_or_timeout")
-    )
-
-
-def _is_declared(task: Task, option: str) -> bool:
-    """Whether *option* stands in the declaration of *task* or of a base class of its own.
-
-    Binding a task to its app copies the app's defaults onto the class. A class keeps
-    the order of its attributes, and ``__bound__`` is the first that binding adds.
-    """
-    for cls in type(task).__mro__:
-        if cls is Task:
-            return False
-        names = list(vars(cls))
-        if option in names:
-            return "__bound__" not in names or names.index(option) < names.index("__bound__")
-    return False
-
-
-def _retries_used_up(task: Task, req: Context, exc: Exception) -> bool:
-    """Whether the task itself has given up: its ``retry()`` raised, or its count is full."""
-    if _raised_in(exc, Task.retry):
-        return True
-    return task.max_retries is not None and (req.retries or 0) >= task.max_retries
-
-
-def _raised_in(exc: BaseException, function: Any) -> bool:
-    """Whether *exc* passed through *function*. Celery tells no other way who raised it."""
-    code: CodeType | None = getattr(getattr(function, "__func__", function), "__code__", None)
-    traceback = exc.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code is code:
-            return True
-        traceback = traceback.tb_next
-    return False
-
-
-def guard(task: Task) -> None:
-    """Wrap ``__call__`` of the task's class, once: what the tracer calls for the body.
-
-    A task that is called directly, from a body, a hook or a signal's receiver, passes
-    through unguarded: only the attempt's own request has its id.
-    """
-    body = type(task).__call__
-    if hasattr(body, "lambda_guarded"):
-        return
-
-    @wraps(body)
-    def guarded(self: Task, *args: Any, **kwargs: Any) -> Any:
-        attempt = _current.get()
-        if attempt is None or attempt.started or self.request.id != attempt.task_id:
-            return body(self, *args, **kwargs)
-        attempt.started = True
-        # Bound here: the arguments of a task may have any names.
-        result = _limited(self, attempt, partial(body, self, *args, **kwargs))
-        attempt.body_finished = True
-        return result
-
-    guarded.lambda_guarded = True  # type: ignore[attr-defined]
-    type(task).__call__ = guarded
+    attempt = current.get()
+    if attempt is None or attempt.started or task.request.id != attempt.task_id:
+        return body()
+    attempt.started = True
+    result = _limited(task, attempt, body)
+    attempt.body_finished = True
+    return result
 
 
 def _limited(task: Task, attempt: Attempt, body: Callable[[], Any]) -> Any:
@@ -341,7 +248,7 @@ def _limited(task: Task, attempt: Attempt, body: Callable[[], Any]) -> Any:
         with run_by(limited):
             return body()
     result = limited.call(body)
-    if type(result) not in UNFINISHED:
+    if type(result) not in UNFINISHED_RESULTS:
         return result
     with run_by(limited):
         return finish(task, result)
@@ -373,35 +280,6 @@ class _Limited:
             hard_seconds=self._attempt.hard_time_limit,
             passed_seconds=self._passed,
         )  # fmt: skip
-
-
-def watch_chord_errors(backend: Any) -> None:
-    """Wrap ``chord_error_from_stack`` of a result back end's class, once.
-
-    A back end fails a chord whose parts have all succeeded, if it cannot read their results
-    or publish the body, and says nothing of it to the part that is at work.
-    """
-    fail_chord = backend.chord_error_from_stack
-    if hasattr(fail_chord, "lambda_watched"):
-        return
-
-    @wraps(fail_chord)
-    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
-        cause, attempt = sys.exc_info()[1], _current.get()
-        if attempt is not None and isinstance(cause, (*_BROKER_ERRORS, BackendError)):
-            attempt.chord_error = cause
-        return fail_chord(self, *args, **kwargs)
-
-    watched.lambda_watched = True  # type: ignore[attr-defined]
-    backend.chord_error_from_stack = watched
-
-
-def exception_info(exc: BaseException) -> ExceptionInfo:
-    """Return *exc* in the form in which Celery's callbacks take it."""
-    try:
-        raise exc
-    except BaseException:
-        return ExceptionInfo()
 
 
 def _log_not_stored(label: str, exc: BaseException) -> None:

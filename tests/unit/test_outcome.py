@@ -9,13 +9,8 @@ import pytest
 from lambda_celery.conf import Settings
 from lambda_celery.message import delay_until
 from lambda_runtime.deadline import Deadline
-from lambda_runtime.messages.outcome import (
-    Forwarded,
-    Parked,
-    Returned,
-    backoff_seconds,
-    spent,
-)
+from lambda_runtime.messages.outcome import Forwarded, Parked, Returned
+from lambda_runtime.retry_policy import backoff_seconds, spent
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

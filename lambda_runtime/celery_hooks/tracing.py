@@ -1,0 +1,125 @@
+"""Celery's tracer, and what is put around it: a task's body, its ``retry()``, its result back end.
+
+Each wrapper is put around a class once, and hands what it sees to the functions that it was given.
+What is made of that does not belong here: see :mod:`lambda_runtime.running.execution`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from celery import Celery, Task
+from celery.app import trace
+from celery.exceptions import Retry
+from celery.worker.request import Request
+
+#: On a function of a class that has been wrapped.
+_MARK = "lambda_wrapped"
+_wrapping = threading.Lock()
+
+#: Given the exception that passes.
+Note = Callable[[BaseException], None]
+
+
+def make_tracer(
+    app: Celery, task: Task, hostname: str, info: type[trace.TraceInfo]
+) -> Callable[..., Any]:
+    """Return the tracer of *task*, which calls *info* for a task that raised."""
+    # By its module, where tools for tracing and error reporting put their own.
+    tracer: Callable[..., Any] = trace.build_tracer(
+        task.name, task, app.loader, hostname, app=app, Info=info
+    )
+    return tracer
+
+
+def wrap_body(task: Task, around: Callable[[Task, Callable[[], Any]], Any]) -> None:
+    """Have *around* call what the tracer calls for the body: ``__call__`` of the task's class."""
+
+    def make(body: Any) -> Any:
+        @wraps(body)
+        def wrapped(self: Task, *args: Any, **kwargs: Any) -> Any:
+            # Bound here: the arguments of a task may have any names.
+            return around(self, partial(body, self, *args, **kwargs))
+
+        return wrapped
+
+    _wrap(type(task), "__call__", make)
+
+
+def watch_retry(task: Task, note: Note) -> None:
+    """Have *note* told what ``retry()`` of the task's class raises that is no retry."""
+
+    def make(retry: Any) -> Any:
+        @wraps(retry)
+        def wrapped(self: Task, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return retry(self, *args, **kwargs)
+            except Retry:
+                raise
+            except BaseException as exc:
+                note(exc)
+                raise
+
+        return wrapped
+
+    _wrap(type(task), "retry", make)
+
+
+def watch_backend(backend: Any, result_failed: Note, chord_failed: Note) -> None:
+    """Have the two told what goes wrong in the class of *backend*, a result back end.
+
+    :param result_failed: told what storing a success raises.
+    :param chord_failed: told why the back end fails a chord whose parts have all succeeded: it
+        cannot read their results or publish the body, and says nothing of it to the part that
+        is at work.
+    """
+
+    def make_storing(mark_as_done: Any) -> Any:
+        @wraps(mark_as_done)
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return mark_as_done(self, *args, **kwargs)
+            except BaseException as exc:
+                result_failed(exc)
+                raise
+
+        return wrapped
+
+    def make_failing(fail_chord: Any) -> Any:
+        @wraps(fail_chord)
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if (cause := sys.exc_info()[1]) is not None:
+                chord_failed(cause)
+            return fail_chord(self, *args, **kwargs)
+
+        return wrapped
+
+    _wrap(type(backend), "mark_as_done", make_storing)
+    _wrap(type(backend), "chord_error_from_stack", make_failing)
+
+
+def success_is_stored(request: Request) -> bool:
+    """Whether the result back end has a success of the task of *request*."""
+    return bool(request._success_was_stored())
+
+
+def exception_info(exc: BaseException) -> ExceptionInfo:
+    """Return *exc* in the form in which Celery's callbacks take it."""
+    try:
+        raise exc
+    except BaseException:  # noqa: BLE001 - it is the one raised above
+        return ExceptionInfo()
+
+
+def _wrap(cls: type, name: str, make: Callable[[Any], Any]) -> None:
+    with _wrapping:  # each class once, whichever threads come at the same time
+        function = getattr(cls, name)
+        if not hasattr(function, _MARK):
+            wrapped = make(function)
+            setattr(wrapped, _MARK, True)
+            setattr(cls, name, wrapped)

@@ -1,0 +1,36 @@
+"""One run of one task: what was decided before it, and what is found out during it."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from lambda_runtime.messages.outcome import Outcome
+
+
+@dataclass
+class Attempt:
+    """The attempt to run a task. Celery's request is not its place: that is published on."""
+
+    task_id: str
+    last: bool
+    backoff_seconds: int
+    soft_time_limit: float | None = None
+    hard_time_limit: float | None = None
+    #: Whether the soft limit is the invocation's end, and not the task's own.
+    ends_with_invocation: bool = False
+    started: bool = False
+    body_finished: bool = False
+    #: What ``Task.retry()`` raised, if that was no retry: it has given up, or could not publish.
+    retry_error: BaseException | None = None
+    #: What storing the result raised.
+    result_error: BaseException | None = None
+    #: Why the chord that the task is a part of could not go on, where AWS or a broker is at fault.
+    chord_error: BaseException | None = None
+    #: Whether a message with the task's own id has left: a retry, or a replacement.
+    sent_on: bool = False
+    outcome: Outcome | None = None
+
+
+#: The attempt under way in each context.
+current: ContextVar[Attempt | None] = ContextVar("lambda_runtime_attempt", default=None)
