@@ -53,19 +53,14 @@ from lambda_celery.table.schema import revoked_key
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.outcome import Deleted, Forwarded, Outcome, Parked, Returned
+from lambda_runtime.messages.publication import Publication, publication_of
 from lambda_runtime.messages.request import UnregisteredTaskError, read_request
 from lambda_runtime.messages.source_queues import SourceQueue, SourceQueues
 from lambda_runtime.refusals import sentence
 from lambda_runtime.retry_policy import backoff_seconds, not_run, spent
 from lambda_runtime.running.attempt import Attempt
 from lambda_runtime.running.execution import TaskRunner
-from lambda_runtime.table.claims import (
-    Claim,
-    Claimed,
-    IdempotencyTable,
-    Publication,
-    publication_of,
-)
+from lambda_runtime.table.claims import Claim, Claimed, IdempotencyTable
 from lambda_runtime.table.rate_limits import PATIENCE_SECONDS, RateLimiter
 from lambda_runtime.table.settled import Settled
 

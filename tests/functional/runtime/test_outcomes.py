@@ -16,13 +16,14 @@ from lambda_celery import aws
 from lambda_celery.envelope import read_envelope, read_message
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.publication import publication_of
 from lambda_runtime.messages.request import read_request
 from lambda_runtime.messages.settlement import (
     EXCEPTION_ATTRIBUTE,
     REASON_ATTRIBUTE,
     RECEIVE_COUNT_ATTRIBUTE,
 )
-from lambda_runtime.table.claims import IdempotencyTable, publication_of
+from lambda_runtime.table.claims import IdempotencyTable
 
 
 def state(runtime: Any, result: AsyncResult) -> str:

@@ -20,7 +20,7 @@ from lambda_celery.cli.commands import lambda_command
 from lambda_celery.envelope import read_envelope, read_message
 from lambda_celery.local.provision import provision
 from lambda_celery.message import OutgoingMessage
-from lambda_celery.schedules import scheduler
+from lambda_celery.schedules import one_time, scheduler
 from lambda_celery.schedules.one_time import cancel_schedules
 from lambda_celery.schedules.scheduler import SCHEDULED_TIME, schedule_names
 
@@ -122,7 +122,7 @@ class TestFarOff:
         (hopped,) = runtime.receive()
         due = datetime.now(timezone.utc) - timedelta(minutes=1)
         message = OutgoingMessage(hopped["Body"], due=due, task_id=result.id)
-        scheduler.create_one_time_schedule(runtime.settings, runtime.stack.queue_url, message)
+        one_time.create_one_time_schedule(runtime.settings, runtime.stack.queue_url, message)
 
         # When: it fires (the emulator looks every ten seconds)
         (fired,) = runtime.receive(1, wait_seconds=30)

@@ -1,0 +1,68 @@
+"""What was published, and may run once: the key that all copies of a call have in common."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celery.worker.request import Request
+from kombu.utils.json import dumps
+
+from lambda_celery.exceptions import UnreadableMessageError
+from lambda_celery.table.own_keys import LIFE_OPTION, options_of, own_key
+from lambda_celery.table.schema import publication_key
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published, and may run once."""
+
+    key: str
+    #: Whether the task has a key of its own for the call.
+    has_own_key: bool = False
+    #: How long that is remembered, if the task says so.
+    own_life_seconds: int | None = None
+
+
+def publication_of(request: Request, retries: int | None = None) -> Publication:
+    """Return what was published, with its key: task, id, retry number and arguments.
+
+    The SQS message id is no part of it: a network retry of the producer, a redrive
+    and a chain step published twice have a new one. The arguments are, because
+    several retries under one id and one number can differ in them alone. So is the
+    nesting of ``Task.replace()``, which sends the same task under the same id.
+
+    A key of the task's own takes the place of id and arguments.
+
+    :param retries: another retry number than the request's own.
+    :raises UnreadableMessageError: the task's own function cannot make a key.
+    """
+    headers: Mapping[str, Any] = request.request_dict
+    try:
+        own = own_key(request.task, request.args, request.kwargs)
+    except Exception as exc:
+        raise UnreadableMessageError(
+            f"idempotency_key of {request.type} raised {exc!r} for its arguments."
+        ) from exc
+    number = str((headers.get("retries") or 0) if retries is None else retries)
+    parts: list[Any]
+    if own is not None:
+        parts = ["own", own, number]
+    else:
+        try:
+            arguments = dumps([request.args, request.kwargs], sort_keys=True)
+        except (TypeError, ValueError):  # pickled objects, mixed key types
+            arguments = request.message.body
+        parts = [request.id, number, arguments]
+    digest = hashlib.sha256()
+    if nesting := headers.get("replaced_task_nesting"):
+        parts.append(str(nesting))
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else part.encode())
+        digest.update(b"\0")
+    key = publication_key(request.type, digest.hexdigest())
+    if own is None:
+        return Publication(key)
+    return Publication(key, True, options_of(request.task).get(LIFE_OPTION))
