@@ -16,9 +16,9 @@ step              settles the message if
                   is going on: as for ``claimed``
 ``its_turn``      its ``rate_limit`` lets it run much later: forwarded
 ``still_wanted``  it has expired, or is revoked: deleted, REVOKED
-``claimed``       its publication has completed: deleted; is being run: returned, hidden
-                  until that run's lock ends; was lost with its process and is not to be
-                  run again: parked
+``claimed``       its publication has completed: deleted; has run, but is still to be
+                  parked: parked; is being run: returned, hidden until that run's lock
+                  ends; was lost with its process and is not to be run again: parked
 ================  ==================================================================
 
 What no step settles is run (:mod:`lambda_runtime.running.execution`), and what has become of it
@@ -33,7 +33,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 
@@ -60,7 +60,8 @@ from lambda_runtime.refusals import sentence
 from lambda_runtime.retry_policy import backoff_seconds, not_run, spent
 from lambda_runtime.running.attempt import Attempt
 from lambda_runtime.running.execution import TaskRunner
-from lambda_runtime.table.claims import Claim, Claimed, IdempotencyTable
+from lambda_runtime.running.failure_policy import UNFINISHED
+from lambda_runtime.table.claims import Claim, Claimed, Ending, IdempotencyTable
 from lambda_runtime.table.rate_limits import PATIENCE_SECONDS, RateLimiter
 from lambda_runtime.table.settled import Settled
 
@@ -171,6 +172,22 @@ class Decision:
         except BaseException:
             logger.exception("Message %s comes back after an error", delivery.message_id)
             return Returned("an internal error", backoff)
+
+    def parked(self, delivery: Delivery, outcome: Parked) -> None:
+        """Note that *delivery* is in the dead-letter queue, where *outcome* wanted it.
+
+        What has run to its end is marked so until now. From now on a redrive can run it.
+        """
+        self.settled.remember_parked(delivery)
+        if outcome.record_key is not None:
+            try:
+                self._table.forget(outcome.record_key)
+            except aws.AWS_ERRORS as exc:
+                logger.warning(
+                    "A redrive of message %s will not run it: %s",
+                    delivery.message_id,
+                    sentence(exc),
+                )
 
     def _time_left(self, case: Case) -> Outcome | None:
         return case.too_late() if case.deadline.seconds_for_tasks() <= 0 else None
@@ -286,6 +303,7 @@ class Decision:
             # False only where somebody has set it: left alone, it is None.
             spare_lost=request.task.reject_on_worker_lost is False
             or request.task.retry_on_worker_lost,
+            call_id=case.publication.call_id,
         )
         if case.claimed.claim is Claim.LOST:
             logger.error("Task %s was lost with its process", request.humaninfo())
@@ -293,11 +311,12 @@ class Decision:
         return _of_another_run(case, case.claimed)
 
     def _run(self, case: Case) -> Outcome:
-        attempt = _attempt(case)
         if case.deadline.allows(self._needed_seconds(case)):
-            outcome = self._runner.run(case.request, attempt)
+            outcome = self._runner.run(case.request, _attempt(case))
         else:  # DynamoDB took its time
             outcome = case.too_late()
+        if isinstance(outcome, Parked) and outcome.has_run:
+            outcome = replace(outcome, record_key=case.publication.key)
         try:
             self._note(case, outcome)
         except Exception as exc:
@@ -311,12 +330,17 @@ class Decision:
     def _note(self, case: Case, outcome: Outcome) -> None:
         """Write down in the record what has become of the run."""
         publication = case.publication
-        if isinstance(outcome, Deleted):
-            self._table.complete(publication.key, life_seconds=case.record_life_seconds)
-            return
-        self._table.release(publication.key, case.claimed)
-        if isinstance(outcome, Parked) and publication.has_own_key:
-            # The call has failed, so the next with its key is to run, from the start.
+        if isinstance(outcome, Deleted) or (isinstance(outcome, Parked) and outcome.has_run):
+            self._table.complete(
+                publication.key, life_seconds=case.record_life_seconds, ending=_ending(outcome)
+            )
+        else:
+            self._table.release(publication.key, case.claimed)
+        has_failed = (isinstance(outcome, Parked) and not outcome.has_run) or (
+            isinstance(outcome, Deleted) and outcome.has_failed
+        )
+        if has_failed and publication.has_own_key:
+            # The next call with its key is to run, from the start.
             for retries in range(case.request.request_dict.get("retries") or 0):
                 self._table.forget(publication_of(case.request, retries).key)
 
@@ -336,11 +360,19 @@ def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
         else:
             logger.info("Task %s was run before: this copy is dropped", request.humaninfo())
         return Deleted("completed before")
+    if found is not None and found.claim is Claim.UNFINISHED:
+        return Parked(UNFINISHED, has_run=True, record_key=case.publication.key)
     if found is not None and found.claim is Claim.IN_PROGRESS:
         hidden = max(0, math.ceil(found.seconds_left())) + 1
         logger.info("Task %s is being run: this copy waits %d s", request.humaninfo(), hidden)
         return case.not_run("in progress elsewhere", hidden)
     return None
+
+
+def _ending(outcome: Deleted | Parked) -> Ending:
+    if isinstance(outcome, Parked):
+        return Ending.UNFINISHED
+    return Ending.FAILED if outcome.has_failed else Ending.DONE
 
 
 def _revocation_keys(request: Request) -> Iterator[str]:

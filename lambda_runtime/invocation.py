@@ -100,7 +100,7 @@ class Handler:
                     self._publisher.payloads.delete(delivery.body)
                 return None
             case Parked() if settlement.park(delivery, outcome):
-                self._decision.settled.remember_parked(delivery)
+                self._decision.parked(delivery, outcome)
                 if outcome.exception is not None:  # else it has been said
                     logger.error("Message %s is parked: %s", delivery.message_id, outcome.reason)
                 return None

@@ -14,6 +14,8 @@ class Deleted:
     reason: str
     #: Whether another message still needs that body.
     keep_payload: bool = False
+    #: Whether the call has failed for good: the next with its own idempotency key is to run.
+    has_failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Parked:
 
     reason: str
     exception: BaseException | None = None
+    #: Whether the task has run to its end, so that until the message is parked no copy may run.
+    has_run: bool = False
+    #: The record that is to be forgotten once it is parked, so that a redrive can run it.
+    record_key: str | None = None
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,15 @@ class Publication:
     """What was published, and may run once."""
 
     key: str
-    #: Whether the task has a key of its own for the call.
-    has_own_key: bool = False
-    #: How long that is remembered, if the task says so.
+    #: The id of the call, if the task has a key of its own for it, which others may share.
+    call_id: str | None = None
+    #: How long the own key is remembered, if the task says so.
     own_life_seconds: int | None = None
+
+    @property
+    def has_own_key(self) -> bool:
+        """Whether the task has a key of its own for the call."""
+        return self.call_id is not None
 
 
 def publication_of(request: Request, retries: int | None = None) -> Publication:
@@ -65,4 +70,4 @@ def publication_of(request: Request, retries: int | None = None) -> Publication:
     key = publication_key(request.type, digest.hexdigest())
     if own is None:
         return Publication(key)
-    return Publication(key, True, options_of(request.task).get(LIFE_OPTION))
+    return Publication(key, request.id, options_of(request.task).get(LIFE_OPTION))

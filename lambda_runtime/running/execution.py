@@ -105,7 +105,7 @@ class TaskRunner:
         if attempt.outcome is not None:
             return attempt.outcome
         if attempt.chord_error is not None:
-            return Parked(UNFINISHED, attempt.chord_error)
+            return Parked(UNFINISHED, attempt.chord_error, has_run=True)
         if info is None:
             return Deleted("succeeded")
         if info.state == REJECTED:

@@ -20,11 +20,11 @@ def outcome_of_failure(task: Task, request: Context, exc: Exception, attempt: At
         # A part of a chord that is not counted would stop its chord, and nobody would know.
         if exc is attempt.result_error and not request.chord:
             return Deleted("succeeded, but its result could not be stored")
-        return Parked(UNFINISHED, exc)
+        return Parked(UNFINISHED, exc, has_run=True)
     if attempt.sent_on:
         return Deleted("failed, after it had sent its own retry")
     if _acknowledges_failure(task):
-        return Deleted("failed, and acks_on_failure_or_timeout is set")
+        return Deleted("failed, and acks_on_failure_or_timeout is set", has_failed=True)
     if attempt.last:
         return Parked("failed", exc)
     if attempt.ends_with_invocation and isinstance(exc, SoftTimeLimitExceeded):

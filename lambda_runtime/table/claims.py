@@ -15,8 +15,8 @@ ended the invocation, and a second later: nothing of it can run after that.
 
 from __future__ import annotations
 
-import itertools
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -24,10 +24,7 @@ from functools import partial
 from typing import Any
 
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
-from aws_lambda_powertools.utilities.idempotency.exceptions import (
-    IdempotencyItemAlreadyExistsError,
-    IdempotencyItemNotFoundError,
-)
+from aws_lambda_powertools.utilities.idempotency.exceptions import IdempotencyItemNotFoundError
 from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
 
 from lambda_celery import aws
@@ -37,8 +34,21 @@ from lambda_runtime.table.group_commit import GroupCommit, Written
 
 #: A lock outlives its invocation a little: clocks differ, and so do kills.
 _LOCK_MARGIN_SECONDS = 1
-#: How many claims in a row have different locks, a millisecond apart.
-_MARKS = 2000
+#: The attribute that says whose lock it is; in Powertools' words, what a call is validated by.
+_OWNER = "owner"
+#: In that, what comes before the id of the call.
+_CALL_SEPARATOR = "#"
+
+
+class Ending(Enum):
+    """How a run ended that is not to be repeated; in the record in the place of a result."""
+
+    #: As in Powertools' records of a function that returns nothing.
+    DONE = "null"
+    #: It ran to its end, but its message is still to be parked.
+    UNFINISHED = '"unfinished"'
+    #: It failed for good: another call with the same key is to run.
+    FAILED = '"failed"'
 
 
 class Claim(Enum):
@@ -46,6 +56,7 @@ class Claim(Enum):
 
     WON = "won"
     COMPLETED = "completed"
+    UNFINISHED = "unfinished"
     IN_PROGRESS = "in progress"
     LOST = "lost"
 
@@ -56,6 +67,8 @@ class Claimed:
 
     claim: Claim
     lock_ends_ms: int = 0
+    #: Drawn at random for this run, and in the record.
+    owner: str = ""
 
     def seconds_left(self) -> float:
         """Return the seconds until the lock ends."""
@@ -71,63 +84,125 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             table_name=table,
             key_attr=KEY,
             expiry_attr=EXPIRATION,
+            validation_key_attr=_OWNER,
             boto3_client=aws.client("dynamodb", settings),
         )
-        self._claims = itertools.count()
         self._group: GroupCommit | None = None
         # PartiQL knows tables by their names alone.
         if settings.most_concurrency > 1 and not table.startswith("arn:"):
             self._group = GroupCommit(_one_attempt(self.client))
 
     def claim(
-        self, key: str, *, life_seconds: int, run_ends: float, spare_lost: bool = False
+        self,
+        key: str,
+        *,
+        life_seconds: int,
+        run_ends: float,
+        spare_lost: bool = False,
+        call_id: str | None = None,
     ) -> Claimed:
         """Claim *key* for a run that ends at *run_ends* (epoch seconds) at the latest.
 
         :param life_seconds: how long the record is kept.
         :param spare_lost: answer ``LOST`` where an earlier run died, instead of taking over.
+        :param call_id: which call it is, where several share the key. What another call has
+            left without success is taken over.
         :raises botocore.exceptions.ClientError: and its kin, if DynamoDB cannot be asked.
         """
-        if spare_lost:
-            found = self.look_up(key)
-            if found is not None and found.claim is Claim.LOST:
-                return found
-        # The lock's end is also its owner's mark, so no two claims of a process share it.
-        mark_ms = next(self._claims) % _MARKS
-        lock_ends_ms = int((run_ends + _LOCK_MARGIN_SECONDS) * 1000) + mark_ms
+        lock_ends_ms = int((run_ends + _LOCK_MARGIN_SECONDS) * 1000)
         record = DataRecord(
             idempotency_key=key,
             status="INPROGRESS",
             # Not before the lock ends: a life may be shorter than a run.
             expiry_timestamp=max(int(time.time()) + life_seconds, lock_ends_ms // 1000 + 1),
             in_progress_expiry_timestamp=lock_ends_ms,
+            payload_hash=uuid.uuid4().hex + (f"{_CALL_SEPARATOR}{call_id}" if call_id else ""),
         )
-        won = Claimed(Claim.WON, lock_ends_ms)
+        won = Claimed(Claim.WON, lock_ends_ms, record.payload_hash)
         written = self._insert(record)
         if written is Written.YES:
             return won
+        left_by: str | None = None
         for _ in range(3):
             try:
-                self._put_record(record)
+                self._put(record, spare_lost=spare_lost, left_by=left_by)
                 return won
-            except IdempotencyItemAlreadyExistsError as exc:
-                stored = exc.old_data_record or self._get_record(key)
+            except aws.ClientError as exc:
+                if aws.error_code(exc) != "ConditionalCheckFailedException":
+                    raise
+                try:
+                    stored = self._stored(key, exc)
+                except IdempotencyItemNotFoundError:
+                    continue  # released between the write and this line
                 repeated = written is Written.PERHAPS or _is_repeated(exc)
-                if repeated and _is_same(stored, record):
+                if repeated and stored.payload_hash == record.payload_hash:
                     return won
                 found = _read(stored)
-                if found is not None and found.claim is not Claim.LOST:
+                if _is_of_another_call(stored, call_id) and (
+                    stored.response_data == Ending.FAILED.value
+                    or (found is not None and found.claim is Claim.LOST)
+                ):
+                    left_by = stored.payload_hash
+                    continue
+                if found is not None and (spare_lost or found.claim is not Claim.LOST):
                     return found
                 # Else it ended between the write and this line: the next write wins or tells.
         return Claimed(Claim.IN_PROGRESS, int(time.time() * 1000) + 1000)
 
-    def complete(self, key: str, *, life_seconds: int) -> None:
-        """Remember for *life_seconds* that *key* has run to its end."""
+    def _put(self, record: DataRecord, *, spare_lost: bool, left_by: str | None) -> None:
+        """Write *record* where there is none, or an expired one; else raise DynamoDB's refusal.
+
+        In one condition stand Powertools' two, the take-over of a lock that has ended, unless a
+        lost run is to be spared, and that of what the owner *left_by* has left: nobody can come
+        between a look and the write.
+        """
+        now = time.time()
+        condition = "attribute_not_exists(#id) OR #expiry < :now"
+        names = {"#id": self.key_attr, "#expiry": self.expiry_attr}
+        values = {":now": {"N": str(int(now))}}
+        if not spare_lost:
+            condition += " OR (#status = :inprogress AND #lock < :now_ms)"
+            names |= {"#status": self.status_attr, "#lock": self.in_progress_expiry_attr}
+            values |= {":inprogress": {"S": "INPROGRESS"}, ":now_ms": {"N": str(int(now * 1000))}}
+        if left_by is not None:
+            condition += " OR (#owner = :left_by AND (#status <> :inprogress OR #lock < :now_ms))"
+            names |= {
+                "#owner": _OWNER,
+                "#status": self.status_attr,
+                "#lock": self.in_progress_expiry_attr,
+            }
+            values |= {
+                ":left_by": {"S": left_by},
+                ":inprogress": {"S": "INPROGRESS"},
+                ":now_ms": {"N": str(int(now * 1000))},
+            }
+        self.client.put_item(
+            TableName=self.table_name,
+            Item={
+                **self._get_key(record.idempotency_key),
+                self.expiry_attr: {"N": str(record.expiry_timestamp)},
+                self.in_progress_expiry_attr: {"N": str(record.in_progress_expiry_timestamp)},
+                self.status_attr: {"S": record.status},
+                _OWNER: {"S": record.payload_hash},
+            },
+            ConditionExpression=condition,
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=values,
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+
+    def _stored(self, key: str, refusal: aws.ClientError) -> DataRecord:
+        """Return the record that stood in the way of a write; it comes with the *refusal*."""
+        item = refusal.response.get("Item")
+        return self._item_to_data_record(item) if item else self._get_record(key)
+
+    def complete(self, key: str, *, life_seconds: int, ending: Ending = Ending.DONE) -> None:
+        """Remember for *life_seconds* that *key* has run, with that *ending*."""
         record = DataRecord(
             idempotency_key=key,
             status="COMPLETED",
             expiry_timestamp=int(time.time()) + life_seconds,
-            response_data="null",
+            response_data=ending.value,
         )
         if self._update(record) is not Written.YES:
             self._update_record(record)
@@ -138,11 +213,12 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             record,
             f"INSERT INTO \"{self.table_name}\" VALUE {{'{self.key_attr}': ?, "
             f"'{self.expiry_attr}': ?, '{self.in_progress_expiry_attr}': ?, "
-            f"'{self.status_attr}': ?}}",
+            f"'{self.status_attr}': ?, '{_OWNER}': ?}}",
             {"S": record.idempotency_key},
             {"N": str(record.expiry_timestamp)},
             {"N": str(record.in_progress_expiry_timestamp)},
             {"S": record.status},
+            {"S": record.payload_hash},
         )
 
     def _update(self, record: DataRecord) -> Written:
@@ -174,14 +250,14 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             self.client.delete_item(
                 TableName=self.table_name,
                 Key=self._get_key(key),
-                ConditionExpression="#status = :inprogress AND #lock = :lock",
+                ConditionExpression="#status = :inprogress AND #owner = :owner",
                 ExpressionAttributeNames={
                     "#status": self.status_attr,
-                    "#lock": self.in_progress_expiry_attr,
+                    "#owner": _OWNER,
                 },
                 ExpressionAttributeValues={
                     ":inprogress": {"S": "INPROGRESS"},
-                    ":lock": {"N": str(claimed.lock_ends_ms)},
+                    ":owner": {"S": claimed.owner},
                 },
             )
         except aws.ClientError as exc:
@@ -215,22 +291,20 @@ def _read(record: DataRecord) -> Claimed | None:
     # DynamoDB's numbers are Decimals.
     lock_ends_ms = int(record.in_progress_expiry_timestamp or 0)
     if record.status == "COMPLETED":
-        return Claimed(Claim.COMPLETED)
+        unfinished = record.response_data == Ending.UNFINISHED.value
+        return Claimed(Claim.UNFINISHED if unfinished else Claim.COMPLETED)
     if record.status == "INPROGRESS":
         ended = lock_ends_ms <= time.time() * 1000
         return Claimed(Claim.LOST if ended else Claim.IN_PROGRESS, lock_ends_ms)
     return None  # expired, and not yet removed by DynamoDB's TTL
 
 
-def _is_repeated(exc: Exception) -> bool:
+def _is_of_another_call(record: DataRecord, call_id: str | None) -> bool:
+    """Whether *record*, of a task's own key, was written by another call than *call_id*."""
+    _, separator, written_by = (record.payload_hash or "").partition(_CALL_SEPARATOR)
+    return call_id is not None and bool(separator) and written_by != call_id
+
+
+def _is_repeated(exc: aws.ClientError) -> bool:
     """Whether botocore repeated the write that failed with *exc*, and so may have met itself."""
-    response = getattr(exc.__cause__, "response", {})
-    return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0)) > 0
-
-
-def _is_same(found: DataRecord, record: DataRecord) -> bool:
-    """Whether *found* is the claim *record*."""
-    return (
-        found.status == "INPROGRESS"
-        and found.in_progress_expiry_timestamp == record.in_progress_expiry_timestamp
-    )
+    return int(exc.response.get("ResponseMetadata", {}).get("RetryAttempts", 0)) > 0

@@ -60,6 +60,60 @@ def test_a_call_that_failed_does_not_stand_in_the_way_of_the_next(runtime, confi
     assert ran == [(1, None)]
 
 
+def test_a_failure_that_is_acknowledged_does_not_stand_in_the_way_of_the_next(runtime, ran):
+    @runtime.task(acks_on_failure_or_timeout=True, idempotency_key=lambda order: order)
+    def confirm(order, fail=False):
+        ran.append((order, fail))
+        if fail:
+            raise ValueError("bug")
+
+    # Given: a call that has failed for good
+    confirm.delay(1, fail=True)
+    (failed,) = runtime.receive()
+    runtime.send_copy(failed)
+    assert runtime.hand_over([failed]).all_deleted
+
+    # Then: a copy of it is dropped, and the next call with its key is run, once
+    assert runtime.deliver().all_deleted
+    assert ran == [(1, True)]
+    confirm.delay(1)
+    confirm.delay(1)
+    for _ in range(2):
+        assert runtime.deliver().all_deleted
+    assert ran == [(1, True), (1, False)]
+
+
+def test_neither_does_one_that_was_lost_with_its_process(runtime, ran, monkeypatch):
+    @runtime.task(
+        ignore_result=True, reject_on_worker_lost=False, idempotency_key=lambda order: order
+    )
+    def confirm(order):
+        ran.append(order)
+
+    # Given: a call whose process has died before its end was noted
+    confirm.delay(1)
+    (message,) = runtime.receive()
+    with monkeypatch.context() as died:
+        died.setattr(IdempotencyTable, "complete", lambda *args, **kwargs: None)
+        runtime.invoke([message], seconds=10)
+    (record,) = runtime.records()
+    runtime.stack.dynamodb.update_item(
+        TableName=runtime.settings.idempotency_table,
+        Key={"id": {"S": record["id"]}},
+        UpdateExpression="SET in_progress_expiration = :ended",
+        ExpressionAttributeValues={":ended": {"N": "1"}},
+    )
+
+    # Then: it is not run a second time, and the next call with its key is run
+    assert runtime.hand_over([message]).all_deleted
+    assert ran == [1]
+    (parked,) = runtime.stack.dead_letters()
+    assert parked["Body"] == message["Body"]
+    confirm.delay(1)
+    assert runtime.deliver().all_deleted
+    assert ran == [1, 1]
+
+
 def test_neither_does_one_that_failed_after_its_retries(runtime, ran):
     @runtime.task(bind=True, max_retries=1, idempotency_key=lambda order: order)
     def confirm(self, order):

@@ -525,6 +525,38 @@ class TestAfterTheBody:
         assert "ran to its end" in parked["MessageAttributes"][REASON_ATTRIBUTE]["StringValue"]
         assert state(runtime, result.parent) == "FAILURE"
 
+    def test_it_is_not_run_again_although_it_cannot_be_parked_either(self, runtime, faults):
+        # Given: a task whose link cannot be published, and whose dead letter cannot be sent
+        ran = []
+
+        @runtime.task
+        def send():
+            ran.append(1)
+
+        @runtime.task
+        def report(sent):
+            raise AssertionError("not reached")
+
+        send.apply_async(link=report.s())
+        (message,) = runtime.receive()
+        mend = faults.fail(runtime.settings, "sqs", "SendMessage", "InternalError", status=500)
+
+        # When: it comes again and again
+        for _ in range(2):
+            assert runtime.hand_over([message]).failed
+
+        # Then: it has run once, and is parked as soon as that can be done
+        mend()
+        assert runtime.hand_over([message]).all_deleted
+        assert ran == [1]
+        (parked,) = runtime.stack.dead_letters()
+        assert "ran to its end" in parked["MessageAttributes"][REASON_ATTRIBUTE]["StringValue"]
+
+        # And: a person who sends it back wants it to run
+        runtime.stack.send(parked["Body"])
+        runtime.deliver()
+        assert ran == [1, 1]
+
     def test_a_result_that_cannot_be_stored_is_a_failure_without_a_second_run(self, runtime):
         ran = []
 

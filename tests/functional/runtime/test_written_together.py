@@ -65,9 +65,9 @@ def test_the_records_are_those_that_are_written_one_by_one(runtime, table, make_
     items = {item["id"]: item for item in runtime.records()}
     for kind in ("claimed", "completed"):
         one, other = items[f"alone {kind}"], items[f"together {kind}"]
-        assert {**one, "id": None, "expiration": None} == {
-            **other, "id": None, "expiration": None
-        }  # fmt: skip
+        own = {"id": None, "expiration": None, "owner": None}
+        assert one["owner"] != other["owner"]
+        assert {**one, **own} == {**other, **own}
         assert abs(int(one["expiration"]) - int(other["expiration"])) <= WAIT_SECONDS
 
 
@@ -104,6 +104,29 @@ def test_of_many_claims_at_once_one_wins(runtime, table):
         found = [each for claims in threads.map(race, range(20)) for each in claims]
     assert Counter(key for key, claim in found if claim is Claim.WON) == Counter(keys)
     assert {claim for _, claim in found} == {Claim.WON, Claim.IN_PROGRESS}
+
+
+def test_a_repeated_write_with_the_same_deadline_does_not_win_another_ones_lock(
+    runtime, table, monkeypatch
+):
+    # Given: botocore, or the group, cannot tell whether the first attempt has arrived
+    monkeypatch.setattr("lambda_runtime.table.claims._is_repeated", lambda exc: True)
+    other = IdempotencyTable(runtime.settings)
+    run_ends = time.time() + 60
+
+    # When
+    claims = [claim(each, "key", run_ends=run_ends).claim for each in (table, other)]
+
+    # Then
+    assert claims == [Claim.WON, Claim.IN_PROGRESS]
+
+
+def test_a_lost_run_is_spared_by_the_write_itself(runtime, table, monkeypatch):
+    """Not by a look before it: whatever happens between the two must not start the run again."""
+    monkeypatch.setattr(IdempotencyTable, "look_up", None)
+    claim(table, "lost", run_ends=time.time() - 60)
+    assert claim(table, "lost", spare_lost=True).claim is Claim.LOST
+    assert claim(table, "lost").claim is Claim.WON
 
 
 def test_what_is_found_is_told_as_ever(table):
