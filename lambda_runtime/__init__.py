@@ -12,20 +12,31 @@ variable ``LAMBDA_CELERY_APP`` names the app. For a handler module of your own::
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any
 
 from lambda_runtime.invocation import Handler, make_handler
 
-__all__ = ["Handler", "make_handler"]
+__all__ = ["Handler", "handler", "make_handler"]
 
 
-def __getattr__(name: str) -> Any:
-    # Lambda's runtime client imports this package and then asks for the attribute: here,
-    # in the init phase, the app is loaded, and not when somebody imports make_handler.
-    if name == "handler":
-        from lambda_runtime.celery_hooks.bootstrap import APP_VARIABLE, load_app
+def handler(event: Any, context: Any) -> dict[str, Any]:
+    """Run the batch *event* with the app that ``LAMBDA_CELERY_APP`` names.
 
-        made = make_handler(load_app(os.environ.get(APP_VARIABLE)))
-        globals()["handler"] = made
-        return made
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    It is here before the app is loaded. What instruments functions by their names, such as
+    OpenTelemetry, may be called by the app's own modules, and finds it.
+    """
+    return _made_handler()(event, context)
+
+
+@cache
+def _made_handler() -> Handler:
+    from lambda_runtime.celery_hooks.bootstrap import APP_VARIABLE, load_app
+
+    return make_handler(load_app(os.environ.get(APP_VARIABLE)))
+
+
+# In the function's init phase, and not when somebody imports make_handler. Lambda names the
+# handler in _HANDLER, and wrappers keep it in variables of their own.
+if f"{__name__}.handler" in os.environ.values():
+    _made_handler()
