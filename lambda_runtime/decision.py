@@ -242,11 +242,11 @@ class Decision:
     def _needed_seconds(self, case: Case) -> float:
         """Return the time that should be left for the task to start.
 
-        Its limit; or what its longest run in this process took, for a task that the
-        invocation's end interrupts may have sent its mail already.
+        Its limit; or what its runs in this process take, for a task that the invocation's end
+        interrupts may have sent its mail already.
         """
-        longest = self._runner.longest_run_seconds(case.request.type)
-        return float(max(filter(None, case.time_limits), default=longest))
+        expected = self._runner.run_times.expected_seconds(case.request.type)
+        return float(max(filter(None, case.time_limits), default=expected))
 
     def _called_off(self, case: Case) -> Outcome | None:
         if not (case.is_expired or case.is_revoked):

@@ -32,6 +32,7 @@ from lambda_runtime.messages.outcome import Deleted, Outcome, Parked, Returned
 from lambda_runtime.running.attempt import Attempt, current
 from lambda_runtime.running.failure_policy import UNFINISHED, outcome_of_failure
 from lambda_runtime.running.limits.by_signal import HardTimeLimit, TimeLimits
+from lambda_runtime.running.run_times import RunTimes
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +47,8 @@ class TaskRunner:
         self._app = app
         self._hostname = hostname
         self._tracers: dict[str, Callable[..., Any]] = {}
-        self._longest: dict[str, float] = {}
+        self.run_times = RunTimes()
         signals.after_task_publish.connect(_note_publication)
-
-    def longest_run_seconds(self, name: str) -> float:
-        """Return how long the longest run of the task *name* took in this process."""
-        return self._longest.get(name, 0.0)
 
     def run(self, request: Request, attempt: Attempt) -> Outcome:
         """Run the task of *request* and return what becomes of its message.
@@ -64,8 +61,7 @@ class TaskRunner:
             return self._run(request, attempt)
         finally:
             current.reset(token)
-            took = time.monotonic() - started
-            self._longest[request.type] = max(took, self.longest_run_seconds(request.type))
+            self.run_times.note(request.type, time.monotonic() - started)
 
     def worker_lost(self, request: Request, attempt: Attempt) -> Outcome:
         """Settle a task whose earlier run ended with its process, as a worker would."""
