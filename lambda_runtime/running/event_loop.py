@@ -26,11 +26,9 @@ from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
-from celery.exceptions import SoftTimeLimitExceeded
-
 from lambda_celery.celery_hooks.thread_state import CeleryState
 from lambda_runtime.running import connections
-from lambda_runtime.running.limits.by_signal import HARD_AGAIN_SECONDS, HardTimeLimit
+from lambda_runtime.running.limits.by_loop import LoopLimits, limit_behind
 
 logger = logging.getLogger(__name__)
 
@@ -91,38 +89,6 @@ def close_database_connections() -> None:
             thread_queues.pop(each, None)  # type: ignore[attr-defined]
 
 
-class _SoftLimit(SoftTimeLimitExceeded, asyncio.CancelledError):
-    """The soft limit as it is raised in a coroutine.
-
-    Being a cancellation too, it ends what the coroutine awaits: asyncio's task groups and
-    time-outs take nothing else for a wish from outside.
-    """
-
-    def __reduce__(self) -> Any:
-        return SoftTimeLimitExceeded, self.args
-
-
-class _HardLimit(HardTimeLimit, asyncio.CancelledError):
-    """The hard limit as it is raised in a coroutine."""
-
-
-# Results and logs name it as they do everywhere.
-_SoftLimit.__name__ = _SoftLimit.__qualname__ = SoftTimeLimitExceeded.__name__
-_SoftLimit.__module__ = SoftTimeLimitExceeded.__module__
-
-
-def _limit_behind(exc: asyncio.CancelledError) -> Any:
-    """Return the limit, as it is raised elsewhere, that *exc* is or came of."""
-    cause: BaseException | None = exc
-    while cause is not None:  # asgiref answers a cancellation with one of its own
-        if isinstance(cause, _SoftLimit):
-            return SoftTimeLimitExceeded(*cause.args).with_traceback(exc.__traceback__)
-        if isinstance(cause, _HardLimit):
-            return HardTimeLimit(cause.seconds).with_traceback(exc.__traceback__)
-        cause = cause.__context__
-    return None
-
-
 class _Body:
     """One run of a task's coroutine."""
 
@@ -141,14 +107,8 @@ class _Body:
         self._coroutine = coroutine
         self._name = name
         self._task_id = task_id
-        self._soft = soft_seconds
-        self._hard = hard_seconds
-        self._passed = passed_seconds
+        self.limits = LoopLimits(soft_seconds, hard_seconds, passed_seconds)
         self._task: asyncio.Task[None] | None = None
-        self._timers: list[asyncio.TimerHandle] = []
-        #: The limit that has struck and not yet been raised, and the cancellations for it.
-        self._limit: BaseException | None = None
-        self._cancellations = 0
 
     def start(self) -> None:
         """Begin; in the loop's thread, in a context of its own."""
@@ -161,30 +121,19 @@ class _Body:
         if self._task is not None:
             self._task.cancel()
 
-    def take_limit(self) -> BaseException | None:
-        """Return the limit that is to be raised, once, and take its cancellations back."""
-        if not self._cancellations:
-            return None
-        limit, self._limit = self._limit, None
-        if (uncancel := getattr(self._task, "uncancel", None)) is not None:  # Python 3.11
-            for _ in range(self._cancellations):
-                uncancel()
-        self._cancellations = 0
-        return limit
-
     async def _run(self) -> None:
         result: Any = None
         failure: BaseException | None = None
         # Here: a task that is cancelled before its first step never comes to its end.
-        self._set_timers(asyncio.get_running_loop())
+        assert self._task is not None
+        self.limits.start(self._task)
         try:
             result = await self._coroutine
         except asyncio.CancelledError as exc:
-            failure = _limit_behind(exc) or exc
+            failure = limit_behind(exc) or exc
         except BaseException as exc:  # noqa: BLE001 - for the tracer to judge; the loop is everybody's
             failure = exc
-        for timer in self._timers:
-            timer.cancel()
+        self.limits.stop()
         try:
             await self._end_children()
             # Those of the loop's thread, which Django permits if told to, are the context's.
@@ -208,28 +157,6 @@ class _Body:
         for each in left:
             each.cancel()
         await asyncio.wait(left, timeout=_CLEAN_UP_SECONDS)
-
-    def _set_timers(self, loop: asyncio.AbstractEventLoop) -> None:
-        soft, hard = self._soft, self._hard
-        if soft and not (hard and hard <= soft):
-            self._timers.append(
-                loop.call_later(soft - self._passed, self._strike, _SoftLimit(soft))
-            )
-        if hard:
-            self._timers.append(loop.call_later(hard - self._passed, self._strike_hard, hard))
-
-    def _strike(self, limit: BaseException) -> None:
-        assert self._task is not None
-        self._limit = limit
-        self._cancellations += 1
-        self._task.cancel()
-
-    def _strike_hard(self, seconds: float) -> None:
-        self._strike(_HardLimit(seconds))
-        # Again: a bare except may swallow it.
-        self._timers.append(
-            asyncio.get_running_loop().call_later(HARD_AGAIN_SECONDS, self._strike_hard, seconds)
-        )
 
 
 #: The body that what runs on the loop belongs to.
@@ -274,12 +201,12 @@ class _BodySteps(_Steps):
         """Go on with *value*."""
         # A limit is swallowed, if there is one, by what the body has awaited: as its cancellation.
         # It has a result, and that must not be lost.
-        self._body.take_limit()
+        self._body.limits.take()
         return super().send(value)
 
     def throw(self, *exception: Any) -> Any:
         """Go on with an exception."""
-        limit = self._body.take_limit()
+        limit = self._body.limits.take()
         thrown = exception[-1] if len(exception) == 1 else exception[1]
         if limit is not None and isinstance(thrown, asyncio.CancelledError):
             return super().throw(limit)

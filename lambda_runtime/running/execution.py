@@ -31,7 +31,8 @@ from lambda_runtime.celery_hooks import tracing
 from lambda_runtime.messages.outcome import Deleted, Outcome, Parked, Returned
 from lambda_runtime.running.attempt import Attempt, current
 from lambda_runtime.running.failure_policy import UNFINISHED, outcome_of_failure
-from lambda_runtime.running.limits.by_signal import HardTimeLimit, TimeLimits
+from lambda_runtime.running.limits.limit import HardTimeLimit
+from lambda_runtime.running.limits.time_limits import TimeLimits
 from lambda_runtime.running.run_times import RunTimes
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from lambda_runtime.running.limits.by_signal import HardTimeLimit, TimeLimits
+from lambda_runtime.running.limits.limit import HardTimeLimit
+from lambda_runtime.running.limits.time_limits import TimeLimits
 
 
 def wait_for_ever():

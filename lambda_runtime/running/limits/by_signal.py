@@ -1,42 +1,41 @@
-"""Soft and hard time limits around a task's body.
+"""Time limits on the main thread, which is where Lambda calls the handler, by ``SIGALRM``.
 
-On the main thread, which is where Lambda calls the handler, by ``SIGALRM``: it interrupts
-what waits in C as well. A signal handler runs there alone; for the other threads see
-:mod:`~lambda_runtime.running.limits.by_thread`, and for coroutines
-:mod:`~lambda_runtime.running.event_loop`.
+A signal interrupts what waits in C as well, and a signal handler runs on the main thread alone.
 """
 
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+from celery.exceptions import SoftTimeLimitExceeded
+
+from lambda_runtime.running.limits.limit import HARD_AGAIN_SECONDS, HardTimeLimit
 
 #: How soon an alarm comes again that came at a moment when nothing may be raised.
 _AGAIN_SECONDS = 0.005
-#: How soon a hard limit comes again: a bare ``except`` may have swallowed it.
-HARD_AGAIN_SECONDS = 1.0
 
 
-class HardTimeLimit(BaseException):
-    """Ends a task's body. Not an :exc:`Exception`, so that ``except Exception`` lets it pass."""
+def call(
+    soft_seconds: float | None,
+    hard_seconds: float | None,
+    body: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Return ``body(*args, **kwargs)``, which runs on the main thread under the limits.
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
-
-    def as_failure(self) -> TimeLimitExceeded:
-        """Return what Celery calls it in results and callbacks."""
-        return TimeLimitExceeded(self.seconds)
+    :raises SoftTimeLimitExceeded: raised in the body, after *soft_seconds*.
+    :raises HardTimeLimit: raised in the body, after *hard_seconds*.
+    """
+    return _Alarm(soft_seconds, hard_seconds).call(body, *args, **kwargs)
 
 
-class TimeLimits:
-    """Calls a body under *soft_seconds* and *hard_seconds*; ``None`` is no limit."""
+class _Alarm:
+    """The limits of one body, and the signal's handler."""
 
     def __init__(self, soft_seconds: float | None, hard_seconds: float | None) -> None:
         self._soft = soft_seconds
@@ -45,17 +44,6 @@ class TimeLimits:
         self._over = False
 
     def call(self, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Return ``body(*args, **kwargs)``.
-
-        :raises SoftTimeLimitExceeded: raised in the body, after *soft_seconds*.
-        :raises HardTimeLimit: raised in the body, after *hard_seconds*.
-        """
-        if not (self._soft or self._hard):
-            return body(*args, **kwargs)
-        if threading.current_thread() is not threading.main_thread():
-            from lambda_runtime.running.limits import by_thread as watchdog
-
-            return watchdog.call(self._soft, self._hard, body, *args, **kwargs)
         self._started = time.monotonic()
         previous = signal.signal(signal.SIGALRM, self._on_alarm)
         try:
@@ -84,4 +72,4 @@ class TimeLimits:
         raise HardTimeLimit(self._hard or 0.0)
 
 
-_CALL = TimeLimits.call.__code__
+_CALL = _Alarm.call.__code__

@@ -29,7 +29,7 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from lambda_runtime.running.limits.by_signal import HARD_AGAIN_SECONDS, HardTimeLimit
+from lambda_runtime.running.limits.limit import HARD_AGAIN_SECONDS, HardTimeLimit
 
 _set_async_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exception.argtypes = (ctypes.c_ulong, ctypes.py_object)

@@ -23,7 +23,7 @@ import lambda_celery
 from lambda_celery.envelope import read_envelope, read_message
 from lambda_runtime.messages.settlement import EXCEPTION_ATTRIBUTE
 from lambda_runtime.running import event_loop
-from lambda_runtime.running.limits.by_signal import HardTimeLimit
+from lambda_runtime.running.limits.limit import HardTimeLimit
 
 #: Only a test that fails waits for so long.
 WAIT_SECONDS = 30
@@ -715,7 +715,7 @@ class TestTimeLimits:
         assert ended == [1]
 
     def test_the_hard_limit_comes_again(self, runtime, monkeypatch):
-        monkeypatch.setattr(event_loop, "HARD_AGAIN_SECONDS", 0.01)
+        monkeypatch.setattr("lambda_runtime.running.limits.by_loop.HARD_AGAIN_SECONDS", 0.01)
         caught = []
 
         @runtime.task(time_limit=0.05, soft_time_limit=0.02, max_retries=0)

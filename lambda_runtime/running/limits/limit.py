@@ -1,0 +1,20 @@
+"""The limits themselves: what strikes, and how soon it strikes again."""
+
+from __future__ import annotations
+
+from celery.exceptions import TimeLimitExceeded
+
+#: How soon a hard limit comes again: a bare ``except`` may have swallowed it.
+HARD_AGAIN_SECONDS = 1.0
+
+
+class HardTimeLimit(BaseException):
+    """Ends a task's body. Not an :exc:`Exception`, so that ``except Exception`` lets it pass."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+    def as_failure(self) -> TimeLimitExceeded:
+        """Return what Celery calls it in results and callbacks."""
+        return TimeLimitExceeded(self.seconds)
