@@ -7,14 +7,28 @@ import time
 
 from celery import Celery
 
+from lambda_runtime.celery_hooks.broker_pool import renew_broker_connections
+
 #: Lambda freezes a process between invocations. A socket that has been frozen for longer
 #: than this may be dead without knowing it, and a message written to it would be lost.
 _SUSPECT_SECONDS = 10
 
 
+def uses_django() -> bool:
+    """Whether this process has Django, and settings for it.
+
+    Some packages import ``django.db`` where they find Django installed, whether it is used or not.
+    """
+    if "django.db" not in sys.modules:
+        return False
+    from django.conf import settings
+
+    return bool(settings.configured)
+
+
 def close_database_connections() -> None:
     """Close Django's database connections of this thread."""
-    if "django.db" in sys.modules:
+    if uses_django():
         from django.db import connections
 
         connections.close_all()
@@ -29,16 +43,13 @@ class Connections:
 
     def before_batch(self) -> None:
         """Close what is old, so that it is made anew where it is needed."""
-        if "django.db" in sys.modules:
+        if uses_django():
             from django.db import close_old_connections
 
             close_old_connections()
         idle = time.time() - self._idle_since
-        # Only where there is a pool: asking for it would make it.
-        if idle > _SUSPECT_SECONDS and self._app._pool is not None:
-            # The app's alone, and the pool stays: other apps in the process have theirs.
-            self._app._pool.force_close_all(close_pool=False)
-            self._app._pool.setup()  # kombu leaves it empty, and who waits for one waits for ever
+        if idle > _SUSPECT_SECONDS:
+            renew_broker_connections(self._app)
 
     def after_batch(self) -> None:
         """Close what asynchronous tasks have opened; note when the process has become idle."""

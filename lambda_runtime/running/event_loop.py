@@ -18,15 +18,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-import sys
 import threading
 from collections.abc import Coroutine, Generator
-from concurrent.futures.thread import _threads_queues as thread_queues
 from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
 from lambda_celery.celery_hooks.thread_state import CeleryState
+from lambda_runtime.python_hooks import abandon, has_threads
 from lambda_runtime.running import connections
 from lambda_runtime.running.limits.by_loop import LoopLimits, limit_behind
 
@@ -67,26 +66,25 @@ def run(
 
 def close_database_connections() -> None:
     """Close the connections of the thread in which Django's asynchronous methods do their work."""
-    if "django.db" in sys.modules:
-        from asgiref.sync import SyncToAsync
+    if not connections.uses_django():
+        return
+    from asgiref.sync import SyncToAsync
 
-        executor = SyncToAsync.single_thread_executor
-        if not executor._threads:
-            return  # and so no connections; asking for it would start it
-        closing = executor.submit(connections.close_database_connections)
-        # Not for ever: a body may have left something there that blocks.
-        if concurrent.futures.wait([closing], _CLEAN_UP_SECONDS).done:
-            return
-        logger.warning(
-            "What a task has left in the thread of Django's asynchronous methods blocks it. The "
-            "next tasks have a new one: give what blocks, such as a query, a time-out of its own."
-        )
-        SyncToAsync.single_thread_executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
-        executor.shutdown(wait=False)  # it closes its connections if it ever goes on
-        for each in executor._threads:
-            # The process's end joins those that are in here. (Those of the loop's, which is a
-            # daemon, are daemons as well: nothing else waits for them.)
-            thread_queues.pop(each, None)  # type: ignore[attr-defined]
+    executor = SyncToAsync.single_thread_executor
+    if not has_threads(executor):
+        return  # and so no connections
+    closing = executor.submit(connections.close_database_connections)
+    # Not for ever: a body may have left something there that blocks.
+    if concurrent.futures.wait([closing], _CLEAN_UP_SECONDS).done:
+        return
+    logger.warning(
+        "What a task has left in the thread of Django's asynchronous methods blocks it. The "
+        "next tasks have a new one: give what blocks, such as a query, a time-out of its own."
+    )
+    SyncToAsync.single_thread_executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+    # It closes its connections if it ever goes on. (The threads of the loop's, which is a daemon,
+    # are daemons as well: nothing else waits for them.)
+    abandon(executor)
 
 
 class _Body:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from celery import Celery
 
@@ -45,3 +49,23 @@ def test_the_pools_of_other_apps_stay_open(app, monkeypatch):
 def test_no_pool_is_made_for_an_app_that_has_not_published(app):
     Connections(app).before_batch()
     assert app._pool is None
+
+
+def test_django_that_is_imported_but_has_no_settings_is_left_alone():
+    """As by sentry's default integrations, in a project without Django."""
+    code = """
+import django.db
+from celery import Celery
+from lambda_runtime.running import connections, event_loop
+
+watched = connections.Connections(Celery("proj", set_as_current=False))
+watched.before_batch()
+watched.after_batch()
+connections.close_database_connections()
+event_loop.close_database_connections()
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.stderr == ""
