@@ -177,6 +177,8 @@ class Settings:
     region: str | None = _setting(_text)
     #: One endpoint for all AWS services, as for an emulator; else AWS's own.
     endpoint_url: str | None = _setting(_url)
+    #: Make the frequent requests past most of botocore, where this version of it is known.
+    fast_requests: bool = _setting(_flag, True)
     #: First delay before a raised task is received again; it doubles with every receive.
     retry_backoff_seconds: float = _setting(_number(float, 0), 5.0)
     #: Where that doubling ends.

@@ -46,6 +46,7 @@ def client(
     Raises :exc:`ConfigurationError` if no region can be found.
     """
     region = region or region_of(settings)
+    fast = fast and settings.fast_requests
     credentials = {name: value for name, value in credentials.items() if value is not None}
     # The process id is part of the key: sockets must not be shared with a forked child.
     connections = max(_CONNECTIONS, settings.most_concurrency)

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from lambda_celery.celery_hooks.declared import is_pydantic
 from lambda_celery.celery_hooks.thread_state import CeleryState
+from lambda_celery.exceptions import ConfigurationError
 
 #: On ``run`` where it is replaced: whether the body certainly is a coroutine function.
 _MARK = "lambda_async"
@@ -99,6 +100,12 @@ def _pydantic_run(task: Any, body: Any, function: Callable[..., Any]) -> Callabl
     what it was made of is not to be had any more, so it is copied.
     """
     wrapper = getattr(body, "__func__", body)
+    if not isinstance(wrapper, FunctionType) or "task_fun" not in wrapper.__code__.co_freevars:
+        raise ConfigurationError(
+            f"The task {task.name} is a coroutine function with pydantic=True, and this version of "
+            "Celery wraps those in a way that is not known here: install a version that "
+            "lambda-celery's requirements allow, or leave pydantic out."
+        )
     cells = zip(wrapper.__code__.co_freevars, wrapper.__closure__, strict=True)
     closure = tuple(CellType(function) if name == "task_fun" else cell for name, cell in cells)
     copy = FunctionType(wrapper.__code__, wrapper.__globals__, closure=closure)

@@ -15,6 +15,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ClientError, ConnectionClosedError, NoCredentialsError
 
 from lambda_celery import aws
+from lambda_celery.aws import fast_requests
 from lambda_celery.aws.fast_requests import is_watched
 from lambda_celery.conf import Settings
 from lambda_celery.traced import is_plain
@@ -294,3 +295,9 @@ def test_a_proxy_is_not_taken_for_what_it_wraps():
     assert not is_plain(_Proxy(method), json.decoder)
     assert not is_plain(functools.wraps(function)(lambda: None), json.decoder)
     assert not is_plain(len, json.decoder)
+
+
+def test_a_setting_switches_the_fast_path_off(make_client):
+    client = aws.client("sqs", Settings(endpoint_url=URL, region="eu-west-1", fast_requests=False))
+    assert not isinstance(client, fast_requests.FastClient)
+    assert isinstance(make_client("sqs"), fast_requests.FastClient)

@@ -1,0 +1,230 @@
+"""What the hooks rely on in Celery's private parts. A new release that changes it fails here."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+import pytest
+from celery import Celery, Task, _state
+from celery.app import trace
+from celery.app.amqp import AMQP
+from celery.app.registry import TaskRegistry
+from celery.backends.dynamodb import DynamoDBBackend
+from celery.fixups.django import DjangoFixup
+from celery.utils.threads import LocalStack
+from celery.worker.request import Request
+
+from lambda_celery import ConfigurationError
+from lambda_celery.celery_hooks import apps, async_tasks, declared, thread_state
+from lambda_runtime.celery_hooks.broker_pool import renew_broker_connections
+
+
+@pytest.fixture
+def app():
+    return Celery("contract", broker="memory://", backend="cache+memory://", set_as_current=False)
+
+
+def nothing():
+    """A task's body."""
+
+
+def test_a_callback_for_every_app_is_called_before_the_apps_tasks_are_made():
+    """celery_hooks/apps.py: on_every_app sees tasks before they are bound."""
+    seen = []
+
+    def note(app):
+        seen.append((app.main, sorted(app._tasks)))
+
+    _state.connect_on_app_finalize(note)
+    try:
+        app = Celery("every", set_as_current=False)
+        app.task(nothing, name="late", shared=False)
+        app.finalize()
+    finally:
+        _state._on_app_finalizers.discard(note)
+    assert ("every", []) in [(main, [n for n in names if n == "late"]) for main, names in seen]
+
+
+def test_living_apps_are_listed(app):
+    """celery_hooks/apps.py: on_every_app reaches the apps that there are."""
+    assert isinstance(_state._get_active_apps(), weakref.WeakSet | list | set)
+    assert any(each is app for each in _state._get_active_apps())
+
+
+def test_tasks_are_found_without_finalizing_the_app():
+    """celery_hooks/apps.py: find_task."""
+    app = Celery("lazy", autofinalize=False, set_as_current=False)
+    assert isinstance(app._tasks, TaskRegistry)
+    assert apps.find_task(app, "nothing") is None
+    assert not app.finalized
+
+
+def test_every_task_message_leaves_by_one_cached_function(app):
+    """celery_hooks/amqp.py overrides it on the instance's class."""
+    assert "send_task_message" in vars(AMQP)
+    assert callable(app.amqp.send_task_message)
+    assert "send_task_message" in vars(app.amqp)
+
+
+def test_a_task_comes_into_the_registry_before_it_is_bound(app):
+    """celery_hooks/declared.py notes then what it is declared with."""
+    bound = []
+
+    class Registry(TaskRegistry):
+        def __setitem__(self, name, task):
+            bound.append((name, bool(vars(type(task)).get("__bound__"))))
+            super().__setitem__(name, task)
+
+    app._tasks.__class__ = Registry
+    app.task(nothing, name="mail", shared=False)
+    app.finalize()
+    app.register_task(type("Order", (app.Task,), {"name": "order"})())
+    assert ("mail", False) in bound
+    assert ("order", False) in bound
+    assert vars(type(app.tasks["mail"]))["__bound__"] is True
+
+
+def test_a_decorated_tasks_class_says_so(app):
+    """celery_hooks/declared.py: is_decorated, is_pydantic."""
+
+    @app.task(shared=False)
+    def mail():
+        pass
+
+    task = app.tasks[mail.name]
+    assert declared.is_decorated(task)
+    assert not declared.is_pydantic(task)
+    assert not declared.is_decorated(type("Order", (Task,), {"name": "order"})())
+
+
+def test_the_function_of_a_pydantic_task_can_be_had_and_exchanged(app):
+    """celery_hooks/async_tasks.py copies Celery's closure around it."""
+    pytest.importorskip("pydantic")
+
+    @app.task(shared=False, pydantic=True)
+    def mail(address: str) -> str:
+        return address
+
+    task = app.tasks[mail.name]
+    assert declared.is_pydantic(task)
+    assert task._decorated_fun("ann") == "ann"
+    run = async_tasks._pydantic_run(task, task.run, lambda address: f"exchanged {address}")
+    assert run("ann") == "exchanged ann"
+
+
+def test_a_pydantic_wrapper_of_another_shape_is_refused_in_a_sentence(app):
+    task = app.task(nothing, name="mail", shared=False)
+    with pytest.raises(ConfigurationError, match="leave pydantic out"):
+        async_tasks._pydantic_run(task, lambda: None, nothing)
+
+
+def test_with_autoretry_the_tasks_own_function_is_kept(app):
+    """celery_hooks/async_tasks.py replaces that one."""
+
+    @app.task(shared=False, autoretry_for=(ValueError,))
+    def mail():
+        return "run"
+
+    task = app.tasks[mail.name]
+    assert task._orig_run() == "run"
+    task._orig_run = lambda: "replaced"
+    assert task.run() == "replaced"
+
+
+def test_what_celery_keeps_for_a_thread_can_be_carried_to_another(app):
+    """celery_hooks/thread_state.py: CeleryState."""
+    assert isinstance(_state._task_stack, LocalStack)
+    task = app.task(nothing, name="mail", shared=False)
+    found = []
+    task.push_request(id="7")
+    _state._task_stack.push(task)
+    try:
+        state = thread_state.CeleryState()
+        thread = threading.Thread(
+            target=state.call, args=(lambda: found.append(_state.get_current_task().request.id),)
+        )
+        thread.start()
+        thread.join(30)
+    finally:
+        _state._task_stack.pop()
+        task.pop_request()
+    assert found == ["7"]
+    assert thread_state.current_task() is None
+    assert thread_state.worker_task() is None
+    assert hasattr(_state._tls, "current_app")
+
+
+def test_the_tracer_calls_the_given_class_for_a_task_that_raised(app):
+    """running/execution.py: AttemptInfo. And it calls __call__ where that is a task's own."""
+    calls = []
+
+    class Info(trace.TraceInfo):
+        def handle_error_state(self, task, req, eager=False, call_errbacks=True):
+            calls.append((self.state, repr(self.retval), call_errbacks))
+
+    class Base(Task):
+        def __call__(self, *args, **kwargs):
+            calls.append("called")
+            return super().__call__(*args, **kwargs)
+
+    @app.task(shared=False, base=Base)
+    def mail():
+        raise ValueError("bug")
+
+    tracer = trace.build_tracer(
+        mail.name, app.tasks[mail.name], app.loader, "host", app=app, Info=Info
+    )
+    tracer("7", (), {}, {})
+    assert calls == ["called", ("FAILURE", "ValueError('bug')", True)]
+
+
+def test_a_back_end_stores_a_success_and_fails_a_chord_by_these_methods(app):
+    """celery_hooks/tracing.py wraps them on the back end's class."""
+    assert callable(type(app.backend).mark_as_done)
+    assert callable(type(app.backend).chord_error_from_stack)
+
+
+def test_a_request_tells_whether_its_success_is_stored():
+    """celery_hooks/tracing.py: success_is_stored."""
+    assert callable(Request._success_was_stored)
+
+
+def test_the_apps_pool_can_be_emptied_and_used_again(app):
+    """celery_hooks/broker_pool.py."""
+    assert app._pool is None
+    renew_broker_connections(app)
+    assert app._pool is None
+    with app.pool.acquire(block=True) as before:
+        before.ensure_connection()
+    renew_broker_connections(app)
+    assert not before.connected
+    with app.pool.acquire(block=True) as after:
+        after.ensure_connection()
+
+
+def test_the_django_fixup_is_among_the_apps_fixups(app, monkeypatch):
+    """celery_hooks/bootstrap.py installs what a worker's signal would."""
+    assert isinstance(app._fixups, list)
+    assert hasattr(DjangoFixup, "worker_fixup")
+
+
+def test_whether_waiting_for_a_result_is_refused_is_a_switch():
+    """celery_hooks/bootstrap.py throws it."""
+    before = _state.task_join_will_block()
+    _state._set_task_join_will_block(True)
+    try:
+        assert _state.task_join_will_block() is True
+    finally:
+        _state._set_task_join_will_block(before)
+
+
+@pytest.mark.parametrize(
+    "name", ["_get_client", "_has_ttl", "_delete_group", "_apply_chord_incr", "_item_to_dict",
+             "_prepare_get_request"],
+)  # fmt: skip
+def test_the_dynamodb_back_end_is_made_of_methods_that_ours_overrides_or_calls(name):
+    """lambda_celery/results.py."""
+    assert callable(getattr(DynamoDBBackend, name, None)), (
+        f"Celery's DynamoDBBackend has no {name} any longer: see lambda_celery/results.py."
+    )

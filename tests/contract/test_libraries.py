@@ -1,0 +1,115 @@
+"""What is relied on in private parts of other libraries than Celery, and of CPython."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import thread as executors
+
+import boto3
+import botocore.client
+import botocore.endpoint
+import botocore.handlers
+import pytest
+from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
+from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
+from kombu.transport import SQS
+
+from lambda_celery.aws import fast_requests
+from lambda_celery.payloads import _extended_session_class
+from lambda_runtime import python_hooks
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["_put", "_receive_message", "_on_messages_ready", "_resolve_queue_url", "_update_queue_cache",
+     "_resolve_delay_seconds", "_lookup"],
+)  # fmt: skip
+def test_kombus_channel_is_made_of_methods_that_ours_overrides_or_calls(name):
+    assert callable(getattr(SQS.Channel, name, None)), (
+        f"kombu's SQS channel has no {name} any longer: see lambda_celery/publishing/transport.py."
+    )
+
+
+def client(service):
+    return boto3.session.Session(
+        aws_access_key_id="test", aws_secret_access_key="test", region_name="eu-west-1"
+    ).client(service)
+
+
+@pytest.mark.parametrize("service", sorted(fast_requests.FAST_SERVICES))
+def test_the_fast_path_knows_this_botocore(service):
+    """lambda_celery/aws/fast_requests.py: else every request would go botocore's way."""
+    assert fast_requests.can_be_fast(client(service))
+    assert callable(client(service)._endpoint.http_session.send)
+    assert not fast_requests.is_watched()
+
+
+def test_what_tracing_is_put_around_is_there():
+    """lambda_celery/aws/fast_requests.py: is_watched."""
+    assert callable(botocore.client.BaseClient._make_api_call)
+    assert callable(botocore.client.ClientCreator._create_api_method)
+    assert callable(botocore.endpoint.Endpoint.make_request)
+
+
+def test_the_trace_and_the_function_are_named_to_aws_by_a_handler(monkeypatch):
+    """lambda_celery/aws/fast_requests.py: add_recursion_detection_header."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "mail")
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1")
+    request = {"headers": {}}
+    botocore.handlers.add_recursion_detection_header(request)
+    assert request["headers"] == {"X-Amzn-Trace-Id": "Root=1"}
+
+
+def test_powertools_layer_reads_an_item_with_an_owner():
+    """lambda_runtime/table/claims.py: the owner is what Powertools validates a call by."""
+    layer = DynamoDBPersistenceLayer(
+        table_name="t", validation_key_attr="owner", boto3_client=client("dynamodb")
+    )
+    item = {
+        "id": {"S": "key"},
+        "expiration": {"N": str(int(time.time()) + 60)},
+        "in_progress_expiration": {"N": "1"},
+        "status": {"S": "INPROGRESS"},
+        "owner": {"S": "me"},
+    }
+    record = layer._item_to_data_record(item)
+    assert (record.payload_hash, record.status) == ("me", "INPROGRESS")
+    assert int(record.in_progress_expiry_timestamp) == 1
+    assert layer._get_key("key") == {"id": {"S": "key"}}
+    assert callable(layer._get_record)
+    assert callable(layer._update_record)
+
+
+def test_powertools_calls_an_expired_record_expired():
+    """lambda_runtime/table/claims.py: _read takes neither status for such a record's."""
+    record = DataRecord(idempotency_key="key", status="COMPLETED", expiry_timestamp=1)
+    assert record.status == "EXPIRED"
+
+
+def test_the_extended_client_has_what_is_used_of_it():
+    """lambda_celery/payloads.py."""
+    before = boto3.session.Session
+    session = _extended_session_class()
+    assert boto3.session.Session is before
+    made = session(
+        aws_access_key_id="test", aws_secret_access_key="test", region_name="eu-west-1"
+    ).client("sqs")
+    assert list(inspect.signature(made.store_message_in_s3).parameters)[:2] == [
+        "message_body", "message_attributes",
+    ]  # fmt: skip
+    assert callable(made.retrieve_message_from_s3)
+
+
+def test_an_executor_can_be_abandoned():
+    """lambda_runtime/python_hooks.py: the process's end does not wait for its threads."""
+    executor = ThreadPoolExecutor(1)
+    assert not python_hooks.has_threads(executor)
+    executor.submit(int).result(30)
+    assert python_hooks.has_threads(executor)
+    (thread,) = executor._threads
+    assert thread in executors._threads_queues
+    python_hooks.abandon(executor)
+    assert thread not in executors._threads_queues
+    thread.join(30)
