@@ -69,6 +69,15 @@ def _number(kind: type, minimum: float) -> Callable[[Any], Any]:
     return parse
 
 
+def _choice(*allowed: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(" or ".join(map(repr, allowed)))
+        return str(value)
+
+    return parse
+
+
 def _flag(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -193,6 +202,10 @@ class Settings:
     async_concurrency: int | None = _setting(_number(int, 1))
     #: Leave the arguments out of what logs and headers say of a call.
     redact_arguments: bool = _setting(_flag, False)
+    #: What the function's log lines are: "json", or "text" as a worker's.
+    log_format: str = _setting(_choice("json", "text"), "json")
+    #: Keep what botocore raised behind the sentences that are made of it.
+    debug: bool = _setting(_flag, False)
     #: EventBridge Scheduler group of this project's schedules.
     schedule_group: str | None = _setting(_text)
     #: The role by which EventBridge Scheduler may send to the queues.

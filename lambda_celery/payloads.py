@@ -77,7 +77,7 @@ class PayloadStore:
             if aws.error_code(exc) in {"NoSuchKey", "NoSuchBucket", "404"}:
                 raise PayloadMissingError(
                     f"The message's body, s3://{bucket}/{key}, is gone."
-                ) from exc
+                ) from aws.cause(exc, self._settings)
             raise
         except UnicodeDecodeError as exc:
             raise UnreadableMessageError(f"s3://{bucket}/{key} is not UTF-8 text.") from exc

@@ -48,7 +48,9 @@ class Handler:
     def __init__(self, app: Celery, settings: Settings | None = None) -> None:
         self._fields = TaskFields()
         hostname = bootstrap.node_name()
-        bootstrap.start(app, hostname, set_up_logging=partial(set_up_logging, app, self._fields))
+        bootstrap.start(
+            app, hostname, set_up_logging=partial(set_up_logging, app, settings, self._fields)
+        )
         self.settings = settings or Settings.from_app(app)
         self._publisher = Publisher(self.settings)
         self._queues = SourceQueues(self.settings)

@@ -1,4 +1,8 @@
-"""Logging: Powertools' JSON lines, with the task under way in each of them."""
+"""Logging: Powertools' JSON lines, with the task under way in each of them.
+
+Or, where ``lambda_log_format`` says so, the lines that a worker prints. The local runner sets it
+on a terminal.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,12 @@ from typing import Any
 
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from celery import Celery, signals
-from celery.utils.log import get_logger
+from celery.app.log import TaskFormatter
+from celery.utils.log import ColorFormatter, get_logger
 
 from lambda_celery.celery_hooks.thread_state import current_task
+from lambda_celery.conf import Settings, settings_of
+from lambda_celery.terminal import is_coloured
 from lambda_runtime.messages.delivery import Delivery
 
 _under_way: ContextVar[Delivery | None] = ContextVar("lambda_runtime_delivery", default=None)
@@ -61,34 +68,44 @@ class Formatter(LambdaPowertoolsFormatter):
         return str(super().serialize(log))
 
 
-def set_up_logging(app: Celery, fields: TaskFields) -> None:
+def set_up_logging(app: Celery, settings: Settings | None, fields: TaskFields) -> None:
     """Configure logging as a worker does, signals included.
 
     A receiver of ``setup_logging`` has everything in its own hands; with
     ``worker_hijack_root_logger = False`` the root logger is left as it is.
     """
+    settings = settings or settings_of(app)
     level_name = os.environ.get("AWS_LAMBDA_LOG_LEVEL") or os.environ.get("LOG_LEVEL") or "INFO"
     level = logging.getLevelName(level_name.upper())
     level = level if isinstance(level, int) else logging.INFO
+    is_text = settings.log_format == "text"
+    colorize = is_text and is_coloured(sys.stdout)
     about: dict[str, Any] = {
         "loglevel": level,
         "logfile": None,
         "format": app.conf.worker_log_format,
-        "colorize": False,
+        "colorize": colorize,
     }
     if signals.setup_logging.send(sender=None, **about):
         return
     root = logging.getLogger()
+    task_logger = get_logger("celery.task")
     if app.conf.worker_hijack_root_logger:
         handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(Formatter())
+        handler.setFormatter(
+            ColorFormatter(app.conf.worker_log_format, colorize) if is_text else Formatter()
+        )
         handler.addFilter(fields)
         root.handlers = [handler]
         root.setLevel(level)
         # It tells at INFO, once a client, where it found credentials.
         logging.getLogger("botocore").setLevel(max(level, logging.WARNING))
     signals.after_setup_logger.send(sender=None, logger=root, **about)
-    task_logger = get_logger("celery.task")
+    if is_text:
+        of_task = logging.StreamHandler(sys.stdout)
+        of_task.setFormatter(TaskFormatter(app.conf.worker_task_log_format, colorize))
+        task_logger.handlers = [of_task]
+        task_logger.propagate = False
     signals.after_setup_task_logger.send(
         sender=None, logger=task_logger, **{**about, "format": app.conf.worker_task_log_format}
     )

@@ -15,7 +15,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from lambda_celery.conf import setting_names
+from lambda_celery.conf import Settings, setting_names
 
 AWS_ERRORS = (BotoCoreError, ClientError)
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
@@ -74,11 +74,13 @@ def misconfigured(exc: BaseException) -> bool:
     )
 
 
-def cause(exc: Exception) -> Exception | None:
-    """Return what to chain to the sentence for *exc*: botocore's stack says nothing more
-    to somebody who has a setting or a permission to mend, and much to anybody else.
+def cause(exc: Exception, settings: Settings) -> Exception | None:
+    """Return what to chain to the sentence for *exc*, which says what botocore's stack says.
+
+    That is nothing, unless ``lambda_debug`` is set: eighty lines of botocore and urllib3 hide the
+    line of the project's own that the sentence is for.
     """
-    return None if misconfigured(exc) else exc
+    return exc if settings.debug else None
 
 
 def explain(exc: BaseException, *, action: str, resource: str, setting: str | None = None) -> str:

@@ -190,7 +190,7 @@ def _check_fifo(app: Celery, queue_url: str, relative: Mapping[str, float]) -> N
         )
     except aws.AWS_ERRORS as exc:
         sentence = aws.explain(exc, action="sqs:GetQueueAttributes", resource=queue_url)
-        raise ConfigurationError(sentence) from aws.cause(exc)
+        raise ConfigurationError(sentence) from aws.cause(exc, settings_of(app))
     if answer.get("Attributes", {}).get(attribute) != "true":
         raise ConfigurationError(
             f"EventBridge Scheduler gives no deduplication id: turn on {attribute} of {queue_url}."

@@ -100,13 +100,14 @@ def _pydantic_run(task: Any, body: Any, function: Callable[..., Any]) -> Callabl
     what it was made of is not to be had any more, so it is copied.
     """
     wrapper = getattr(body, "__func__", body)
-    if not isinstance(wrapper, FunctionType) or "task_fun" not in wrapper.__code__.co_freevars:
+    is_known = isinstance(wrapper, FunctionType) and wrapper.__closure__ is not None
+    if not (is_known and "task_fun" in wrapper.__code__.co_freevars):
         raise ConfigurationError(
             f"The task {task.name} is a coroutine function with pydantic=True, and this version of "
             "Celery wraps those in a way that is not known here: install a version that "
             "lambda-celery's requirements allow, or leave pydantic out."
         )
-    cells = zip(wrapper.__code__.co_freevars, wrapper.__closure__, strict=True)
+    cells = zip(wrapper.__code__.co_freevars, wrapper.__closure__ or (), strict=True)
     closure = tuple(CellType(function) if name == "task_fun" else cell for name, cell in cells)
     copy = FunctionType(wrapper.__code__, wrapper.__globals__, closure=closure)
     return copy if wrapper is body else partial(copy, task)

@@ -4,6 +4,6 @@ What a command does belongs to the package that it is about: here are its option
 sentences. The main path enters at :data:`lambda_command`, which ``celery.commands`` names.
 """
 
-from lambda_celery.cli.commands import lambda_command
+from lambda_celery.cli.group import lambda_command
 
 __all__ = ["lambda_command"]

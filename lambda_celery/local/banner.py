@@ -29,6 +29,7 @@ class LocalOptions:
     timeout_seconds: int = 30
     max_receive_count: int | None = None
     reload: bool = False
+    log_format: str = "json"
     port: int = DEFAULT_PORT
 
 

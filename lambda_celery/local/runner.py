@@ -15,7 +15,7 @@ from pathlib import Path
 from celery import Celery
 
 from lambda_celery.aws import client
-from lambda_celery.conf import Settings
+from lambda_celery.conf import APP_VARIABLE, ENV_PREFIX, Settings
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.local.banner import LocalOptions, banner
 from lambda_celery.local.endpoint import open_endpoint
@@ -74,7 +74,11 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
                 timeout_seconds=options.timeout_seconds,
                 # With several queues, a busy one must not lock the others out for good.
                 maximum_concurrency=max(options.concurrency, len(settings.queue_urls)),
-                environment={**endpoint.environment, "LAMBDA_CELERY_APP": options.app_name},
+                environment={
+                    **endpoint.environment,
+                    APP_VARIABLE: options.app_name,
+                    f"{ENV_PREFIX}LOG_FORMAT": options.log_format,
+                },
             )
         )
         mappings = [

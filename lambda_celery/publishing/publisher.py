@@ -59,7 +59,7 @@ class Publisher:
             action = f"sqs:{getattr(exc, 'operation_name', 'SendMessage')}"
             raise PublishError(
                 aws.explain(exc, action=action, resource=queue_url, setting="queue_url")
-            ) from aws.cause(exc)
+            ) from aws.cause(exc, self.settings)
 
     def prepared(
         self, queue_url: str, message: OutgoingMessage, sqs: Any
@@ -122,7 +122,7 @@ class Publisher:
                 aws.explain(
                     exc, action="s3:PutObject", resource=f"s3://{bucket}", setting="payload_bucket"
                 )
-            ) from aws.cause(exc)
+            ) from aws.cause(exc, self.settings)
         return replace(message, body=pointer, attributes=attributes)
 
     def _scheduled(self, queue_url: str, message: OutgoingMessage) -> bool:
@@ -142,7 +142,7 @@ class Publisher:
         except aws.AWS_ERRORS as exc:
             sentence = scheduler.explain(exc, settings)
             if aws.misconfigured(exc):
-                raise ScheduleError(sentence) from aws.cause(exc)
+                raise ScheduleError(sentence) from aws.cause(exc, settings)
             # It may be there after all: then there are two messages, of which one runs.
             logger.warning("%s The message goes to the queue instead, and hops.", sentence)
             return False

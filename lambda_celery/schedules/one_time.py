@@ -72,7 +72,7 @@ def cancel_schedules(settings: Settings, task_id: str) -> int:
         names = scheduler.schedule_names(settings, _one_time_prefix(task_id))
         return sum(_cancel(settings, name) for name in names)
     except aws.AWS_ERRORS as exc:
-        raise ScheduleError(scheduler.explain(exc, settings)) from aws.cause(exc)
+        raise ScheduleError(scheduler.explain(exc, settings)) from aws.cause(exc, settings)
 
 
 def _cancel(settings: Settings, name: str) -> bool:

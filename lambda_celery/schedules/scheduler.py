@@ -150,7 +150,7 @@ def explained(settings: Settings) -> Iterator[None]:
     try:
         yield
     except aws.AWS_ERRORS as exc:
-        raise ConfigurationError(explain(exc, settings)) from aws.cause(exc)
+        raise ConfigurationError(explain(exc, settings)) from aws.cause(exc, settings)
 
 
 def _queue_arn(settings: Settings, queue_url: str) -> str:

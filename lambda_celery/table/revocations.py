@@ -65,7 +65,7 @@ def revoke(settings: Settings, keys: Sequence[str]) -> None:
             resource=f"the table {table}",
             setting="idempotency_table",
         )
-        raise PublishError(sentence) from aws.cause(exc)
+        raise PublishError(sentence) from aws.cause(exc, settings)
 
 
 def _write(settings: Settings, table: str, keys: Iterable[str], expires: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pty
 import queue
 import re
 import shlex
@@ -12,7 +14,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
 import boto3
 import pytest
@@ -68,7 +72,14 @@ def free_port() -> int:
 class Command:
     """The command in a process of its own, and what it has printed."""
 
-    def __init__(self, directory: Path, *options: str, app: str = "proj", **environ: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        app: str = "proj",
+        on_terminal: bool = False,
+        **environ: str,
+    ) -> None:
         clean = {
             name: value
             for name, value in os.environ.items()
@@ -77,6 +88,8 @@ class Command:
         self.port = free_port()
         self.output: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        # A terminal's two ends: the command has one, and its output is read from the other.
+        ours, its = pty.openpty() if on_terminal else (None, subprocess.PIPE)
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "-A", app, "lambda", "local"),
@@ -84,17 +97,22 @@ class Command:
             ],
             cwd=directory,
             env=clean | {"AWS_CONFIG_FILE": os.devnull} | environ,
-            stdout=subprocess.PIPE,
+            stdout=its,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._output: IO[str] | None = self.process.stdout
+        if ours is not None:
+            os.close(its)
+            self._output = os.fdopen(ours, errors="replace")
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put(line.rstrip("\n"))
+        assert self._output is not None
+        with suppress(OSError):  # how a terminal says that its other end is closed
+            for line in self._output:
+                self._lines.put(line.rstrip("\n"))
         self._lines.put(None)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
@@ -130,8 +148,8 @@ class Command:
         self.process.kill()
         self.process.wait()
         self._reader.join()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        assert self._output is not None
+        self._output.close()
 
 
 StartCommand = Callable[..., Command]
@@ -143,7 +161,7 @@ def start(tmp_path: Path) -> Iterator[StartCommand]:
     (tmp_path / "lambda_module.py").write_text(HANDLER)
     commands: list[Command] = []
 
-    def start(*options: str, **environ: str) -> Command:
+    def start(*options: str, **environ: Any) -> Command:
         commands.append(Command(tmp_path, *options, **environ))
         return commands[-1]
 
@@ -443,3 +461,60 @@ def test_help_does_not_load_the_heavy_parts() -> None:
     printed = subprocess.check_output([sys.executable, "-c", program], text=True)
 
     assert printed.strip() == "[]"
+
+
+TASK_PROJECT = """
+from celery import Celery
+from lambda_celery import install
+
+app = Celery("proj")
+app.conf.lambda_tasks = ["*"]
+app.conf.lambda_queue_url = "https://sqs.eu-west-1.amazonaws.com/123456789012/mail"
+install(app)
+
+@app.task(name="proj.send")
+def send(address):
+    if address == "nobody":
+        raise ValueError("no such mailbox")
+    return "sent"
+"""
+OF_THE_RUNTIME = ("--handler", "lambda_runtime.handler")
+COLOUR = "\x1b["
+
+
+def publish(directory: Path, exports: dict[str, str], address: str) -> None:
+    code = f"from proj import send; send.delay({address!r})"
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=directory, env={**os.environ, **exports}, check=True
+    )
+
+
+def test_a_terminal_shows_a_workers_lines(tmp_path, start):
+    (tmp_path / "proj.py").write_text(TASK_PROJECT)
+    running = start(*OF_THE_RUNTIME, on_terminal=True)
+    exports = running.exports()
+    publish(tmp_path, exports, "ann")
+    received = running.wait_for(r"Task proj\.send\[[0-9a-f-]+\] received").string
+    assert re.search(r"\[\d{4}-\d\d-\d\d .*: INFO/MainProcess\]", received)
+    assert not received.startswith("{")
+    running.wait_for(r"Task proj\.send\[[0-9a-f-]+\] succeeded in .*: 'sent'")
+    publish(tmp_path, exports, "nobody")
+    raised = running.wait_for(r"proj\.send\[[0-9a-f-]+\] raised, and comes back in \d+ s").string
+    assert COLOUR in raised
+    running.wait_for("ValueError: no such mailbox")
+
+
+def test_a_terminal_shows_json_if_told_to(tmp_path, start):
+    (tmp_path / "proj.py").write_text(TASK_PROJECT)
+    running = start(*OF_THE_RUNTIME, "--log-format", "json", on_terminal=True)
+    publish(tmp_path, running.exports(), "ann")
+    line = running.wait_for(r'^\{.*"message":"Task proj\.send\[[0-9a-f-]+\] received').string
+    assert json.loads(line)["level"] == "INFO"
+
+
+def test_what_is_no_terminal_gets_json(tmp_path, start):
+    (tmp_path / "proj.py").write_text(TASK_PROJECT)
+    running = start(*OF_THE_RUNTIME)
+    publish(tmp_path, running.exports(), "ann")
+    line = running.wait_for(r'^\{.*"message":"Task proj\.send\[[0-9a-f-]+\] received').string
+    assert json.loads(line)["level"] == "INFO"

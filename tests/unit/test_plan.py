@@ -11,7 +11,7 @@ import pytest
 from celery import Celery
 from click.testing import CliRunner, Result
 
-from lambda_celery.cli.commands import lambda_command
+from lambda_celery.cli import lambda_command
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.plan.cost import cost_of, workers_usd_per_month
 from lambda_celery.plan.figures import figure, figures

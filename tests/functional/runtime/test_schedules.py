@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from lambda_celery import PublishError, aws, batch
 from lambda_celery.beat.sync import schedule_name
-from lambda_celery.cli.commands import lambda_command
+from lambda_celery.cli import lambda_command
 from lambda_celery.envelope import read_envelope, read_message
 from lambda_celery.local.provision import provision
 from lambda_celery.message import OutgoingMessage

@@ -1,0 +1,18 @@
+"""The group of commands: each is a module of its own, and is listed here."""
+
+from __future__ import annotations
+
+import click
+
+from lambda_celery.cli.local import local
+from lambda_celery.cli.plan import plan
+from lambda_celery.cli.schedule import schedule
+
+
+@click.group("lambda")
+def lambda_command() -> None:
+    """Run this app's tasks on AWS Lambda."""
+
+
+for command in (local, plan, schedule):
+    lambda_command.add_command(command)

@@ -1,0 +1,126 @@
+"""``celery -A proj lambda local``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import click
+from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
+from celery.utils.log import ColorFormatter
+
+from lambda_celery.cli.options import batch_size, batch_window
+from lambda_celery.exceptions import LambdaCeleryError
+from lambda_celery.terminal import is_coloured
+
+# Everything heavier is imported in the command: `celery --help` loads this module.
+
+
+def _app_name(ctx: click.Context) -> str:
+    """Return what ``-A`` names, as the runtime processes have to load the same app."""
+    name = ctx.find_root().params.get("app")
+    if isinstance(name, str):
+        return name
+    raise click.UsageError("Name the Celery app: celery -A proj lambda local")
+
+
+def _log_to_terminal(line_format: str) -> None:
+    # Not Celery's own set-up: it leaves variables in the environment, which the runtime
+    # processes would inherit, and Lambda's does not have.
+    handler = logging.StreamHandler()
+    handler.setFormatter(ColorFormatter(line_format, is_coloured(sys.stderr)))
+    logger = logging.getLogger("lambda_celery.local")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+@click.command("local", cls=CeleryCommand)
+@batch_size
+@batch_window
+@click.option(
+    "-c",
+    "--concurrency",
+    cls=CeleryOption,
+    type=int,
+    default=4,
+    show_default=True,
+    help_group="Event source mapping",
+    help="Batches in flight at most; each runs in a process of its own.",
+)
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    cls=CeleryOption,
+    type=int,
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help_group="Function",
+    help="The function's time-out. A process that exceeds it is killed.",
+)
+@click.option(
+    "--handler",
+    cls=CeleryOption,
+    default="lambda_runtime.handler",
+    show_default=True,
+    help_group="Function",
+    help="The function's handler, as it is deployed.",
+)
+@click.option(
+    "--log-format",
+    cls=CeleryOption,
+    type=click.Choice(["text", "json"]),
+    default=None,
+    help_group="Function",
+    help="The function's log lines: text as a worker's, or JSON as on Lambda.  "
+    "[default: text on a terminal]",
+)
+@click.option(
+    "--reload/--no-reload",
+    cls=CeleryOption,
+    default=False,
+    show_default=True,
+    help_group="Function",
+    help="Start new processes when Python code below the working directory changes.",
+)
+@click.option(
+    "--max-receive-count",
+    cls=CeleryOption,
+    type=click.IntRange(1, 1000),
+    default=None,
+    help_group="Emulator",
+    help="Receives before a message goes to the dead-letter queue.  "
+    "[default: the setting lambda_max_receive_count, else 5]",
+)
+@click.option(
+    "--port",
+    cls=CeleryOption,
+    type=click.IntRange(1, 65535),
+    default=4566,
+    show_default=True,
+    help_group="Emulator",
+    help="Where the emulator listens, on 127.0.0.1.",
+)
+@click.pass_context
+@handle_preload_options
+def local(ctx: click.Context, log_format: str | None, **options: Any) -> None:
+    """Run the deployed handler here, without AWS.
+
+    Polls the project's SQS queues as Lambda's event source mapping does, and runs the
+    handler under AWS's own runtime client. With no endpoint configured (the setting
+    lambda_endpoint_url, or AWS_ENDPOINT_URL) it starts an emulator and makes the queues,
+    the table and the bucket that the project's settings name.
+    """
+    app_name = _app_name(ctx)
+    from lambda_celery.local.banner import LocalOptions
+    from lambda_celery.local.runner import run
+
+    _log_to_terminal(ctx.obj.app.conf.worker_log_format)
+    log_format = log_format or ("text" if sys.stdout.isatty() else "json")
+    made = LocalOptions(app_name=app_name, log_format=log_format, **options)
+    try:
+        run(ctx.obj.app, made, echo=ctx.obj.echo)
+    except LambdaCeleryError as exc:
+        raise click.ClickException(str(exc)) from exc

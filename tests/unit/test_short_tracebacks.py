@@ -1,0 +1,49 @@
+"""What a user meets in his own code: a sentence, and not eighty lines of botocore."""
+
+from __future__ import annotations
+
+import socket
+import traceback
+
+import pytest
+from celery import Celery
+
+from lambda_celery import PublishError, install
+
+
+@pytest.fixture
+def publish(monkeypatch):
+    """Publish to a port at which nobody listens."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+    def call(**settings):
+        app = Celery("short", set_as_current=False)
+        install(app)
+        app.conf.update(
+            lambda_tasks=["*"],
+            lambda_queue_url=f"{endpoint}/000000000000/mail",
+            lambda_endpoint_url=endpoint,
+            lambda_region="eu-west-1",
+            **settings,
+        )
+        with pytest.raises(PublishError) as caught:
+            app.send_task("mail")
+        return "".join(traceback.format_exception(caught.value))
+
+    return call
+
+
+def test_the_cause_is_in_the_sentence_and_not_in_the_traceback(publish):
+    shown = publish()
+    assert "Could not connect to the endpoint URL" in shown.splitlines()[-1]
+    assert "urllib3" not in shown
+    assert "botocore" not in shown
+
+
+def test_it_is_in_the_traceback_where_that_is_asked_for(publish):
+    assert "urllib3" in publish(lambda_debug=True)
