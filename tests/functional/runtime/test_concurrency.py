@@ -86,8 +86,8 @@ def test_the_first_runs_of_a_task_on_several_threads_are_guarded_once(runtime):
     assert runtime.deliver(4).all_deleted
     assert len(ran) == 4
     guarded = type(runtime.app.tasks[send.name]).__call__
-    assert hasattr(guarded, "lambda_guarded")
-    assert not hasattr(guarded.__wrapped__, "lambda_guarded")
+    assert hasattr(guarded, "lambda_wrapped")
+    assert not hasattr(guarded.__wrapped__, "lambda_wrapped")
 
 
 def test_publishing_and_shared_tasks_belong_to_the_app_on_every_thread(runtime):

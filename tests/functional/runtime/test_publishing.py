@@ -492,11 +492,13 @@ class TestRefusals:
         runtime.app.send_task("proj.send")
         assert len(runtime.receive()) == 1
 
-    def test_what_aws_refuses_raises(self, runtime, faults):
+    @pytest.mark.parametrize("debug", [False, True])
+    def test_what_aws_refuses_raises(self, make_runtime, faults, debug):
+        runtime = make_runtime(lambda_debug=debug)
         faults.fail(runtime.settings, "sqs", "SendMessage", "InternalError", status=500)
-        with pytest.raises(OperationalError) as raised:
+        with pytest.raises(OperationalError, match="InternalError") as raised:
             runtime.app.send_task("proj.send")
-        assert isinstance(raised.value.__cause__, ClientError)
+        assert isinstance(raised.value.__cause__, ClientError) is debug
 
 
 def test_a_shared_task_of_celery_is_found_by_the_setting(make_runtime):
