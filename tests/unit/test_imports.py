@@ -23,7 +23,14 @@ def test_the_decorator_does_not_load(module):
 
 
 @pytest.mark.parametrize(
-    "module", ["sqs_extended_client", "django.db", "ministack", "pycurl", "lambda_celery.schedules.scheduler"]
+    "module",
+    [
+        "sqs_extended_client",
+        "django.db",
+        "ministack",
+        "pycurl",
+        "lambda_celery.schedules.scheduler",
+    ],
 )
 def test_the_runtime_does_not_load(module):
     assert module not in loaded_by("from lambda_runtime import make_handler")
