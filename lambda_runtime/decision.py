@@ -168,9 +168,9 @@ class Decision:
             with suppress(*aws.AWS_ERRORS):
                 return case.not_run(reason, backoff)
             return Returned(reason, backoff)
-        except BaseException:
-            logger.exception("Message %s comes back after an error", delivery.message_id)
-            return Returned("an internal error", backoff)
+        except BaseException as exc:
+            logger.exception("Message %s was not run, for an internal error", delivery.message_id)
+            return _after_error(case, exc)
 
     def _time_left(self, case: Case) -> Outcome | None:
         return case.too_late() if case.deadline.seconds_for_tasks() <= 0 else None
@@ -317,8 +317,11 @@ class Decision:
         self._table.release(publication.key, case.claimed)
         if isinstance(outcome, Parked) and publication.has_own_key:
             # The call has failed, so the next with its key is to run, from the start.
-            for retries in range(case.request.request_dict.get("retries") or 0):
-                self._table.forget(publication_of(case.request, retries).key)
+            # Its retries lie without a gap; the number alone, which a sender writes, would be a
+            # loop without a bound.
+            for retries in reversed(range(case.request.request_dict.get("retries") or 0)):
+                if not self._table.forget(publication_of(case.request, retries).key):
+                    break
 
 
 def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
@@ -341,6 +344,15 @@ def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
         logger.info("Task %s is being run: this copy waits %d s", request.humaninfo(), hidden)
         return case.not_run("in progress elsewhere", hidden)
     return None
+
+
+def _after_error(case: Case, exc: BaseException) -> Returned | Parked:
+    """Return what becomes of a message over which we have stumbled: it must not circle."""
+    reason = "an internal error"
+    with suppress(Exception):  # whether it is the last attempt may be what cannot be told
+        if case.is_last_attempt:
+            return Parked(reason, exc)
+    return Returned(reason, case.backoff_seconds)
 
 
 def _revocation_keys(request: Request) -> Iterator[str]:
