@@ -7,6 +7,7 @@ import threading
 import pytest
 from celery import Celery
 
+from lambda_celery import install
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.running.threads import Pool, lanes
 
@@ -25,6 +26,8 @@ def test_the_error_of_one_lane_waits_for_the_others(concurrency):
         assert failed.wait(10)
         through.append(delivery.message_id)
 
+    app = Celery("proj", set_as_current=False)
+    install(app)
     with pytest.raises(RuntimeError, match="of one lane"):
-        Pool(Celery("proj"), concurrency, 1).run(lanes(deliveries), run_lane)
+        Pool(app, concurrency, 1).run(lanes(deliveries), run_lane)
     assert sorted(through) == ["1", "2", "3"]
