@@ -182,6 +182,16 @@ class Settings:
     payload_bucket: str | None = _setting(_text)
     #: Messages above this size, attributes counted, go to S3; else what the queue accepts.
     payload_threshold_bytes: int | None = _setting(_number(int, 0))
+    #: Other S3 buckets that a message may point to; its body there is read and never deleted.
+    extra_payload_buckets: tuple[str, ...] = _setting(_names, ())
+    #: The largest body that is read, from S3 or decompressed: what is larger is unreadable.
+    maximum_body_bytes: int = _setting(_number(int, 1), 64 * 1024 * 1024)
+    #: How far off an ``eta`` may be: a year. What is later is refused, and unreadable.
+    maximum_delay_seconds: int = _setting(_number(int, 1), 366 * 86_400)
+    #: The highest retry number that is read.
+    maximum_retries: int = _setting(_number(int, 1), 100_000)
+    #: The most stamp values of a message, for each can be one look-up in the table.
+    maximum_stamps: int = _setting(_number(int, 1), 100)
     #: AWS region; else the queue URL's, else boto3's usual search.
     region: str | None = _setting(_text)
     #: One endpoint for all AWS services, as for an emulator; else AWS's own.

@@ -17,6 +17,7 @@ from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import loads
 
+from lambda_celery.decompression import decompress
 from lambda_celery.exceptions import UnreadableMessageError
 
 #: The header of a message that a schedule puts on the queue: ``time`` of the occurrence, and
@@ -33,12 +34,16 @@ def redacted(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_message(
-    envelope: Mapping[str, Any], accept: Any, delivery_info: Mapping[str, Any]
+    envelope: Mapping[str, Any],
+    accept: Any,
+    delivery_info: Mapping[str, Any],
+    maximum_bytes: int = 64 * 1024 * 1024,
 ) -> Message:
     """Return the kombu message in an *envelope*, decompressed but not yet deserialised.
 
     :param accept: the content types that may be decoded, as ``accept_content``.
     :param delivery_info: facts of this delivery, added to the message's own.
+    :param maximum_bytes: the size up to which a body is decompressed.
     :raises UnreadableMessageError: it is not a message of Celery's.
     """
     properties = envelope.get("properties")
@@ -56,11 +61,15 @@ def read_message(
     headers, own_info = envelope.get("headers") or {}, properties.get("delivery_info") or {}
     if not (isinstance(headers, dict) and isinstance(own_info, dict)):
         raise UnreadableMessageError("The envelope's headers or delivery_info are no mappings.")
+    compression = headers.get("compression")
+    if compression:
+        # Before kombu does, which would decompress a megabyte into a gigabyte.
+        raw = decompress(raw, compression, maximum_bytes)
     message = Message(
         body=raw,
         content_type=envelope.get("content-type"),
         content_encoding=envelope.get("content-encoding"),
-        headers=headers,
+        headers={name: each for name, each in headers.items() if name != "compression"},
         properties=properties,
         delivery_info={**own_info, **delivery_info},
         delivery_tag=properties.get("delivery_tag"),
@@ -69,7 +78,8 @@ def read_message(
     )
     if message.errors:
         _, cause, _ = message.errors[0]
-        raise UnreadableMessageError(f"The body cannot be decompressed: {cause}.") from cause
+        raise UnreadableMessageError(f"The body cannot be encoded: {cause}.") from cause
+    message.headers = headers
     return message
 
 

@@ -56,8 +56,22 @@ class ScheduleError(PublishError):
     """EventBridge Scheduler did not take a schedule, or does not delete one."""
 
 
+#: What a sender has written into a message is repeated up to here, in a log line or a reason.
+MAXIMUM_TEXT_CHARACTERS = 1000
+
+
+def cut(text: str) -> str:
+    """Return *text*, or its beginning: whoever sends a megabyte must not log a megabyte."""
+    if len(text) <= MAXIMUM_TEXT_CHARACTERS:
+        return text
+    return f"{text[:MAXIMUM_TEXT_CHARACTERS]}… ({len(text)} characters)"
+
+
 class UnreadableMessageError(LambdaCeleryError):
     """A message on the queue is not a Celery task message that may be decoded here."""
+
+    def __str__(self) -> str:
+        return cut(super().__str__())
 
 
 class PayloadMissingError(UnreadableMessageError):

@@ -16,12 +16,14 @@ import json
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import boto3
+from botocore.exceptions import ParamValidationError
 
 from lambda_celery import aws
-from lambda_celery.conf import Settings
+from lambda_celery.conf import Settings, setting_names
 from lambda_celery.exceptions import PayloadMissingError, PublishError, UnreadableMessageError
 
 logger = logging.getLogger(__name__)
@@ -71,14 +73,33 @@ class PayloadStore:
         :raises UnreadableMessageError: the pointer or the object is not what it should be.
         """
         bucket, key = locate(pointer)
+        settings = self._settings
+        if bucket not in (settings.payload_bucket, *settings.extra_payload_buckets):
+            raise UnreadableMessageError(
+                f"The message points to the S3 bucket {bucket!r}, which the settings do not name: "
+                f"if it is yours, add it to {setting_names('extra_payload_buckets')}."
+            )
+        limit = settings.maximum_body_bytes
         try:
-            return str(self._client.retrieve_message_from_s3(pointer))
+            answer = aws.client("s3", settings).get_object(Bucket=bucket, Key=key)
+            with closing(answer["Body"]) as stream:
+                # The header spares the download; the bound on the read holds without it.
+                large = answer.get("ContentLength", 0) > limit
+                data = b"" if large else stream.read(limit + 1)
+            if large or len(data) > limit:
+                raise UnreadableMessageError(
+                    f"s3://{bucket}/{key} has more than {limit} bytes: "
+                    f"{setting_names('maximum_body_bytes')} is the limit."
+                )
+            return str(data.decode())
         except aws.ClientError as exc:
             if aws.error_code(exc) in {"NoSuchKey", "NoSuchBucket", "404"}:
                 raise PayloadMissingError(
                     f"The message's body, s3://{bucket}/{key}, is gone."
                 ) from aws.cause(exc, self._settings)
             raise
+        except ParamValidationError as exc:  # no name that a bucket or an object can have
+            raise UnreadableMessageError(f"The pointer to S3 is malformed: {exc}.") from exc
         except UnicodeDecodeError as exc:
             raise UnreadableMessageError(f"s3://{bucket}/{key} is not UTF-8 text.") from exc
 
@@ -112,11 +133,18 @@ class PayloadStore:
 
 
 def locate(pointer: str) -> tuple[str, str]:
-    """Return the bucket and key in *pointer*."""
+    """Return the bucket and key in *pointer*.
+
+    :raises UnreadableMessageError: there are none in it.
+    """
     try:
         _, where = json.loads(pointer)
-        return str(where["s3BucketName"]), str(where["s3Key"])
-    except (ValueError, TypeError, KeyError) as exc:
+        bucket, key = where["s3BucketName"], where["s3Key"]
+        if not (isinstance(bucket, str) and isinstance(key, str) and bucket and key):
+            raise TypeError("bucket and key must be strings")
+        (bucket + key).encode()  # a lone surrogate is no part of a name
+        return bucket, key
+    except (ValueError, TypeError, KeyError, RecursionError) as exc:
         raise UnreadableMessageError(f"The pointer to S3 is malformed: {pointer[:200]!r}.") from exc
 
 

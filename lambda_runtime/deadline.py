@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 #: No more than this part of an invocation is kept for settling, however short it is.
 _MAXIMUM_RESERVE = 0.2
+
+#: What an invocation is assumed to have whose context says nothing.
+_ASSUMED_SECONDS = 30.0
 
 
 class Deadline:
     """The end of one invocation, as the Lambda context tells it."""
 
     def __init__(self, context: Any, reserve_seconds: float) -> None:
-        total = context.get_remaining_time_in_millis() / 1000
+        total = _remaining_seconds(context)
         self.epoch: float = time.time() + total
         self.reserve_seconds: float = min(reserve_seconds, total * _MAXIMUM_RESERVE)
         self._for_tasks = total - self.reserve_seconds
@@ -34,3 +40,13 @@ class Deadline:
         """
         needed = seconds if seconds <= self._for_tasks * 0.95 else 0.0
         return self.seconds_for_tasks() > needed
+
+
+def _remaining_seconds(context: Any) -> float:
+    ask = getattr(context, "get_remaining_time_in_millis", None)
+    if ask is None:
+        logger.warning(
+            "The context does not tell how much time is left: %g s are assumed.", _ASSUMED_SECONDS
+        )
+        return _ASSUMED_SECONDS
+    return float(ask()) / 1000

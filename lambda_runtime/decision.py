@@ -169,9 +169,9 @@ class Decision:
             with suppress(*aws.AWS_ERRORS):
                 return case.not_run(reason, backoff)
             return Returned(reason, backoff)
-        except BaseException:
-            logger.exception("Message %s comes back after an error", delivery.message_id)
-            return Returned("an internal error", backoff)
+        except BaseException as exc:
+            logger.exception("Message %s was not run, for an internal error", delivery.message_id)
+            return _after_error(case, exc)
 
     def parked(self, delivery: Delivery, outcome: Parked) -> None:
         """Note that *delivery* is in the dead-letter queue, where *outcome* wanted it.
@@ -340,9 +340,11 @@ class Decision:
             isinstance(outcome, Deleted) and outcome.has_failed
         )
         if has_failed and publication.has_own_key:
-            # The next call with its key is to run, from the start.
-            for retries in range(case.request.request_dict.get("retries") or 0):
-                self._table.forget(publication_of(case.request, retries).key)
+            # The next call with its key is to run, from the start. The retries lie without a gap:
+            # the number alone, which a sender writes, would be a loop without a bound.
+            for retries in reversed(range(case.request.request_dict.get("retries") or 0)):
+                if not self._table.forget(publication_of(case.request, retries).key):
+                    break
 
 
 def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
@@ -373,6 +375,15 @@ def _ending(outcome: Deleted | Parked) -> Ending:
     if isinstance(outcome, Parked):
         return Ending.UNFINISHED
     return Ending.FAILED if outcome.has_failed else Ending.DONE
+
+
+def _after_error(case: Case, exc: BaseException) -> Returned | Parked:
+    """Return what becomes of a message over which we have stumbled: it must not circle."""
+    reason = "an internal error"
+    with suppress(Exception):  # whether it is the last attempt may be what cannot be told
+        if case.is_last_attempt:
+            return Parked(reason, exc)
+    return Returned(reason, case.backoff_seconds)
 
 
 def _revocation_keys(request: Request) -> Iterator[str]:

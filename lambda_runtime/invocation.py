@@ -8,7 +8,6 @@ The main path: :meth:`Handler.__call__`, one batch →
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from lambda_celery.publishing.publisher import Publisher
 from lambda_runtime.celery_hooks import bootstrap
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.decision import Decision
+from lambda_runtime.event import records_of
 from lambda_runtime.log import TaskFields, set_up_logging
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.outcome import Deleted, Forwarded, Outcome, Parked, Returned
@@ -62,13 +62,17 @@ class Handler:
         self._connections = Connections(app)
         self._pool = Pool(app, self.settings.concurrency, self.settings.loop_concurrency)
 
-    def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-        """Run the tasks in *event*; return which messages stay on the queue."""
+    def __call__(self, event: Any, context: Any) -> dict[str, Any]:
+        """Run the tasks in *event*; return which messages stay on the queue.
+
+        :raises ConfigurationError: the event is none of SQS messages.
+        """
+        records = records_of(event)
         deadline = Deadline(context, self.settings.time_reserve_seconds)
         self._fields.request_id = getattr(context, "aws_request_id", None)
         self._connections.before_batch()
         settlement = Settlement(self._publisher, self._queues, deadline)
-        deliveries = map(Delivery.from_record, event["Records"])
+        deliveries = map(Delivery.from_record, records)
         self._pool.run(lanes(deliveries), partial(self._run_lane, deadline, settlement))
         answer = settlement.close()
         self._connections.after_batch()
@@ -86,7 +90,11 @@ class Handler:
                     settlement.hand_back(delivery, delay)
 
     def _run(self, delivery: Delivery, deadline: Deadline, settlement: Settlement) -> int | None:
-        outcome = self._decision.on(delivery, deadline)
+        try:
+            outcome = self._decision.on(delivery, deadline)
+        except Exception:  # it raises nothing; but whoever else is in the batch has done no harm
+            logger.exception("Message %s could not be decided on", delivery.message_id)
+            return 0
         try:
             return self._settle(delivery, outcome, settlement)
         except Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -68,6 +69,7 @@ class Publisher:
 
         :raises PublishError: S3 or Scheduler did not take it, or it is too big.
         """
+        self._check_due(message)
         message = self._offloaded(queue_url, message, sqs)
         return None if self._scheduled(queue_url, message) else message
 
@@ -98,6 +100,18 @@ class Publisher:
                     )
                     self._limits[queue_url] = MAXIMUM_MESSAGE_SIZE_BYTES
             return self._limits[queue_url]
+
+    def _check_due(self, message: OutgoingMessage) -> None:
+        """Refuse what is due so late that the function would not read it."""
+        if message.due is None:
+            return
+        seconds = (message.due - datetime.now(timezone.utc)).total_seconds()
+        if seconds > self.settings.maximum_delay_seconds:
+            raise PublishError(
+                f"The task is due in {seconds:.0f} s, and {setting_names('maximum_delay_seconds')} "
+                f"allows {self.settings.maximum_delay_seconds}: until then its message would hop "
+                "through the queue. Keep such times in a database of your own."
+            )
 
     def _offloaded(self, queue_url: str, message: OutgoingMessage, sqs: Any) -> OutgoingMessage:
         """Return *message*, or the pointer to it in S3 where it is too big for the queue."""

@@ -24,9 +24,13 @@ def publication_key(task_name: str, digest: str) -> str:
     return f"{task_name}#{digest}"
 
 
-def payload_key(pointer: str) -> str:
-    """Return the key under which the settling of an S3 body is remembered."""
-    return f"payload#{_digest(pointer)}"
+def payload_key(bucket: str, key: str) -> str:
+    """Return the key under which the settling of an S3 body is remembered.
+
+    It is the object's, not the pointer's: the same pointer can be spelt in many ways.
+    """
+    digest = _digest(f"{bucket}\0{key}")
+    return f"payload#{digest}"
 
 
 def parked_key(message_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,9 @@ from lambda_celery.message import MAXIMUM_ATTRIBUTES, is_fifo
 
 #: The message attribute in which one that is sent on carries its receives along.
 EARLIER_RECEIVES_ATTRIBUTE = "LambdaCeleryEarlierReceives"
+
+#: Of a count or a time in milliseconds.
+_MAXIMUM_DIGITS = 15
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,22 @@ class Delivery:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Delivery:
-        """Read a record; a missing field raises :exc:`KeyError`, for Lambda sends them all."""
+        """Read a record, which has a ``messageId``.
+
+        Raises nothing: a field that is missing, or none that SQS would send, is empty. A
+        message without a body is unreadable.
+        """
         return cls(
             message_id=record["messageId"],
-            receipt_handle=record["receiptHandle"],
-            body=record["body"],
-            source_arn=record["eventSourceARN"],
-            attributes=record.get("attributes") or {},
-            message_attributes=record.get("messageAttributes") or {},
+            receipt_handle=_text(record.get("receiptHandle")),
+            body=_text(record.get("body")),
+            source_arn=_text(record.get("eventSourceARN")),
+            attributes=_texts(record.get("attributes")),
+            message_attributes={
+                name: each
+                for name, each in _mapping(record.get("messageAttributes")).items()
+                if isinstance(each, Mapping)
+            },
         )
 
     @cached_property
@@ -58,12 +70,14 @@ class Delivery:
 
     @property
     def _own_receives(self) -> int:
-        return int(self.attributes.get("ApproximateReceiveCount", 1))
+        return max(1, _whole_number(self.attributes.get("ApproximateReceiveCount")))
 
     @property
     def _earlier_receives(self) -> int:
-        earlier = self.message_attributes.get(EARLIER_RECEIVES_ATTRIBUTE, {}).get("stringValue")
-        return int(earlier) if earlier and earlier.isdecimal() else 0
+        # Anybody can write that attribute: what cannot be a count is none.
+        return _whole_number(
+            self.message_attributes.get(EARLIER_RECEIVES_ATTRIBUTE, {}).get("stringValue")
+        )
 
     @property
     def message_group_id(self) -> str | None:
@@ -73,7 +87,7 @@ class Delivery:
     @property
     def age_seconds(self) -> float:
         """Seconds since the message was sent."""
-        sent = int(self.attributes.get("SentTimestamp", 0)) / 1000
+        sent = _whole_number(self.attributes.get("SentTimestamp")) / 1000
         return max(0.0, time.time() - sent) if sent else 0.0
 
     @property
@@ -93,11 +107,31 @@ class Delivery:
         """Return the message attributes in the form that SendMessage takes, without our own."""
         sent: dict[str, dict[str, Any]] = {}
         for name, value in self.message_attributes.items():
-            if name == EARLIER_RECEIVES_ATTRIBUTE:
+            data_type = value.get("dataType")
+            if name == EARLIER_RECEIVES_ATTRIBUTE or not isinstance(data_type, str):
                 continue
-            sent[name] = {"DataType": value["dataType"]}
             if value.get("binaryValue") is not None:
-                sent[name]["BinaryValue"] = base64.b64decode(value["binaryValue"])
+                with suppress(TypeError, ValueError):  # none that SQS has sent
+                    binary = base64.b64decode(value["binaryValue"])
+                    sent[name] = {"DataType": data_type, "BinaryValue": binary}
             else:
-                sent[name]["StringValue"] = value.get("stringValue") or ""
+                sent[name] = {"DataType": data_type, "StringValue": _text(value.get("stringValue"))}
         return sent
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {name: str(each) for name, each in _mapping(value).items() if each is not None}
+
+
+def _whole_number(value: Any) -> int:
+    """Return the number that *value* writes, or 0: Python itself refuses to read 5,000 digits."""
+    is_number = isinstance(value, str) and value.isdecimal() and len(value) <= _MAXIMUM_DIGITS
+    return int(value) if is_number else 0

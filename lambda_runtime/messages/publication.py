@@ -58,6 +58,8 @@ def publication_of(request: Request, retries: int | None = None) -> Publication:
     else:
         try:
             arguments = dumps([request.args, request.kwargs], sort_keys=True)
+        except RecursionError as exc:
+            raise UnreadableMessageError("Its arguments are nested too deeply.") from exc
         except (TypeError, ValueError):  # pickled objects, mixed key types
             arguments = request.message.body
         parts = [request.id, number, arguments]
@@ -65,7 +67,12 @@ def publication_of(request: Request, retries: int | None = None) -> Publication:
     if nesting := headers.get("replaced_task_nesting"):
         parts.append(str(nesting))
     for part in parts:
-        digest.update(part if isinstance(part, bytes) else part.encode())
+        try:
+            digest.update(part if isinstance(part, bytes) else part.encode())
+        except UnicodeEncodeError as exc:
+            raise UnreadableMessageError(
+                f"idempotency_key of {request.type} is no text that can be written down: {exc}."
+            ) from exc
         digest.update(b"\0")
     key = publication_key(request.type, digest.hexdigest())
     if own is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from celery import Celery
@@ -13,14 +13,18 @@ from celery.worker.request import Request
 from celery.worker.strategy import hybrid_to_proto2
 from kombu.message import Message
 
-from lambda_celery.conf import Settings
+from lambda_celery.conf import Settings, setting_names
 from lambda_celery.envelope import SCHEDULE_HEADER, read_envelope, read_message, redacted
-from lambda_celery.exceptions import LambdaCeleryError, UnreadableMessageError
+from lambda_celery.exceptions import LambdaCeleryError, UnreadableMessageError, cut
 from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.headers import check_embed, check_headers
 
 
 class UnregisteredTaskError(LambdaCeleryError):
     """The message names a task that this deployment does not have."""
+
+    def __str__(self) -> str:
+        return cut(super().__str__())
 
 
 def task_name(delivery: Delivery) -> str | None:
@@ -45,7 +49,9 @@ def read_request(
     # kombu on SQS loses the flag; the receive count has it.
     redelivered = {"redelivered": delivery.receive_count > 1}
     envelope = delivery.envelope if body is delivery.body else read_envelope(body)
-    message = read_message(envelope, app.conf.accept_content, redelivered)
+    message = read_message(
+        envelope, app.conf.accept_content, redelivered, settings.maximum_body_bytes
+    )
     try:
         payload = message.payload
     except Exception as exc:  # what a deserialiser raises is its own affair
@@ -53,9 +59,9 @@ def read_request(
     try:
         arguments, headers, utc = _protocol_2(app, message, payload)
         headers = _of_occurrence(redacted(headers) if settings.redact_arguments else headers)
-        name, task_id = headers["task"], headers["id"]
-        if not (isinstance(name, str) and isinstance(task_id, str)):
-            raise InvalidTaskError("task name and id must be strings")
+        name = headers.get("task")
+        check_headers(headers, settings)
+        check_embed(arguments[2])
         if name not in app.tasks:
             raise UnregisteredTaskError(
                 f"The task {name!r} is not registered here: deploy the code that has it, "
@@ -65,8 +71,8 @@ def read_request(
             message, app=app, hostname=hostname, headers=headers,
             body=arguments, decoded=True, utc=utc,
         )  # fmt: skip
-        _hard, _soft = request.time_limits
-    except UnregisteredTaskError:
+        _check_eta(request, settings)
+    except (UnregisteredTaskError, UnreadableMessageError):
         raise
     except Exception as exc:  # a message may hold anything anywhere
         raise UnreadableMessageError(f"It is not a task message: {exc!r}.") from exc
@@ -86,6 +92,21 @@ def _protocol_2(
     if not isinstance(embed, Mapping):
         raise InvalidTaskError("callbacks, errbacks, chain and chord must be a mapping")
     return (args, kwargs, embed), message.headers, app.uses_utc_timezone()
+
+
+def _check_eta(request: Request, settings: Settings) -> None:
+    now = datetime.now(timezone.utc)
+    for each in (request.eta, request.expires):
+        if each is not None:
+            _ = each <= now  # what cannot be compared raises here
+    if request.eta is None:
+        return
+    seconds = (request.eta - now).total_seconds()
+    if seconds > settings.maximum_delay_seconds:
+        raise UnreadableMessageError(
+            f"Its eta is {seconds:.0f} s ahead, and {setting_names('maximum_delay_seconds')} "
+            f"allows {settings.maximum_delay_seconds}."
+        )
 
 
 def _of_occurrence(headers: dict[str, Any]) -> dict[str, Any]:

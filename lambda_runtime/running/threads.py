@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from celery import Celery
 
@@ -51,16 +51,21 @@ class Pool:
         self._async_threads = _Threads(app, async_concurrency, "async-task")
 
     def run(self, batch: list[Lane], run_lane: Callable[[Lane], None]) -> None:
-        """Call *run_lane* for each lane of *batch*; return when all are through."""
+        """Call *run_lane* for each lane of *batch*; return when all are through.
+
+        What it raises for one lane is raised when the others are through: an answer that leaves
+        while they run says nothing true of them.
+        """
+        errors: list[BaseException] = []
         asynchronous, others = self._apart(batch)
-        working = self._async_threads.start(asynchronous, run_lane)
+        working = self._async_threads.start(asynchronous, run_lane, errors)
         if self._threads.count == 1:
-            for lane in others:
-                run_lane(lane)
+            _run_all(deque(others), run_lane, errors)
         else:
-            working += self._threads.start(others, run_lane)
-        for each in working:
-            each.result()
+            working += self._threads.start(others, run_lane, errors)
+        wait(working)
+        if errors:
+            raise errors[0]
 
     def _apart(self, batch: list[Lane]) -> tuple[list[Lane], list[Lane]]:
         """Return the lanes of asynchronous tasks alone, and the others."""
@@ -81,22 +86,35 @@ class _Threads:
             count, thread_name_prefix=name, initializer=app.set_current
         )
 
-    def start(self, lanes: list[Lane], run_lane: Callable[[Lane], None]) -> list[Future[None]]:
+    def start(
+        self, lanes: list[Lane], run_lane: Callable[[Lane], None], errors: list[BaseException]
+    ) -> list[Future[None]]:
         waiting = deque(lanes)
         return [
-            self._executor.submit(_work, waiting, run_lane)
+            self._executor.submit(_work, waiting, run_lane, errors)
             for _ in range(min(self.count, len(lanes)))
         ]
 
 
-def _work(waiting: deque[Lane], run_lane: Callable[[Lane], None]) -> None:
+def _work(
+    waiting: deque[Lane], run_lane: Callable[[Lane], None], errors: list[BaseException]
+) -> None:
     try:
-        while True:
-            try:
-                lane = waiting.popleft()
-            except IndexError:
-                return
-            run_lane(lane)
+        _run_all(waiting, run_lane, errors)
     finally:
         # Django keeps one for each thread and alias, and nobody else would close them.
         close_database_connections()
+
+
+def _run_all(
+    waiting: deque[Lane], run_lane: Callable[[Lane], None], errors: list[BaseException]
+) -> None:
+    while True:
+        try:
+            lane = waiting.popleft()
+        except IndexError:
+            return
+        try:
+            run_lane(lane)
+        except BaseException as exc:  # noqa: BLE001 - raised when all lanes are through
+            errors.append(exc)

@@ -264,9 +264,12 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             if aws.error_code(exc) != "ConditionalCheckFailedException":
                 raise
 
-    def forget(self, key: str) -> None:
-        """Delete the record of *key*, whatever it says."""
-        self.client.delete_item(TableName=self.table_name, Key=self._get_key(key))
+    def forget(self, key: str) -> bool:
+        """Delete the record of *key*, whatever it says; return whether there was one."""
+        answer = self.client.delete_item(
+            TableName=self.table_name, Key=self._get_key(key), ReturnValues="ALL_OLD"
+        )
+        return bool(answer.get("Attributes"))
 
     def look_up(self, key: str) -> Claimed | None:
         """Return what stands in the record of *key*; ``None`` if there is no such record."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 
+from lambda_celery.payloads import locate
 from lambda_celery.table.schema import parked_key, payload_key
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.source_queues import SourceQueues
@@ -30,11 +31,11 @@ class Settled:
         Without the body the publication's key cannot be computed, so another copy of
         the message could not be told from one whose body was lost.
         """
-        return self._remember(delivery, payload_key(delivery.body))
+        return self._remember(delivery, payload_key(*locate(delivery.body)))
 
     def has_payload(self, pointer: str) -> bool:
         """Whether the body that *pointer* points to is settled."""
-        return self._table.is_completed(payload_key(pointer))
+        return self._table.is_completed(payload_key(*locate(pointer)))
 
     def remember_parked(self, delivery: Delivery) -> None:
         """Note that *delivery* is in the dead-letter queue.

@@ -418,7 +418,7 @@ class TestBigBodies:
 
         send.delay()
         (message,) = sender.receive()
-        runtime = make_runtime()
+        runtime = make_runtime(lambda_extra_payload_buckets=[other.settings.payload_bucket])
 
         @runtime.task(name="proj.send")
         def received():
