@@ -14,7 +14,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -231,20 +231,20 @@ class Settings:
         _warn_of_misspelt(app, environ, [each.name for each in fields(cls)])
         values: dict[str, Any] = {}
         for each in fields(cls):
-            value = environ.get(ENV_PREFIX + each.name.upper()) or app.conf.get(
-                CONF_PREFIX + each.name
-            )
-            if value is None:
-                continue
-            try:
-                values[each.name] = each.metadata["parse"](value)
-            except (TypeError, ValueError) as exc:
-                raise ConfigurationError(
-                    f"{setting_names(each.name)} is {value!r}, but must be {exc}."
-                ) from exc
+            if (value := _read_setting(app, environ, each)) is not None:
+                values[each.name] = value
         settings = cls(**values)
         settings._check_region()
         return settings
+
+    @classmethod
+    def log_format_of(cls, app: Celery) -> str:
+        """Read that one setting of *app*: the others are read when there is a log to tell of them.
+
+        Raises :exc:`ConfigurationError` as :meth:`from_app` does.
+        """
+        (log_format,) = (each for each in fields(cls) if each.name == "log_format")
+        return str(_read_setting(app, os.environ, log_format) or log_format.default)
 
     def require(self, field_name: str, purpose: str) -> Any:
         """Return the value of *field_name*; raise a sentence with *purpose* if it is not set."""
@@ -300,6 +300,21 @@ class Settings:
                     f"The queue {url} is in {region}, but {setting_names('region')}, or the "
                     f"first queue, says {self.aws_region!r}: they must be the same."
                 )
+
+
+def _read_setting(app: Celery, environ: Mapping[str, str], setting: Field[Any]) -> Any:
+    """Return the value of *setting*, parsed; ``None`` if nobody has set it."""
+    value = environ.get(ENV_PREFIX + setting.name.upper()) or app.conf.get(
+        CONF_PREFIX + setting.name
+    )
+    if value is None:
+        return None
+    try:
+        return setting.metadata["parse"](value)
+    except (TypeError, ValueError) as exc:
+        raise ConfigurationError(
+            f"{setting_names(setting.name)} is {value!r}, but must be {exc}."
+        ) from exc
 
 
 def settings_of(app: Celery) -> Settings:

@@ -336,9 +336,7 @@ class Decision:
             )
         else:
             self._table.release(publication.key, case.claimed)
-        has_failed = (isinstance(outcome, Parked) and not outcome.has_run) or (
-            isinstance(outcome, Deleted) and outcome.has_failed
-        )
+        has_failed = isinstance(outcome, Deleted | Parked) and outcome.has_failed
         if has_failed and publication.has_own_key:
             # The next call with its key is to run, from the start. The retries lie without a gap:
             # the number alone, which a sender writes, would be a loop without a bound.

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from lambda_celery.exceptions import ConfigurationError, cut
+from lambda_celery.exceptions import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def records_of(event: Any) -> list[Mapping[str, Any]]:
         raise ConfigurationError(
             "The event has no records of SQS messages: this function is called by an event "
             "source mapping of an SQS queue, or by EventBridge Pipes. For a test in the console "
-            f'choose the template "SQS". The event begins {cut(repr(event))[:200]}.'
+            f'choose the template "SQS". The event begins {repr(event)[:200]}.'
         )
     answerable = [each for each in records if _has_id(each)]
     if records and not answerable:

@@ -20,7 +20,7 @@ from celery.app.log import TaskFormatter
 from celery.utils.log import ColorFormatter, get_logger
 
 from lambda_celery.celery_hooks.thread_state import current_task
-from lambda_celery.conf import Settings, settings_of
+from lambda_celery.conf import Settings
 from lambda_celery.terminal import is_coloured
 from lambda_runtime.messages.delivery import Delivery
 
@@ -74,11 +74,11 @@ def set_up_logging(app: Celery, settings: Settings | None, fields: TaskFields) -
     A receiver of ``setup_logging`` has everything in its own hands; with
     ``worker_hijack_root_logger = False`` the root logger is left as it is.
     """
-    settings = settings or settings_of(app)
     level_name = os.environ.get("AWS_LAMBDA_LOG_LEVEL") or os.environ.get("LOG_LEVEL") or "INFO"
     level = logging.getLevelName(level_name.upper())
     level = level if isinstance(level, int) else logging.INFO
-    is_text = settings.log_format == "text"
+    log_format = settings.log_format if settings else Settings.log_format_of(app)
+    is_text = log_format == "text"
     colorize = is_text and is_coloured(sys.stdout)
     about: dict[str, Any] = {
         "loglevel": level,

@@ -1,4 +1,4 @@
-"""Contact with AWS: clients, the fast request path, refusals as sentences,.
+"""Contact with AWS: clients, the fast request path, refusals as sentences.
 
 What a queue, a table or a schedule is for does not belong here: it is said where they are used.
 The main path enters at :func:`~lambda_celery.aws.clients.client`. All contact with botocore's

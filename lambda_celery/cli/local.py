@@ -10,8 +10,8 @@ import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 from celery.utils.log import ColorFormatter
 
+from lambda_celery.cli.errors import told_in_a_sentence
 from lambda_celery.cli.options import batch_size, batch_window
-from lambda_celery.exceptions import LambdaCeleryError
 from lambda_celery.terminal import is_coloured
 
 # Everything heavier is imported in the command: `celery --help` loads this module.
@@ -120,7 +120,5 @@ def local(ctx: click.Context, log_format: str | None, **options: Any) -> None:
     _log_to_terminal(ctx.obj.app.conf.worker_log_format)
     log_format = log_format or ("text" if sys.stdout.isatty() else "json")
     made = LocalOptions(app_name=app_name, log_format=log_format, **options)
-    try:
+    with told_in_a_sentence():
         run(ctx.obj.app, made, echo=ctx.obj.echo)
-    except LambdaCeleryError as exc:
-        raise click.ClickException(str(exc)) from exc

@@ -7,8 +7,8 @@ from typing import Any
 import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 
+from lambda_celery.cli.errors import told_in_a_sentence
 from lambda_celery.cli.options import batch_size, batch_window
-from lambda_celery.exceptions import LambdaCeleryError
 
 
 def _tasks_per_second(rate_limit: str) -> float | None:
@@ -176,7 +176,7 @@ def plan(ctx: click.Context, **options: Any) -> None:
         "batch_size", "batch_window_seconds", "concurrency", "memory_mb", "timeout_seconds",
         "cold_start_seconds", "architecture",
     )  # fmt: skip
-    try:
+    with told_in_a_sentence():
         # What AWS would refuse is not worth a plan.
         EventSourceMappingConfig(options["batch_size"], options["batch_window_seconds"])
         made = make_plan(
@@ -193,5 +193,3 @@ def plan(ctx: click.Context, **options: Any) -> None:
             ctx.obj.echo(line)
         if options["plot_path"]:
             plot(made, options["plot_path"])
-    except LambdaCeleryError as exc:
-        raise click.ClickException(str(exc)) from exc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 
-from lambda_celery.exceptions import LambdaCeleryError
+from lambda_celery.cli.errors import told_in_a_sentence
 
 
 @click.group("schedule")
@@ -28,7 +28,7 @@ def sync(ctx: click.Context, yes: bool, dry_run: bool) -> None:
     from lambda_celery.beat.sync import Action, apply, plan
     from lambda_celery.conf import settings_of
 
-    try:
+    with told_in_a_sentence():
         steps = plan(app)
         for step in steps:
             click.echo(step)
@@ -48,5 +48,3 @@ def sync(ctx: click.Context, yes: bool, dry_run: bool) -> None:
                 click.confirm("Make these changes?", abort=True)
             apply(settings_of(app), changes)
             click.echo(f"Schedules changed: {len(changes)}.")
-    except LambdaCeleryError as exc:
-        raise click.ClickException(str(exc)) from exc

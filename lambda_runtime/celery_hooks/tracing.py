@@ -54,20 +54,7 @@ def wrap_body(task: Task, around: Callable[[Task, Callable[[], Any]], Any]) -> N
 def watch_retry(task: Task, note: Note) -> None:
     """Have *note* told what ``retry()`` of the task's class raises that is no retry."""
 
-    def make(retry: Any) -> Any:
-        @wraps(retry)
-        def wrapped(self: Task, *args: Any, **kwargs: Any) -> Any:
-            try:
-                return retry(self, *args, **kwargs)
-            except Retry:
-                raise
-            except BaseException as exc:
-                note(exc)
-                raise
-
-        return wrapped
-
-    _wrap(type(task), "retry", make)
+    _wrap(type(task), "retry", _noting(note, but=Retry))
 
 
 def watch_backend(backend: Any, result_failed: Note, chord_failed: Note) -> None:
@@ -79,17 +66,6 @@ def watch_backend(backend: Any, result_failed: Note, chord_failed: Note) -> None
         is at work.
     """
 
-    def make_storing(mark_as_done: Any) -> Any:
-        @wraps(mark_as_done)
-        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-            try:
-                return mark_as_done(self, *args, **kwargs)
-            except BaseException as exc:
-                result_failed(exc)
-                raise
-
-        return wrapped
-
     def make_failing(fail_chord: Any) -> Any:
         @wraps(fail_chord)
         def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -99,7 +75,7 @@ def watch_backend(backend: Any, result_failed: Note, chord_failed: Note) -> None
 
         return wrapped
 
-    _wrap(type(backend), "mark_as_done", make_storing)
+    _wrap(type(backend), "mark_as_done", _noting(result_failed))
     _wrap(type(backend), "chord_error_from_stack", make_failing)
 
 
@@ -114,6 +90,27 @@ def exception_info(exc: BaseException) -> ExceptionInfo:
         raise exc
     except BaseException:  # noqa: BLE001 - it is the one raised above
         return ExceptionInfo()
+
+
+def _noting(
+    note: Note, but: type[BaseException] | tuple[()] = ()
+) -> Callable[[Any], Callable[..., Any]]:
+    """Return what wraps a method so that *note* is told of what it raises, *but* of that kind."""
+
+    def make(method: Any) -> Callable[..., Any]:
+        @wraps(method)
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(self, *args, **kwargs)
+            except but:
+                raise
+            except BaseException as exc:
+                note(exc)
+                raise
+
+        return wrapped
+
+    return make
 
 
 def _wrap(cls: type, name: str, make: Callable[[Any], Any]) -> None:

@@ -14,7 +14,7 @@ class Deleted:
     reason: str
     #: Whether another message still needs that body.
     keep_payload: bool = False
-    #: Whether the call has failed for good: the next with its own idempotency key is to run.
+    #: Whether the call has failed for good: the next with its own key is to run.
     has_failed: bool = False
 
 
@@ -36,6 +36,11 @@ class Parked:
     has_run: bool = False
     #: The record that is to be forgotten once it is parked, so that a redrive can run it.
     record_key: str | None = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the call has failed for good: the next with its own key is to run."""
+        return not self.has_run
 
 
 @dataclass(frozen=True)

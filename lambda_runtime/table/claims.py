@@ -160,22 +160,15 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         condition = "attribute_not_exists(#id) OR #expiry < :now"
         names = {"#id": self.key_attr, "#expiry": self.expiry_attr}
         values = {":now": {"N": str(int(now))}}
-        if not spare_lost:
-            condition += " OR (#status = :inprogress AND #lock < :now_ms)"
+        if not spare_lost or left_by is not None:  # DynamoDB refuses what no condition names
             names |= {"#status": self.status_attr, "#lock": self.in_progress_expiry_attr}
             values |= {":inprogress": {"S": "INPROGRESS"}, ":now_ms": {"N": str(int(now * 1000))}}
+        if not spare_lost:
+            condition += " OR (#status = :inprogress AND #lock < :now_ms)"
         if left_by is not None:
             condition += " OR (#owner = :left_by AND (#status <> :inprogress OR #lock < :now_ms))"
-            names |= {
-                "#owner": _OWNER,
-                "#status": self.status_attr,
-                "#lock": self.in_progress_expiry_attr,
-            }
-            values |= {
-                ":left_by": {"S": left_by},
-                ":inprogress": {"S": "INPROGRESS"},
-                ":now_ms": {"N": str(int(now * 1000))},
-            }
+            names["#owner"] = _OWNER
+            values[":left_by"] = {"S": left_by}
         self.client.put_item(
             TableName=self.table_name,
             Item={

@@ -114,3 +114,15 @@ def test_the_level_comes_from_the_environment(hijacking, root_logger, monkeypatc
     monkeypatch.setenv("AWS_LAMBDA_LOG_LEVEL", "error")
     hijacking.handler  # noqa: B018 - making it is what is tested
     assert root_logger.level == logging.ERROR
+
+
+def test_the_handler_tells_of_a_misspelt_setting_once_and_in_the_log(
+    make_runtime, capsys, monkeypatch
+):
+    runtime = make_runtime(worker_hijack_root_logger=True, lambda_queue_ulr="https://queue")
+    logger = logging.getLogger("lambda_celery.conf")
+    told, warn = [], logger.warning
+    monkeypatch.setattr(logger, "warning", lambda *args: (told.append(args), warn(*args)))
+    runtime.handler  # noqa: B018 - made here
+    assert len(told) == 1
+    assert [line for line in lines(capsys) if "lambda_queue_ulr" in line["message"]]
