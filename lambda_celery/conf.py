@@ -124,8 +124,22 @@ def _priority_queues(value: Any) -> Mapping[str, Mapping[int, str]]:
     return parsed
 
 
-def _setting(parse: Callable[[Any], Any], default: Any = None) -> Any:
-    return field(default=default, metadata={"parse": parse})
+def _setting(
+    parse: Callable[[Any], Any],
+    default: Any = None,
+    *,
+    factory: Callable[[], Any] | None = None,
+    unset: str = "",
+    about: str = "",
+) -> Any:
+    """Define a setting: how it is read, and what the reference says of it, in Markdown.
+
+    *unset* says what holds where there is no default.
+    """
+    metadata = {"parse": parse, "unset": unset, "about": about}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -158,68 +172,161 @@ class QueueSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be set. See ``docs/configuration.md`` for the reference."""
+    """Everything that can be set; ``docs/configuration.md`` is made of these definitions."""
 
-    #: The SQS queue for every Celery queue that :attr:`queues` does not name.
-    queue_url: str | None = _setting(_url)
-    #: Celery queue name to SQS queue URL, for projects with several queues.
-    queues: Mapping[str, QueueSettings] = field(default_factory=dict, metadata={"parse": _queues})
-    #: Celery queue name to the Celery queues that take its messages from a priority upwards.
-    priority_queues: Mapping[str, Mapping[int, str]] = field(
-        default_factory=dict, metadata={"parse": _priority_queues}
+    queue_url: str | None = _setting(
+        _url, about="the SQS queue for every Celery queue that `queues` does not name"
     )
-    #: Globs over task names: these are sent to SQS although their code says nothing.
-    tasks: tuple[str, ...] = _setting(_names, ())
-    #: Where spent messages are parked; else the queue's own redrive policy says.
-    dead_letter_queue_url: str | None = _setting(_url)
-    #: Receives before a message is spent; else the queue's own redrive policy says.
-    max_receive_count: int | None = _setting(_number(int, 1))
-    #: DynamoDB table of the idempotency records.
-    idempotency_table: str | None = _setting(_text)
-    #: How long a completed task is remembered; else derived from the queues' retention.
-    idempotency_ttl_seconds: int | None = _setting(_number(int, 60))
-    #: S3 bucket for bodies that are too big for the queue.
-    payload_bucket: str | None = _setting(_text)
-    #: Messages above this size, attributes counted, go to S3; else what the queue accepts.
-    payload_threshold_bytes: int | None = _setting(_number(int, 0))
-    #: Other S3 buckets that a message may point to; its body there is read and never deleted.
-    extra_payload_buckets: tuple[str, ...] = _setting(_names, ())
-    #: The largest body that is read, from S3 or decompressed: what is larger is unreadable.
-    maximum_body_bytes: int = _setting(_number(int, 1), 64 * 1024 * 1024)
-    #: How far off an ``eta`` may be: a year. What is later is refused, and unreadable.
-    maximum_delay_seconds: int = _setting(_number(int, 1), 366 * 86_400)
-    #: The highest retry number that is read.
-    maximum_retries: int = _setting(_number(int, 1), 100_000)
-    #: The most stamp values of a message, for each can be one look-up in the table.
-    maximum_stamps: int = _setting(_number(int, 1), 100)
-    #: AWS region; else the queue URL's, else boto3's usual search.
-    region: str | None = _setting(_text)
-    #: One endpoint for all AWS services, as for an emulator; else AWS's own.
-    endpoint_url: str | None = _setting(_url)
-    #: Make the frequent requests past most of botocore, where this version of it is known.
-    fast_requests: bool = _setting(_flag, True)
-    #: First delay before a raised task is received again; it doubles with every receive.
-    retry_backoff_seconds: float = _setting(_number(float, 0), 5.0)
-    #: Where that doubling ends.
-    retry_backoff_max_seconds: float = _setting(_number(float, 0), 600.0)
-    #: Draw the delay at random between half of it and all of it.
-    retry_jitter: bool = _setting(_flag, True)
-    #: The end of an invocation that is kept for settling the batch; no task starts in it.
-    time_reserve_seconds: float = _setting(_number(float, 0), 5.0)
-    #: Tasks that run at the same time in one environment, on threads.
-    concurrency: int = _setting(_number(int, 1), 1)
-    #: Asynchronous tasks that run at the same time beside them, on one event loop; else as many.
-    async_concurrency: int | None = _setting(_number(int, 1))
-    #: Leave the arguments out of what logs and headers say of a call.
-    redact_arguments: bool = _setting(_flag, False)
-    #: What the function's log lines are: "json", or "text" as a worker's.
-    log_format: str = _setting(_choice("json", "text"), "json")
-    #: Keep what botocore raised behind the sentences that are made of it.
-    debug: bool = _setting(_flag, False)
-    #: EventBridge Scheduler group of this project's schedules.
-    schedule_group: str | None = _setting(_text)
-    #: The role by which EventBridge Scheduler may send to the queues.
-    schedule_role_arn: str | None = _setting(_text)
+    queues: Mapping[str, QueueSettings] = _setting(
+        _queues,
+        factory=dict,
+        about="Celery queue name → SQS queue URL, or a mapping with `url` and settings of that "
+        "queue's own (below); in the environment as JSON",
+    )
+    priority_queues: Mapping[str, Mapping[int, str]] = _setting(
+        _priority_queues,
+        factory=dict,
+        about="Celery queue name → {lowest priority: Celery queue for it}. SQS has no "
+        "priorities: a call with one is refused unless this names a queue",
+    )
+    tasks: tuple[str, ...] = _setting(
+        _names,
+        (),
+        about="globs over task names: these go to SQS although their code says nothing; in the "
+        "environment separated by commas. A task with `lambda_celery=False` goes to the app's "
+        "own broker",
+    )
+    dead_letter_queue_url: str | None = _setting(
+        _url, unset="the queue's redrive policy", about="where spent messages are parked"
+    )
+    max_receive_count: int | None = _setting(
+        _number(int, 1),
+        unset="the queue's redrive policy",
+        about="receives before a message is spent",
+    )
+    idempotency_table: str | None = _setting(
+        _text,
+        unset="required by the function",
+        about="DynamoDB table: partition key `id` (string), TTL attribute `expiration`",
+    )
+    idempotency_ttl_seconds: int | None = _setting(
+        _number(int, 60),
+        unset="from the queues' retention",
+        about="how long a completed task is remembered. By default: twice the queue's "
+        "retention, the dead-letter queue's, and a day",
+    )
+    payload_bucket: str | None = _setting(
+        _text,
+        about="S3 bucket for bodies that are too big for the queue: with SQS's 1 MiB, arguments "
+        "of more than about 580 kB, since kombu's format takes 16 bytes for 9",
+    )
+    payload_threshold_bytes: int | None = _setting(
+        _number(int, 0),
+        unset="what the queue accepts (SQS: 1,048,576)",
+        about="above this size, attributes counted, a message goes to S3",
+    )
+    extra_payload_buckets: tuple[str, ...] = _setting(
+        _names,
+        (),
+        about="other S3 buckets that a message may point to; a body there is read, never "
+        "deleted. A pointer to any other bucket is unreadable",
+    )
+    maximum_body_bytes: int = _setting(
+        _number(int, 1),
+        64 * 1024 * 1024,
+        about="the largest body that is read, from S3 or decompressed: some hundred times what "
+        "SQS takes, and little enough for a function of 512 MB. What is larger is unreadable. "
+        "zlib, bzip2 and lzma are decompressed; other formats cannot be read up to a size, and "
+        "are unreadable",
+    )
+    maximum_delay_seconds: int = _setting(
+        _number(int, 1),
+        366 * 86_400,
+        about="how far off an `eta` may be (default: 366 days). What is later is refused when it "
+        "is published, and unreadable. A body in S3 must live as long: see that the bucket's "
+        "lifecycle rule is later than your latest `eta`",
+    )
+    maximum_retries: int = _setting(
+        _number(int, 1), 100_000, about="the highest retry number that is read"
+    )
+    maximum_stamps: int = _setting(
+        _number(int, 1),
+        100,
+        about="the most stamp values of a message, because each can be a look-up in the table",
+    )
+    region: str | None = _setting(
+        _text, unset="the queue URL's, then boto3's search", about="AWS region"
+    )
+    endpoint_url: str | None = _setting(
+        _url, about="one endpoint for all AWS services, as for an emulator"
+    )
+    fast_requests: bool = _setting(
+        _flag,
+        True,
+        about="make the frequent requests past most of botocore, where this version of it is "
+        "known. Everything else, and everything with `false`, goes botocore's own way",
+    )
+    retry_backoff_seconds: float = _setting(
+        _number(float, 0),
+        5.0,
+        about="how long a message is hidden after its first failure; it doubles with every receive",
+    )
+    retry_backoff_max_seconds: float = _setting(
+        _number(float, 0), 600.0, about="where that doubling ends"
+    )
+    retry_jitter: bool = _setting(
+        _flag, True, about="draw the delay from the upper half of its range"
+    )
+    time_reserve_seconds: float = _setting(
+        _number(float, 0),
+        5.0,
+        about="the end of an invocation that is kept for settling the batch (a fifth of the "
+        "invocation at most); no task starts in it, and a running one gets "
+        "`SoftTimeLimitExceeded`",
+    )
+    concurrency: int = _setting(
+        _number(int, 1),
+        1,
+        about="tasks that run at the same time in one environment, on threads "
+        "([concurrency](operations/concurrency.md))",
+    )
+    async_concurrency: int | None = _setting(
+        _number(int, 1),
+        unset="what `concurrency` is",
+        about="`async def` tasks that run at the same time beside them, on one event loop "
+        "([asynchronous tasks](operations/concurrency.md#asynchronous-tasks))",
+    )
+    redact_arguments: bool = _setting(
+        _flag,
+        False,
+        about="put `<redacted>` in the place of `argsrepr` and `kwargsrepr`, so that no header "
+        "holds arguments, and no log line shows them as arguments. The body still holds them; "
+        "results and texts of exceptions, which may repeat them, are logged and stored as ever, "
+        "and so are the arguments with `result_extended`",
+    )
+    log_format: str = _setting(
+        _choice("json", "text"),
+        "json",
+        about='what the function\'s log lines are: `"json"` (Powertools\' fields), or `"text"` '
+        "as a worker's",
+    )
+    debug: bool = _setting(
+        _flag,
+        False,
+        about="keep the exceptions of botocore and urllib3 behind those of Lambda Celery, with "
+        "their tracebacks. By default an exception such as `PublishError` holds the cause as "
+        "text",
+    )
+    schedule_group: str | None = _setting(
+        _text,
+        about="EventBridge Scheduler group of the project's schedules "
+        "([schedules](operations/schedules.md))",
+    )
+    schedule_role_arn: str | None = _setting(
+        _text,
+        about="the role by which EventBridge Scheduler may send to the queues. With both set, "
+        "what is due in more than 15 minutes becomes a one-time schedule instead of hopping",
+    )
 
     @classmethod
     def from_app(cls, app: Celery, environ: Mapping[str, str] | None = None) -> Settings:

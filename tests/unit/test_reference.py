@@ -1,0 +1,40 @@
+"""The reference of the settings is what their definitions say."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from lambda_celery.conf import QueueSettings, Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_the_definitions_say(reference: ModuleType) -> None:
+    page = (DOCS / "configuration.md").read_text()
+
+    assert reference.written(page) == page, "Run `make reference`, and commit the page."
+    assert all(f"| `{each.name}` |" in page for each in fields(Settings))
+
+
+def test_each_setting_is_described() -> None:
+    assert [each.name for each in fields(Settings) if not each.metadata["about"]] == []
+
+
+def test_the_page_names_what_a_queue_may_have_of_its_own() -> None:
+    _, _, rest = (DOCS / "configuration.md").read_text().partition("A queue's own settings")
+
+    assert [each.name for each in fields(QueueSettings) if f"`{each.name}`" not in rest] == ["url"]
