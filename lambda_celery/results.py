@@ -19,15 +19,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from celery.backends.base import KeyValueStoreBackend
-from celery.backends.dynamodb import DynamoDBBackend as CeleryDynamoDBBackend
 from celery.exceptions import BackendGetMetaError, BackendStoreError
 
 from lambda_celery import aws
+from lambda_celery.celery_hooks.dynamodb_results import SuppliedTableBackend
 from lambda_celery.conf import settings_of
 
 #: DynamoDB's limit for an item is 400 KB, of which ours needs a little itself.
@@ -41,7 +40,7 @@ _PAUSE_SECONDS = 0.05
 _PART_BYTES = 8
 
 
-class DynamoDBBackend(CeleryDynamoDBBackend):
+class DynamoDBBackend(SuppliedTableBackend):
     """Keeps results in a table that has the partition key ``id`` (string) and TTL on ``ttl``.
 
     The table is neither described nor created. Every item expires: after the URL's
@@ -53,33 +52,21 @@ class DynamoDBBackend(CeleryDynamoDBBackend):
 
     supports_native_join = True
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._credentials: dict[str, str | None] = {}
-        super().__init__(*args, **kwargs)
-        if self._has_ttl() is None and (life := self._chord_result_expires):
-            self.time_to_live_seconds: int = int(life)
-
-    def _get_client(
-        self, access_key_id: str | None = None, secret_access_key: str | None = None
-    ) -> Any:
-        if access_key_id is not None:
-            self._credentials = {
-                "aws_access_key_id": access_key_id,
-                "aws_secret_access_key": secret_access_key,
-            }
+    def make_client(self, credentials: Mapping[str, str | None]) -> Any:
+        """Return the client of this process for the table's region and endpoint."""
         settings = settings_of(self.app)
         if self.endpoint_url is not None:
             settings = replace(settings, endpoint_url=self.endpoint_url)
         # Results are binary, which is none of what is called directly.
-        return aws.client(
-            "dynamodb", settings, region=self.aws_region, fast=False, **self._credentials
-        )
+        return aws.client("dynamodb", settings, region=self.aws_region, fast=False, **credentials)
 
     def get(self, key: Any) -> Any:
         # Consistent: a part that starts at once must find its group, and the last part the
         # result that another has stored a moment ago.
-        found = self.client.get_item(**self._prepare_get_request(str(key)), ConsistentRead=True)
-        return self._item_to_dict(found).get(self._value_field.name)
+        found = self.client.get_item(
+            TableName=self.table_name, Key=self.key(str(key)), ConsistentRead=True
+        )
+        return self.entry(found["Item"])[1] if "Item" in found else None
 
     def mget(self, keys: Iterable[Any]) -> list[Any]:
         names = [str(key) for key in keys]
@@ -90,16 +77,14 @@ class DynamoDBBackend(CeleryDynamoDBBackend):
         return [found.get(name) for name in names]
 
     def _read_batch(self, names: list[str]) -> dict[str, Any]:
-        found = {}
-        keys = [{"id": {"S": name}} for name in names]
+        found: dict[str, Any] = {}
+        keys = [self.key(name) for name in names]
         request: dict[str, Any] = {self.table_name: {"Keys": keys, "ConsistentRead": True}}
         fruitless = 0
         while request:  # what exceeds 16 MB, or DynamoDB's patience, is left for the next read
             answer = self.client.batch_get_item(RequestItems=request)
             items = answer["Responses"].get(self.table_name, [])
-            for item in items:
-                fields = self._item_to_dict({"Item": item})
-                found[fields[self._key_field.name]] = fields[self._value_field.name]
+            found.update(map(self.entry, items))
             request = answer.get("UnprocessedKeys") or {}
             if request and not items:
                 fruitless += 1
@@ -124,14 +109,9 @@ class DynamoDBBackend(CeleryDynamoDBBackend):
         else:
             super().delete(key)
 
-    def _delete_group(self, group_id: str) -> None:
-        # First: a last part that comes again must not miss the group of a chord that is open.
+    def forget_chord(self, group_id: str) -> None:
+        """Close the chord: a last part that comes again must not miss the group of an open one."""
         self._close_chord(self.get_key_for_chord(group_id))
-        super()._delete_group(group_id)
-
-    def _apply_chord_incr(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
-        # Without Celery's reset of the count: a chord that is published twice goes on counting.
-        KeyValueStoreBackend._apply_chord_incr(self, header_result_args, body, **kwargs)
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         """Note of how many parts the chord is; its last part is not published before."""
@@ -186,9 +166,7 @@ class DynamoDBBackend(CeleryDynamoDBBackend):
 
         With *part*: add that to the parts, unless another part has claimed the chord.
         """
-        if self._has_ttl():
-            expires_at = int(time.time()) + self.time_to_live_seconds
-            values = {**values, self._ttl_field.name: {"N": str(expires_at)}}
+        values = {**values, **self.expiry()}
         assignments = ", ".join(f"#{name} = :{name}" for name in values)
         request: dict[str, Any] = {
             "UpdateExpression": f"SET {assignments} {clause}" if assignments else clause,
@@ -203,7 +181,7 @@ class DynamoDBBackend(CeleryDynamoDBBackend):
             request["ExpressionAttributeValues"] |= {":parts": {"BS": [part]}, ":part": {"B": part}}
         answer = self.client.update_item(
             TableName=self.table_name,
-            Key={self._key_field.name: {"S": str(key)}},
+            Key=self.key(str(key)),
             ReturnValues="ALL_NEW",
             **{name: value for name, value in request.items() if value},
         )

@@ -21,7 +21,6 @@ HOOKS = {
     "lambda_celery.celery_hooks": "Celery",
     "lambda_celery.payloads": "the SQS Extended Client",
     "lambda_celery.publishing.transport": "kombu, whose transports are made by overriding them",
-    "lambda_celery.results": "Celery, whose result back ends are made by overriding them",
     "lambda_runtime.celery_hooks": "Celery",
     "lambda_runtime.python_hooks": "CPython",
     "lambda_runtime.table.claims": "Powertools",
