@@ -17,6 +17,7 @@ from typing import Any
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from celery import Celery, signals
 from celery.app.log import TaskFormatter
+from celery.app.trace import LOG_RETRY
 from celery.utils.log import ColorFormatter, get_logger
 
 from lambda_celery.celery_hooks.thread_state import current_task
@@ -25,6 +26,7 @@ from lambda_celery.terminal import is_coloured
 from lambda_runtime.messages.delivery import Delivery
 
 _under_way: ContextVar[Delivery | None] = ContextVar("lambda_runtime_delivery", default=None)
+_told: ContextVar[bool] = ContextVar("lambda_runtime_retry_told", default=False)
 
 
 class TaskFields(logging.Filter):
@@ -57,6 +59,20 @@ class TaskFields(logging.Filter):
             record.task_id = task.request.id
             record.retries = task.request.retries
         return True
+
+
+@contextmanager
+def retry_told() -> Iterator[None]:
+    """Say that of a retry our own line has told: a person's log leaves out Celery's."""
+    token = _told.set(True)
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+def _tells_something_new(record: logging.LogRecord) -> bool:
+    return record.msg != LOG_RETRY or not _told.get()
 
 
 class Formatter(LambdaPowertoolsFormatter):
@@ -96,6 +112,8 @@ def set_up_logging(app: Celery, settings: Settings | None, fields: TaskFields) -
             ColorFormatter(app.conf.worker_log_format, colorize) if is_text else Formatter()
         )
         handler.addFilter(fields)
+        if is_text:
+            handler.addFilter(_tells_something_new)
         root.handlers = [handler]
         root.setLevel(level)
         # It tells at INFO, once a client, where it found credentials.

@@ -10,7 +10,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import NoRegionError
 
-from lambda_celery.aws.fast_requests import FAST_SERVICES, FastClient, can_be_fast, is_watched
+from lambda_celery.aws.fast_requests import FAST_SERVICES, fast_client, is_watched
 from lambda_celery.aws.refusals import explain
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ConfigurationError
@@ -80,9 +80,7 @@ def _make(session: Any, service: str, settings: Settings, connections: int, fast
             )
         ),
     )
-    if fast and can_be_fast(made):
-        return FastClient(made, session.get_credentials())
-    return made
+    return (fast and fast_client(made, session.get_credentials())) or made
 
 
 def region_of(settings: Settings) -> str | None:

@@ -18,11 +18,10 @@ from typing import Any
 
 import botocore.client
 import botocore.endpoint
-from botocore import xform_name
+from botocore import handlers, xform_name
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-from botocore.handlers import add_recursion_detection_header
 
 from lambda_celery.aws.refusals import is_throttled
 from lambda_celery.traced import is_plain
@@ -48,7 +47,17 @@ _BACKOFF_SECONDS = 1.0
 
 
 def is_watched() -> bool:
-    """Whether tracing has been put around botocore's clients, which must not miss a call then."""
+    """Whether tracing has been put around botocore's clients, which must not miss a call then.
+
+    So it is taken for where a later botocore has no longer what tracing is put around.
+    """
+    try:
+        return _is_watched()
+    except AttributeError:
+        return True
+
+
+def _is_watched() -> bool:
     call = botocore.client.BaseClient._make_api_call
     if (context := getattr(botocore, "context", None)) and is_plain(call, context):
         call = call.__wrapped__  # botocore's own decorator, in its later versions
@@ -61,27 +70,43 @@ def is_watched() -> bool:
     )
 
 
-def can_be_fast(client: Any) -> bool:
-    """Whether *client*, a boto3 client, is of a service and a botocore that is known here."""
-    model = client.meta.service_model
-    http = getattr(getattr(client, "_endpoint", None), "http_session", None)
-    return (
-        model.service_name in FAST_SERVICES
-        and model.metadata.get("jsonVersion") == "1.0"
-        and http is not None
-    )
+def fast_client(client: Any, credentials: Any) -> FastClient | None:
+    """Return *client*, a boto3 client, with its frequent operations called directly.
+
+    ``None`` if it is of a service or a botocore that is not known here: each part of botocore
+    that is used is looked up once, here. *credentials* are botocore's, of the client's session.
+    """
+    try:
+        return FastClient(client, credentials)
+    except (AttributeError, KeyError, UnknownProtocolError):
+        return None
+
+
+class UnknownProtocolError(Exception):
+    """The service does not speak the protocol that is written here."""
 
 
 class FastClient:
     """A boto3 client, of which some operations are called directly."""
 
     def __init__(self, client: Any, credentials: Any) -> None:
-        """Stand in for *client*; *credentials* are botocore's, of its session."""
+        """Stand in for *client*; *credentials* are botocore's, of its session.
+
+        :raises UnknownProtocolError: the service speaks another protocol.
+        :raises AttributeError: this botocore has no longer what is used of it.
+        :raises KeyError: nor its model of the service.
+        """
         self._client = client
         self._credentials = credentials
         url = client.meta.endpoint_url
         self._url = url if url.count("/") > 2 else f"{url}/"  # a path is left as it is
         model = client.meta.service_model
+        if model.metadata.get("jsonVersion") != "1.0":
+            raise UnknownProtocolError(model.service_name)
+        self._send = client._endpoint.http_session.send
+        self._stub = client.meta.events.emit_until_response
+        self._add_recursion_header = handlers.add_recursion_detection_header
+        self._region_name = client.meta.region_name
         self._service = model.service_id.hyphenize()
         self._signing_name = model.signing_name
         self._headers = {
@@ -108,10 +133,8 @@ class FastClient:
 
     def _sent(self, operation: str, request: Any) -> dict[str, Any]:
         # Where stubs for tests, such as moto's, give their answers.
-        _, stubbed = self._client.meta.events.emit_until_response(
-            f"before-send.{self._service}.{operation}", request=request
-        )
-        response = stubbed or self._client._endpoint.http_session.send(request)
+        _, stubbed = self._stub(f"before-send.{self._service}.{operation}", request=request)
+        response = stubbed or self._send(request)
         text = response.content.decode()
         metadata = {"HTTPStatusCode": response.status_code, "RetryAttempts": 0}
         if response.status_code != 200:
@@ -154,14 +177,14 @@ class FastClient:
         if any(name in body for name in _BINARY):
             raise ValueError("Binary values are base64 on the wire, whatever they are given as.")
         headers = {**self._headers, "X-Amz-Target": f"{self._target}.{operation}"}
-        add_recursion_detection_header({"headers": headers})  # and X-Ray's trace with it
+        self._add_recursion_header({"headers": headers})  # and X-Ray's trace with it
         request = AWSRequest("POST", self._url, headers=headers, data=body.encode())
         if self._credentials is None:
             raise NoCredentialsError
         SigV4Auth(
             self._credentials.get_frozen_credentials(),
             self._signing_name,
-            self._client.meta.region_name,
+            self._region_name,
         ).add_auth(request)
         return request.prepare()
 

@@ -28,6 +28,7 @@ from lambda_celery import aws
 from lambda_celery.celery_hooks.async_tasks import UNFINISHED as UNFINISHED_RESULTS
 from lambda_celery.celery_hooks.async_tasks import finish, is_async, run_by
 from lambda_runtime.celery_hooks import tracing
+from lambda_runtime.log import retry_told
 from lambda_runtime.messages.outcome import Deleted, Outcome, Parked, Returned
 from lambda_runtime.running.attempt import Attempt, current
 from lambda_runtime.running.failure_policy import UNFINISHED, outcome_of_failure
@@ -181,7 +182,8 @@ class AttemptInfo(trace.TraceInfo):
                 )  # fmt: skip
                 self.state = RETRY
                 self.retval = Retry(exc=self.retval, when=attempt.outcome.delay_seconds)
-                call_errbacks = False
+                with retry_told():
+                    return super().handle_error_state(task, req, eager=eager, call_errbacks=False)
         return super().handle_error_state(task, req, eager=eager, call_errbacks=call_errbacks)
 
 

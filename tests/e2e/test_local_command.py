@@ -518,3 +518,16 @@ def test_what_is_no_terminal_gets_json(tmp_path, start):
     publish(tmp_path, running.exports(), "ann")
     line = running.wait_for(r'^\{.*"message":"Task proj\.send\[[0-9a-f-]+\] received').string
     assert json.loads(line)["level"] == "INFO"
+
+
+@pytest.mark.parametrize("where", ["on a terminal with NO_COLOR", "into a pipe"])
+def test_a_workers_lines_have_no_colour_where_none_is_wanted(tmp_path, start, where):
+    (tmp_path / "proj.py").write_text(TASK_PROJECT)
+    if where == "into a pipe":
+        running = start(*OF_THE_RUNTIME, "--log-format", "text")
+    else:
+        running = start(*OF_THE_RUNTIME, on_terminal=True, NO_COLOR="1")
+    publish(tmp_path, running.exports(), "nobody")
+    raised = running.wait_for(r"proj\.send\[[0-9a-f-]+\] raised, and comes back in \d+ s").string
+    assert re.match(r"\[\d{4}-\d\d-\d\d .*: WARNING/", raised)
+    assert COLOUR not in "\n".join(running.output)

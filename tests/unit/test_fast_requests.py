@@ -301,3 +301,34 @@ def test_a_setting_switches_the_fast_path_off(make_client):
     client = aws.client("sqs", Settings(endpoint_url=URL, region="eu-west-1", fast_requests=False))
     assert not isinstance(client, fast_requests.FastClient)
     assert isinstance(make_client("sqs"), fast_requests.FastClient)
+
+
+@pytest.mark.parametrize("gone", ["_endpoint", "meta.events", "meta.config", "meta.region_name"])
+def test_a_botocore_that_lacks_what_is_used_goes_its_own_way(make_client, gone):
+    class Lacking:
+        """Another client, without one of its parts."""
+
+        def __init__(self, of, path):
+            self._of, self._path = of, path
+
+        def __getattr__(self, name):
+            head, _, rest = self._path.partition(".")
+            if name != head:
+                return getattr(self._of, name)
+            if not rest:
+                raise AttributeError(name)
+            return Lacking(getattr(self._of, name), rest)
+
+    known = make_client("sqs")._client
+    assert fast_requests.fast_client(known, None) is not None
+    assert fast_requests.fast_client(Lacking(known, gone), None) is None
+
+
+def test_a_service_of_another_protocol_goes_botocore_s_way(make_client):
+    assert fast_requests.fast_client(make_client("s3"), None) is None
+
+
+def test_what_can_no_longer_be_looked_at_is_taken_for_watched(monkeypatch):
+    assert not fast_requests.is_watched()
+    monkeypatch.delattr(botocore.client.ClientCreator, "_create_api_method")
+    assert fast_requests.is_watched()

@@ -126,3 +126,24 @@ def test_the_handler_tells_of_a_misspelt_setting_once_and_in_the_log(
     runtime.handler  # noqa: B018 - made here
     assert len(told) == 1
     assert [line for line in lines(capsys) if "lambda_queue_ulr" in line["message"]]
+
+
+def test_a_persons_log_has_one_line_for_what_a_task_has_met(make_runtime, capsys):
+    runtime = make_runtime(worker_hijack_root_logger=True, lambda_log_format="text")
+
+    @runtime.task(name="proj.raises")
+    def raises():
+        raise ValueError("no such mailbox")
+
+    @runtime.task(name="proj.retries", bind=True)
+    def retries(self):
+        self.retry(countdown=60)
+
+    raised, retried = raises.delay(), retries.delay()
+    runtime.deliver(2)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+
+    (of_raised,) = (line for line in said if raised.id in line and "received" not in line)
+    assert "raised, and comes back in" in of_raised
+    (of_retried,) = (line for line in said if retried.id in line and "received" not in line)
+    assert "retry: Retry in 60s" in of_retried
