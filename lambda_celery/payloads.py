@@ -63,7 +63,9 @@ class PayloadStore:
         try:
             pointer, sent = client.store_message_in_s3(body, dict(attributes))
         except SQSExtendedClientException as exc:
-            raise PublishError(f"The message cannot go to S3: {exc}") from exc
+            raise PublishError(f"The message cannot go to S3: {exc}") from aws.cause(
+                exc, self._settings
+            )
         return pointer, sent
 
     def fetch(self, pointer: str) -> str:

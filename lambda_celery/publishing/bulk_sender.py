@@ -14,6 +14,7 @@ from typing import Any
 
 from lambda_celery import aws
 from lambda_celery.aws.refusals import THROTTLED
+from lambda_celery.conf import Settings
 from lambda_celery.exceptions import (
     BatchPublishError,
     LambdaCeleryError,
@@ -46,6 +47,7 @@ class _Destination:
     """What goes to one queue by one client."""
 
     queue_url: str
+    settings: Settings
     sqs: Any = None
     limit_bytes: int = 0
     threshold_bytes: int = 0
@@ -58,6 +60,8 @@ class _Destination:
     stopped_groups: set[str | None] = field(default_factory=set)
     #: Why nothing can be sent this way.
     refusal: str | None = None
+    #: What AWS's first refusal was, where ``lambda_debug`` asks for it.
+    cause: Exception | None = None
 
     @property
     def is_fifo(self) -> bool:
@@ -68,6 +72,13 @@ class _Destination:
         return not self.entries or (
             len(self.entries) < MAXIMUM_ENTRIES and self.size_bytes + size_bytes <= self.limit_bytes
         )
+
+    def explained(self, exc: Exception) -> str:
+        """Return the sentence for AWS's refusal *exc*."""
+        self.cause = self.cause or aws.cause(exc, self.settings)
+        # SendMessageBatch has no permission of its own: SendMessage's is what IAM knows.
+        action = f"sqs:{getattr(exc, 'operation_name', 'SendMessage')}".removesuffix("Batch")
+        return aws.explain(exc, action=action, resource=self.queue_url, setting="queue_url")
 
 
 class BulkSender:
@@ -121,7 +132,10 @@ class BulkSender:
         self._drain()
         failure = failure or self._progress_failure
         if self._unsent:
-            raise BatchPublishError(tuple(self._unsent), self._sent) from failure
+            cause = failure or next(
+                filter(None, (d.cause for d in self._destinations.values())), None
+            )
+            raise BatchPublishError(tuple(self._unsent), self._sent) from cause
         if failure is not None and failure is not raised:
             raise failure
 
@@ -170,13 +184,14 @@ class BulkSender:
         publisher, queue_url, _, sqs = outgoing
         key = id(publisher), queue_url, id(sqs)
         if key not in self._destinations:
-            destination = self._destinations[key] = _Destination(queue_url)
+            destination = _Destination(queue_url, publisher.settings)
+            self._destinations[key] = destination
             try:
                 destination.sqs = sqs or aws.client("sqs", publisher.settings)
                 destination.limit_bytes = publisher.limit_bytes(queue_url, destination.sqs)
                 destination.threshold_bytes = publisher.threshold_bytes(queue_url, destination.sqs)
             except aws.AWS_ERRORS as exc:
-                destination.refusal = _explained(exc, queue_url)
+                destination.refusal = destination.explained(exc)
             except LambdaCeleryError as exc:
                 destination.refusal = str(exc)
         return self._destinations[key]
@@ -275,7 +290,7 @@ class BulkSender:
                     Entries=[{"Id": str(n), **each.parameters()} for n, each in left.items()],
                 )
             except aws.AWS_ERRORS as exc:
-                sentence = _explained(exc, destination.queue_url)
+                sentence = destination.explained(exc)
                 if not (aws.is_transient(exc) or aws.misconfigured(exc)) and len(left) > 1:
                     # Something in one message, or their sum: each for itself tells which.
                     for each in left.values():
@@ -321,9 +336,3 @@ class BulkSender:
 def _is_passing(failed: dict[str, Any]) -> bool:
     """Whether a *failed* entry may be taken when it is sent again."""
     return not failed.get("SenderFault") or failed["Code"] in THROTTLED
-
-
-def _explained(exc: Exception, queue_url: str) -> str:
-    # SendMessageBatch has no permission of its own: SendMessage's is what IAM knows.
-    action = f"sqs:{getattr(exc, 'operation_name', 'SendMessage')}".removesuffix("Batch")
-    return aws.explain(exc, action=action, resource=queue_url, setting="queue_url")

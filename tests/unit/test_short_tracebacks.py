@@ -8,7 +8,7 @@ import traceback
 import pytest
 from celery import Celery
 
-from lambda_celery import PublishError, install
+from lambda_celery import PublishError, batch, delay_many, install
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def publish(monkeypatch):
         probe.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}"
 
-    def call(**settings):
+    def call(send, **settings):
         app = Celery("short", set_as_current=False)
         install(app)
         app.conf.update(
@@ -32,18 +32,40 @@ def publish(monkeypatch):
             **settings,
         )
         with pytest.raises(PublishError) as caught:
-            app.send_task("mail")
+            send(app)
         return "".join(traceback.format_exception(caught.value))
 
     return call
 
 
-def test_the_cause_is_in_the_sentence_and_not_in_the_traceback(publish):
-    shown = publish()
+def by_delay(app):
+    app.send_task("mail")
+
+
+def by_a_batch(app):
+    with batch():
+        app.send_task("mail")
+
+
+def by_delay_many(app):
+    @app.task(name="mail")
+    def mail():
+        """Is sent, and never run."""
+
+    delay_many(mail, [()])
+
+
+DOORS = pytest.mark.parametrize("send", [by_delay, by_a_batch, by_delay_many])
+
+
+@DOORS
+def test_the_cause_is_in_the_sentence_and_not_in_the_traceback(publish, send):
+    shown = publish(send)
     assert "Could not connect to the endpoint URL" in shown.splitlines()[-1]
     assert "urllib3" not in shown
     assert "botocore" not in shown
 
 
-def test_it_is_in_the_traceback_where_that_is_asked_for(publish):
-    assert "urllib3" in publish(lambda_debug=True)
+@DOORS
+def test_it_is_in_the_traceback_where_that_is_asked_for(publish, send):
+    assert "urllib3" in publish(send, lambda_debug=True)

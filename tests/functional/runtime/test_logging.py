@@ -8,16 +8,19 @@ from collections.abc import Iterator
 
 import pytest
 from celery import signals
-from celery.utils.log import get_task_logger
+from celery.utils.log import get_logger, get_task_logger
 
 
 @pytest.fixture(autouse=True)
 def root_logger() -> Iterator[logging.Logger]:
-    """The root logger, which the handler takes over as a worker does, and gets back here."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
+    """The root logger, which the handler takes over as a worker does, and gets back here.
+
+    So it does the tasks' logger, for a person's log.
+    """
+    root, of_tasks = logging.getLogger(), get_logger("celery.task")
+    before = root.handlers[:], root.level, of_tasks.handlers[:], of_tasks.propagate
     yield root
-    root.handlers[:], level = before
+    root.handlers[:], level, of_tasks.handlers[:], of_tasks.propagate = before
     root.setLevel(level)
 
 
