@@ -7,7 +7,8 @@ decorator uses the same class. What is added to kombu's:
 - a due time up to 900 s ahead becomes ``DelaySeconds``, and beyond that a one-time
   schedule, where the settings name a role for it;
 - bodies that are too big go to S3, and a worker fetches and deletes them there;
-- queues come from the settings, so nothing is listed, created or declared;
+- queues come from the settings, so nothing is listed, created, declared or deleted, and only
+  what is a queue of tasks is consumed;
 - channels share one boto3 client, which takes about 100 ms to make.
 """
 
@@ -36,6 +37,7 @@ from lambda_celery.exceptions import PublishError, UnreadableMessageError
 from lambda_celery.message import OutgoingMessage, delay_until, is_fifo
 from lambda_celery.payloads import is_pointer
 from lambda_celery.publishing.publisher import Publisher, publisher_of
+from lambda_celery.publishing.task_queues import check_is_kept, check_is_of_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +97,8 @@ class Channel(SQS.Channel):
             # A worker restores a message that it had received: its visibility is changed.
             super()._put(queue, message, **kwargs)
             return
+        if "task" not in message["headers"]:  # nor has a task's in the older protocol
+            self._check_is_of_tasks(queue)
         properties = message["properties"]
         attributes = properties.pop("message_attributes", None) or {}
         queue = self._queue_for_priority(queue, properties)
@@ -164,11 +168,19 @@ class Channel(SQS.Channel):
     def basic_publish(
         self, message: dict[str, Any], exchange: str, routing_key: str, **kwargs: Any
     ) -> Any:
-        """Publish *message*; refuse a task that no queue is bound for, instead of dropping it."""
+        """Publish *message*; refuse a task that no queue is bound for, instead of dropping it.
+
+        So is what remote control sends to all workers. Events are dropped, as by kombu.
+        """
         if exchange and "task" in message["headers"] and not self._lookup(exchange, routing_key):
             raise PublishError(
                 f"No queue is bound to the exchange {exchange!r} with the routing key "
                 f"{routing_key!r}, so the task was not sent: name its queue in task_queues."
+            )
+        if exchange and self._is_to_all_workers(exchange):
+            raise PublishError(
+                "Remote control does not reach workers by SQS: the command was not sent. Only "
+                "revoke has a way of its own, by the idempotency table, to Lambda."
             )
         return super().basic_publish(message, exchange, routing_key, **kwargs)
 
@@ -211,11 +223,56 @@ class Channel(SQS.Channel):
     def queue_declare(
         self, queue: str | None = None, passive: bool = False, **kwargs: Any
     ) -> queue_declare_ok_t:
-        """Ask for the queue's size only where the caller does, by *passive*."""
+        """Ask for the queue's size only where the caller does, by *passive*.
+
+        :raises ConfigurationError: it is none of tasks, or to be deleted after its use.
+        """
+        is_transient = bool(kwargs.get("auto_delete") or kwargs.get("exclusive") or not queue)
+        check_is_kept(str(queue), is_transient=is_transient)
         if passive:
+            self._check_is_of_tasks(str(queue))
             declared: queue_declare_ok_t = super().queue_declare(queue, passive=True, **kwargs)
             return declared
         return queue_declare_ok_t(queue, 0, 0)
+
+    def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
+        """Consume from a queue of tasks.
+
+        :raises ConfigurationError: it is none.
+        """
+        self._check_is_of_tasks(queue)
+        return super().basic_consume(queue, *args, **kwargs)
+
+    def basic_get(self, queue: str, *args: Any, **kwargs: Any) -> Any:
+        """Take a message from a queue of tasks.
+
+        :raises ConfigurationError: it is none.
+        """
+        self._check_is_of_tasks(queue)
+        return super().basic_get(queue, *args, **kwargs)
+
+    def queue_purge(self, queue: str, **kwargs: Any) -> Any:
+        """Delete all messages in a queue of tasks.
+
+        :raises ConfigurationError: it is none.
+        """
+        self._check_is_of_tasks(queue)
+        return super().queue_purge(queue, **kwargs)
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        logger.warning(
+            "The queue %r is not deleted: a queue of SQS belongs to whoever made it. Delete it by "
+            "your stack, or in the console.",
+            queue,
+        )
+
+    def _check_is_of_tasks(self, queue: str) -> None:
+        check_is_of_tasks(queue, current_app, self._settings, self.predefined_queues)
+
+    def _is_to_all_workers(self, exchange: str) -> bool:
+        return exchange.endswith(".pidbox") and not (
+            self.supports_fanout or self._lookup(exchange, "")
+        )
 
     def _resolve_queue_url(self, queue: str) -> str:
         url = super()._resolve_queue_url if self.predefined_queues else self._settings.url_of
