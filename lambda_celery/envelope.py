@@ -23,6 +23,9 @@ from lambda_celery.exceptions import UnreadableMessageError
 #: The header of a message that a schedule puts on the queue: ``time`` of the occurrence, and
 #: ``expires_seconds`` and ``countdown_seconds``, which count from it. Others do not know it.
 SCHEDULE_HEADER = "lambda_schedule"
+#: The header with the mark of the publication (:mod:`lambda_celery.publishing.marks`). Others
+#: do not know it; a stock worker's retry has that of the message that it retries.
+MARK_HEADER = "lambda_publication"
 #: What stands in the place of arguments in headers and logs.
 REDACTED = "<redacted>"
 _REPRS = ("argsrepr", "kwargsrepr")

@@ -397,6 +397,7 @@ def _attempt(case: Case) -> Attempt:
     ends_with_invocation = not soft or left < soft
     return Attempt(
         task_id=case.request.id,
+        mark=case.publication.mark,
         last=case.is_last_attempt,
         backoff_seconds=case.backoff_seconds,
         soft_time_limit=left if ends_with_invocation else soft,

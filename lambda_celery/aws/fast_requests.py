@@ -103,7 +103,7 @@ class FastClient:
         model = client.meta.service_model
         if model.metadata.get("jsonVersion") != "1.0":
             raise UnknownProtocolError(model.service_name)
-        self._send = client._endpoint.http_session.send
+        self._http = client._endpoint.http_session
         self._stub = client.meta.events.emit_until_response
         self._add_recursion_header = handlers.add_recursion_detection_header
         self._region_name = client.meta.region_name
@@ -134,7 +134,7 @@ class FastClient:
     def _sent(self, operation: str, request: Any) -> dict[str, Any]:
         # Where stubs for tests, such as moto's, give their answers.
         _, stubbed = self._stub(f"before-send.{self._service}.{operation}", request=request)
-        response = stubbed or self._send(request)
+        response = stubbed or self._http.send(request)
         text = response.content.decode()
         metadata = {"HTTPStatusCode": response.status_code, "RetryAttempts": 0}
         if response.status_code != 200:

@@ -60,6 +60,9 @@ class _Captured(Exception):  # noqa: N818 - ends a publication, and is no error
 
 
 class _CapturingPublisher(Publisher):
+    #: The message is that of many calls, which their ids tell apart.
+    marks_calls = False
+
     def publish(self, queue_url: str, message: OutgoingMessage, sqs: Any = None) -> None:
         raise _Captured(queue_url, message)
 

@@ -18,10 +18,11 @@ from celery.utils import uuid
 from kombu import serialization
 
 from lambda_celery.celery_hooks.declared import is_pydantic
-from lambda_celery.envelope import REDACTED
+from lambda_celery.envelope import MARK_HEADER, REDACTED
 from lambda_celery.message import is_fifo
 from lambda_celery.publishing.argument_repr import flat_repr
 from lambda_celery.publishing.held_messages import HeldMessages, Outgoing, hold, holding
+from lambda_celery.publishing.marks import new_mark
 from lambda_celery.traced import is_plain
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def _template(
 
     mark = uuid()
     envelope["body"] = f"{mark}body{mark}"
+    publication, headers[MARK_HEADER] = headers[MARK_HEADER], f"{mark}publication{mark}"
     headers["id"] = properties["correlation_id"] = f"{mark}id{mark}"
     if headers["root_id"] == task_id:
         headers["root_id"] = headers["id"]
@@ -186,11 +188,14 @@ def _template(
     # Every other part is the name of what stands there.
     parts = json.dumps(envelope).split(mark)
 
-    def filled(new_id: str, tag: str, args: Any, kwargs: Any) -> str:
+    def filled(new_id: str, new_publication: str, tag: str, args: Any, kwargs: Any) -> str:
         _, _, content = serialization.dumps((args, kwargs, embed), "json")
         if body_is_base64:
             content = base64.b64encode(content.encode()).decode()
-        values = {"id": new_id, "tag": tag, "body": json.dumps(content)[1:-1]}
+        values = {
+            "id": new_id, "publication": new_publication, "tag": tag,
+            "body": json.dumps(content)[1:-1],
+        }  # fmt: skip
         if not is_redacted:
             args_repr = flat_repr(args, amqp.argsrepr_maxsize, levels)
             kwargs_repr = flat_repr(kwargs, amqp.kwargsrepr_maxsize, levels)
@@ -207,10 +212,10 @@ def _template(
             check(*args, **kwargs)
         message = replace(
             first.message,
-            body=filled(new_id, uuid(), args, kwargs),
+            body=filled(new_id, new_mark(), uuid(), args, kwargs),
             task_id=new_id,
             deduplication_id=uuid() if needs_deduplication_id else None,
         )
         return first._replace(message=message)
 
-    return fill if filled(task_id, delivery_tag, args, kwargs) == text else None
+    return fill if filled(task_id, publication, delivery_tag, args, kwargs) == text else None

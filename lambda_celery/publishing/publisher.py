@@ -28,6 +28,9 @@ _SAFE_MESSAGE_SIZE_BYTES = 262_144
 class Publisher:
     """Sends messages to SQS queues: big bodies through S3, far-off messages by Scheduler."""
 
+    #: Whether each message is a call of its own, and so has a mark.
+    marks_calls = True
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.payloads = PayloadStore(settings)

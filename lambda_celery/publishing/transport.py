@@ -32,10 +32,11 @@ from lambda_celery import aws
 from lambda_celery.celery_hooks.apps import find_task
 from lambda_celery.celery_hooks.thread_state import worker_task
 from lambda_celery.conf import Settings, setting_names
-from lambda_celery.envelope import redacted
+from lambda_celery.envelope import MARK_HEADER, redacted
 from lambda_celery.exceptions import PublishError, UnreadableMessageError
 from lambda_celery.message import OutgoingMessage, delay_until, is_fifo
 from lambda_celery.payloads import is_pointer
+from lambda_celery.publishing.marks import mark_of
 from lambda_celery.publishing.publisher import Publisher, publisher_of
 from lambda_celery.publishing.task_queues import check_is_kept, check_is_of_tasks
 
@@ -99,6 +100,8 @@ class Channel(SQS.Channel):
             return
         if "task" not in message["headers"]:  # nor has a task's in the older protocol
             self._check_is_of_tasks(queue)
+        elif self.publisher.marks_calls:
+            message["headers"] = {**message["headers"], MARK_HEADER: mark_of(message)}
         properties = message["properties"]
         attributes = properties.pop("message_attributes", None) or {}
         queue = self._queue_for_priority(queue, properties)

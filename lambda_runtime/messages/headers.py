@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lambda_celery.conf import Settings, setting_names
+from lambda_celery.envelope import MARK_HEADER
 from lambda_celery.exceptions import UnreadableMessageError
 
 #: DynamoDB's keys have 2,048 bytes at most, and an id is part of one.
@@ -22,7 +23,7 @@ def check_headers(headers: Mapping[str, Any], settings: Settings) -> None:
     """Raise :exc:`UnreadableMessageError` if *headers*, of protocol 2, hold what none can mean."""
     for name in ("task", "id"):
         _check_text(name, headers.get(name))
-    for name in ("root_id", "parent_id", "group", "shadow"):
+    for name in ("root_id", "parent_id", "group", "shadow", MARK_HEADER):
         if headers.get(name) is not None:
             _check_text(name, headers[name])
     _check_retries(headers.get("retries"), settings)

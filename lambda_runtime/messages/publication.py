@@ -10,7 +10,9 @@ from typing import Any
 from celery.worker.request import Request
 from kombu.utils.json import dumps
 
+from lambda_celery.envelope import MARK_HEADER
 from lambda_celery.exceptions import UnreadableMessageError
+from lambda_celery.publishing.marks import identity
 from lambda_celery.table.own_keys import LIFE_OPTION, options_of, own_key
 from lambda_celery.table.schema import publication_key
 
@@ -20,6 +22,8 @@ class Publication:
     """What was published, and may run once."""
 
     key: str
+    #: By what the calls that its run makes are told from those of other runs.
+    mark: str
     #: The id of the call, if the task has a key of its own for it, which others may share.
     call_id: str | None = None
     #: How long the own key is remembered, if the task says so.
@@ -32,12 +36,14 @@ class Publication:
 
 
 def publication_of(request: Request, retries: int | None = None) -> Publication:
-    """Return what was published, with its key: task, id, retry number and arguments.
+    """Return what was published, with its key: task, mark, retry number and arguments.
 
-    The SQS message id is no part of it: a network retry of the producer, a redrive
-    and a chain step published twice have a new one. The arguments are, because
-    several retries under one id and one number can differ in them alone. So is the
-    nesting of ``Task.replace()``, which sends the same task under the same id.
+    The mark (:mod:`lambda_celery.publishing.marks`) is that of the call. A stock publisher's
+    message has none: there it is the task's id. The SQS message id is no part of it: a network
+    retry of the producer and a redrive have a new one. Retry number and arguments are, because
+    a stock worker's retries have the mark, or the id, of what they retry, and can differ in
+    their arguments alone. So is the nesting of ``Task.replace()``, which sends the same task
+    under the same id.
 
     A key of the task's own takes the place of id and arguments.
 
@@ -62,7 +68,7 @@ def publication_of(request: Request, retries: int | None = None) -> Publication:
             raise UnreadableMessageError("Its arguments are nested too deeply.") from exc
         except (TypeError, ValueError):  # pickled objects, mixed key types
             arguments = request.message.body
-        parts = [request.id, number, arguments]
+        parts = [identity(request.message.headers.get(MARK_HEADER), request.id), number, arguments]
     digest = hashlib.sha256()
     if nesting := headers.get("replaced_task_nesting"):
         parts.append(str(nesting))
@@ -75,6 +81,7 @@ def publication_of(request: Request, retries: int | None = None) -> Publication:
             ) from exc
         digest.update(b"\0")
     key = publication_key(request.type, digest.hexdigest())
+    mark = request.message.headers.get(MARK_HEADER) or f"{key}#{request.id}"
     if own is None:
-        return Publication(key)
-    return Publication(key, request.id, options_of(request.task).get(LIFE_OPTION))
+        return Publication(key, mark)
+    return Publication(key, mark, request.id, options_of(request.task).get(LIFE_OPTION))

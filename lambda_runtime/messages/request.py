@@ -14,7 +14,13 @@ from celery.worker.strategy import hybrid_to_proto2
 from kombu.message import Message
 
 from lambda_celery.conf import Settings, setting_names
-from lambda_celery.envelope import SCHEDULE_HEADER, read_envelope, read_message, redacted
+from lambda_celery.envelope import (
+    MARK_HEADER,
+    SCHEDULE_HEADER,
+    read_envelope,
+    read_message,
+    redacted,
+)
 from lambda_celery.exceptions import LambdaCeleryError, UnreadableMessageError, cut
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.headers import check_embed, check_headers
@@ -62,6 +68,8 @@ def read_request(
         name = headers.get("task")
         check_headers(headers, settings)
         check_embed(arguments[2])
+        # Ours, and none of those that a task sees and its retry takes over.
+        headers = {header: each for header, each in headers.items() if header != MARK_HEADER}
         if name not in app.tasks:
             raise UnregisteredTaskError(
                 f"The task {name!r} is not registered here: deploy the code that has it, "

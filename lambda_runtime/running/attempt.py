@@ -13,6 +13,8 @@ class Attempt:
     """The attempt to run a task. Celery's request is not its place: that is published on."""
 
     task_id: str
+    #: The mark of the publication, from which those of the calls that the run makes derive.
+    mark: str
     last: bool
     backoff_seconds: int
     soft_time_limit: float | None = None

@@ -27,6 +27,7 @@ from kombu.exceptions import OperationalError
 from lambda_celery import aws
 from lambda_celery.celery_hooks.async_tasks import UNFINISHED as UNFINISHED_RESULTS
 from lambda_celery.celery_hooks.async_tasks import finish, is_async, run_by
+from lambda_celery.publishing import marks
 from lambda_runtime.celery_hooks import tracing
 from lambda_runtime.log import retry_told
 from lambda_runtime.messages.outcome import Deleted, Outcome, Parked, Returned
@@ -60,7 +61,8 @@ class TaskRunner:
         token = current.set(attempt)
         started = time.monotonic()
         try:
-            return self._run(request, attempt)
+            with marks.running(attempt.mark):
+                return self._run(request, attempt)
         finally:
             current.reset(token)
             self.run_times.note(request.type, time.monotonic() - started)
@@ -75,7 +77,8 @@ class TaskRunner:
         token = current.set(attempt)
         try:
             # FAILURE and task_failure; or the retry that retry_on_worker_lost asks for.
-            request.on_failure(tracing.exception_info(lost))
+            with marks.running(attempt.mark):
+                request.on_failure(tracing.exception_info(lost))
         except Exception as exc:
             _log_not_stored(request.humaninfo(), exc)
         finally:

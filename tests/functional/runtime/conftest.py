@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import time
@@ -130,6 +131,10 @@ class Runtime:
             MessageBody=message["Body"],
             MessageAttributes=message.get("MessageAttributes") or {},
         )
+
+    def envelope(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what stands in *message*, its own body still encoded."""
+        return dict(json.loads(base64.b64decode(message["Body"])))
 
     def records(self) -> list[dict[str, Any]]:
         """Return what the idempotency table has of runs."""

@@ -391,4 +391,6 @@ def normal(entry, task_id):
         found["body"] = base64.b64decode(found["body"]).decode().replace(task_id, "ID")
         text = json.dumps(found)
     assert task_id in text
-    return {**entry, "Id": "", "MessageBody": text.replace(task_id, "ID").replace(tag, "TAG")}
+    mark = found["headers"].get("lambda_publication", "MARK")
+    text = text.replace(task_id, "ID").replace(tag, "TAG").replace(mark, "MARK")
+    return {**entry, "Id": "", "MessageBody": text}
