@@ -10,6 +10,7 @@ did not hold.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -123,7 +124,7 @@ def rehearse(options: argparse.Namespace, console: Console) -> Outcome:
 
         # Not at the top: models and tasks can be imported only now.
         from proj.celery import app
-        from rehearsal.campaign import Campaign
+        from rehearsal.campaign import QUEUE_OF_COPIES, Campaign
 
         settings = Settings.from_app(app)
         provision(
@@ -132,11 +133,20 @@ def rehearse(options: argparse.Namespace, console: Console) -> Outcome:
             maximum_batching_window_seconds=BATCHING_WINDOW_SECONDS,
         )
         sqs, s3 = aws.client("sqs", settings), aws.client("s3", settings)
-        campaign = Campaign(options.members, one_in(100, options.members), ATTACHMENT)
+        campaign = Campaign(
+            options.members,
+            one_in(100, options.members),
+            ATTACHMENT,
+            sqs=sqs,
+            queue_url=settings.queue_url,
+            copies_url=settings.queues[QUEUE_OF_COPIES].url,
+        )
         local_function = LocalFunction(
             timeout_seconds=FUNCTION_TIMEOUT_SECONDS,
             maximum_concurrency=CONCURRENCY,
             working_directory=HERE,
+            # A task that was sent twice is retried with the others.
+            environment={"LAMBDA_CELERY_QUEUES": json.dumps({QUEUE_OF_COPIES: settings.queue_url})},
         )
         function = WatchedFunction(stack.enter_context(local_function), s3)
         sink.on_accepted = killer = Killer(function, after=options.members // 10)
@@ -219,6 +229,8 @@ def set_environment(endpoint: str, sink: SmtpSink, scratch: Path) -> None:
         "EMAIL_PORT": str(sink.port),
         "LAMBDA_CELERY_APP": "proj.celery:app",
         "LAMBDA_CELERY_ENDPOINT_URL": endpoint,
+        # What is to be sent twice is taken from a queue that nothing consumes.
+        "LAMBDA_CELERY_QUEUES": json.dumps({"copies": f"{endpoint}/000000000000/copies"}),
         # The poison's five receives are to be over soon.
         "LAMBDA_CELERY_RETRY_BACKOFF_SECONDS": "1",
         "LAMBDA_CELERY_RETRY_BACKOFF_MAX_SECONDS": "4",

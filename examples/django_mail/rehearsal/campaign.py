@@ -2,12 +2,15 @@
 
 import base64
 from collections.abc import Iterator
+from typing import Any
 
 from announcements.models import Announcement, Member
 from announcements.tasks import send_mail_task
 from django.core.management import call_command
 
 FILE_NAME = "programme.pdf"
+#: The Celery queue from which is taken what is sent twice: nothing consumes it.
+QUEUE_OF_COPIES = "copies"
 
 
 class Campaign:
@@ -16,7 +19,16 @@ class Campaign:
     :param repeat_every: one message in so many is sent twice.
     """
 
-    def __init__(self, members: int, repeat_every: int, attachment: bytes) -> None:
+    def __init__(
+        self,
+        members: int,
+        repeat_every: int,
+        attachment: bytes,
+        *,
+        sqs: Any,
+        queue_url: str,
+        copies_url: str,
+    ) -> None:
         call_command("migrate", verbosity=0)
         Member.objects.bulk_create(
             Member(name=f"Member {n}", address=f"member-{n}@example.org") for n in range(members)
@@ -26,6 +38,9 @@ class Campaign:
         )
         self.repeat_every = repeat_every
         self.attachment = attachment
+        self.sqs = sqs
+        self.queue_url = queue_url
+        self.copies_url = copies_url
         #: Task id to address.
         self.enqueued: dict[str, str] = {}
         self.repeated: set[str] = set()
@@ -34,27 +49,41 @@ class Campaign:
     def send(self) -> Iterator[str]:
         """Publish a task for every member, and yield its id."""
         later = []
-        with_attachment = Member.objects.count() // 2
+        # None of those that are sent twice: the first run would delete the second's body.
+        with_attachment = Member.objects.count() // 2 + 1
         for number, member in enumerate(Member.objects.iterator()):
             mail = self.announcement.mail_to(member)
             if number == with_attachment:
                 mail["attachment"] = FILE_NAME, base64.b64encode(self.attachment).decode()
-            task_id = send_mail_task.delay(**mail).id
+            turn, remainder = divmod(number, self.repeat_every)
+            if remainder == 0:
+                task_id = send_mail_task.apply_async(kwargs=mail, queue=QUEUE_OF_COPIES).id
+                message = self._take()
+                self._send(message)
+                self.repeated.add(task_id)
+                # A producer that did not get SQS's answer sends the same message again, at
+                # once: the two may run at the same time. A dead-letter queue that is sent
+                # back does so later, when the first has long run.
+                if turn % 2 == 0:
+                    self._send(message)
+                else:
+                    later.append(message)
+            else:
+                task_id = send_mail_task.delay(**mail).id
             self.enqueued[task_id] = member.address
             if number == with_attachment:
                 self.attachment_task_id = task_id
-            # A producer that did not get SQS's answer sends the same message again, at
-            # once: the two may run at the same time. A dead-letter queue that is sent
-            # back does so later, when the first has long run.
-            turn, remainder = divmod(number, self.repeat_every)
-            if remainder == 0 and turn % 2 == 0:
-                self._repeat(task_id, mail)
-            elif remainder == 0:
-                later.append((task_id, mail))
             yield task_id
-        for task_id, mail in later:
-            self._repeat(task_id, mail)
+        for message in later:
+            self._send(message)
 
-    def _repeat(self, task_id: str, mail: dict[str, object]) -> None:
-        send_mail_task.apply_async(kwargs=mail, task_id=task_id)
-        self.repeated.add(task_id)
+    def _take(self) -> dict[str, Any]:
+        """Return what was published last on the queue of copies, as SQS has it."""
+        (message,) = self.sqs.receive_message(QueueUrl=self.copies_url, WaitTimeSeconds=10)[
+            "Messages"
+        ]
+        self.sqs.delete_message(QueueUrl=self.copies_url, ReceiptHandle=message["ReceiptHandle"])
+        return dict(message)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=message["Body"])
