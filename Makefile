@@ -1,4 +1,4 @@
-# Every target builds the environment it needs; a bare machine needs Python >= 3.10, make and a package index.
+# Every target builds the environment it needs; a bare machine needs Python >= 3.11, make and a package index.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 MEMBERS ?= 10000
 
-.PHONY: demo test lint reference format clean
+.PHONY: demo test test-oldest test-newest lint reference format clean
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,12 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# With the oldest versions that are allowed, and with the newest. pyenv's interpreters are none of
+# the PATH's, which has but its shims.
+test-oldest test-newest: test-%: $(READY)
+	PATH="$$(printf '%s:' "$$(pyenv root 2>/dev/null)"/versions/3.*/bin)$$PATH" \
+		UV_PYTHON_DOWNLOADS=never $(BIN)/nox --session $* --no-error-on-missing-interpreters
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 #: A message, attributes counted, and the messages of a request together.
@@ -52,7 +52,7 @@ class OutgoingMessage:
         """Whether it is due later than SQS can delay it."""
         if self.due is None:
             return False
-        return (self.due - datetime.now(timezone.utc)).total_seconds() > MAXIMUM_DELAY_SECONDS
+        return (self.due - datetime.now(UTC)).total_seconds() > MAXIMUM_DELAY_SECONDS
 
     def parameters(self) -> dict[str, Any]:
         """Return it as SQS's SendMessage has it, and an entry of SendMessageBatch."""
@@ -73,5 +73,5 @@ def is_fifo(queue: str) -> bool:
 
 def delay_until(eta: datetime, now: datetime | None = None) -> int:
     """Return the ``DelaySeconds`` of the next hop to *eta*: rounded up, so never early."""
-    now = now or datetime.now(timezone.utc)
+    now = now or datetime.now(UTC)
     return max(0, min(MAXIMUM_DELAY_SECONDS, math.ceil((eta - now).total_seconds())))

@@ -34,7 +34,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from celery import Celery, signals
@@ -100,7 +100,7 @@ class Case:
     def is_expired(self) -> bool:
         """Whether its ``expires`` has passed."""
         expires = self.request.expires
-        return expires is not None and expires <= datetime.now(timezone.utc)
+        return expires is not None and expires <= datetime.now(UTC)
 
     @property
     def time_limits(self) -> tuple[float | None, float | None]:
@@ -230,7 +230,7 @@ class Decision:
     def _due(self, case: Case) -> Outcome | None:
         request = case.request
         case.is_revoked = self._revocations.include(_revocation_keys(request))
-        if request.eta is None or request.eta <= datetime.now(timezone.utc):
+        if request.eta is None or request.eta <= datetime.now(UTC):
             return None
         if case.is_expired or case.is_revoked:
             return None
@@ -276,7 +276,7 @@ class Decision:
             "Task %s comes back in %.1f s, by its rate limit of %s",
             request.humaninfo(), turn.seconds, request.task.rate_limit,
         )  # fmt: skip
-        return Forwarded(datetime.now(timezone.utc) + timedelta(seconds=turn.seconds))
+        return Forwarded(datetime.now(UTC) + timedelta(seconds=turn.seconds))
 
     def _still_wanted(self, case: Case) -> Outcome | None:
         request = case.request

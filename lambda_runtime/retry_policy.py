@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from lambda_celery.conf import Settings
 from lambda_celery.message import MAXIMUM_VISIBILITY_SECONDS
@@ -40,5 +40,5 @@ def not_run(reason: str, last_attempt: bool, delay_seconds: int = 0) -> Returned
     dead-letter queue, so then it is sent on as a new message.
     """
     if last_attempt:
-        return Forwarded(datetime.now(timezone.utc) + timedelta(seconds=delay_seconds))
+        return Forwarded(datetime.now(UTC) + timedelta(seconds=delay_seconds))
     return Returned(reason, delay_seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -108,7 +108,7 @@ class Publisher:
         """Refuse what is due so late that the function would not read it."""
         if message.due is None:
             return
-        seconds = (message.due - datetime.now(timezone.utc)).total_seconds()
+        seconds = (message.due - datetime.now(UTC)).total_seconds()
         if seconds > self.settings.maximum_delay_seconds:
             raise PublishError(
                 f"The task is due in {seconds:.0f} s, and {setting_names('maximum_delay_seconds')} "

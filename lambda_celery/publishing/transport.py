@@ -18,7 +18,7 @@ import base64
 import logging
 import uuid
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import current_app
@@ -66,7 +66,7 @@ def _check_fifo(properties: Mapping[str, Any], headers: Mapping[str, Any]) -> No
     if worker_task() is not None:
         return
     eta = due_time(headers)
-    if properties.get("DelaySeconds") or (eta is not None and eta > datetime.now(timezone.utc)):
+    if properties.get("DelaySeconds") or (eta is not None and eta > datetime.now(UTC)):
         raise PublishError(
             "A FIFO queue cannot delay a single message, and one that waits would stop its message "
             "group: leave countdown and eta out, or send the task to a standard queue."

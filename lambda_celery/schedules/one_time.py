@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
@@ -44,7 +44,7 @@ def create_one_time_schedule(settings: Settings, queue_url: str, message: Outgoi
     assert message.task_id is not None
     # It fires at any time within its minute, so that minute must be over when the message is
     # due. The runtime sends on what is early with the exact delay.
-    at = min(message.due.astimezone(timezone.utc) - _PRECISION, _now() + _LONGEST)
+    at = min(message.due.astimezone(UTC) - _PRECISION, _now() + _LONGEST)
     at = at.replace(second=0, microsecond=0)
     scheduler.create_schedule(
         settings,
@@ -89,7 +89,7 @@ def _cancel(settings: Settings, name: str) -> bool:
 
 
 def _now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 def _one_time_prefix(task_id: str) -> str:

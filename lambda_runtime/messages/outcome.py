@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Forwarded:
 
     def seconds_ahead(self) -> int:
         """Return the seconds until it is due, rounded up."""
-        return max(0, math.ceil((self.eta - datetime.now(timezone.utc)).total_seconds()))
+        return max(0, math.ceil((self.eta - datetime.now(UTC)).total_seconds()))
 
 
 Outcome = Deleted | Returned | Parked | Forwarded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery import Celery
@@ -103,7 +103,7 @@ def _protocol_2(
 
 
 def _check_eta(request: Request, settings: Settings) -> None:
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     for each in (request.eta, request.expires):
         if each is not None:
             _ = each <= now  # what cannot be compared raises here

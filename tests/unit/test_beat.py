@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from celery import Celery, signals
@@ -216,7 +216,7 @@ class TestMessage:
         assert message.headers["eta"] is None
 
     def test_keeps_a_date(self, message_of):
-        _, message = message_of(options={"expires": datetime(2030, 1, 1, tzinfo=timezone.utc)})
+        _, message = message_of(options={"expires": datetime(2030, 1, 1, tzinfo=UTC)})
 
         assert message.headers["expires"] == "2030-01-01T00:00:00+00:00"
         assert "lambda_schedule" not in message.headers

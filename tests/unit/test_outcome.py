@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,7 +12,7 @@ from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.outcome import Forwarded, Parked, Returned
 from lambda_runtime.retry_policy import backoff_seconds, spent
 
-NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_back_off_doubles_up_to_its_maximum():

@@ -24,6 +24,6 @@ def test_each_setting_is_described() -> None:
 
 
 def test_the_page_names_what_a_queue_may_have_of_its_own() -> None:
-    _, _, rest = (DOCS / "configuration.md").read_text().partition("A queue's own settings")
+    _, _, rest = (DOCS / "configuration.md").read_text().partition("## A queue's own settings")
 
     assert [each.name for each in fields(QueueSettings) if f"`{each.name}`" not in rest] == ["url"]

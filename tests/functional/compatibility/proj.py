@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
@@ -296,7 +296,7 @@ def retry_with(self, key, how, times=1):
     if self.request.retries < times:
         options = dict(how)
         if (seconds := options.pop("eta_in", None)) is not None:
-            options["eta"] = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+            options["eta"] = datetime.now(UTC) + timedelta(seconds=seconds)
         raise self.retry(**options)
     return self.request.retries
 

@@ -7,7 +7,7 @@ import base64
 import json
 import threading
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -244,7 +244,7 @@ class TestFailures:
 
 CALLS = [
     (("ann@example.org", 1), {}),
-    (("é\"\\\n", None, [1.5, {"a": True}]), {"at": datetime(2026, 1, 2, tzinfo=timezone.utc)}),
+    (("é\"\\\n", None, [1.5, {"a": True}]), {"at": datetime(2026, 1, 2, tzinfo=UTC)}),
     ([], {}),
     (("x" * 3_000,), {"key": "y" * 3_000}),
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -726,7 +726,7 @@ class TestTime:
         def send():
             ran.append(1)
 
-        result = send.apply_async(expires=datetime.now(timezone.utc) - timedelta(seconds=5))
+        result = send.apply_async(expires=datetime.now(UTC) - timedelta(seconds=5))
         assert runtime.deliver().all_deleted
         assert ran == []
         assert state(runtime, result) == "REVOKED"
@@ -738,7 +738,7 @@ class TestTime:
         def send():
             return "sent"
 
-        result = send.apply_async(expires=datetime.now(timezone.utc) + timedelta(seconds=1))
+        result = send.apply_async(expires=datetime.now(UTC) + timedelta(seconds=1))
         (message,) = runtime.receive()
         assert runtime.hand_over([message]).all_deleted
         runtime.send_copy(message)
@@ -770,9 +770,9 @@ class TestTime:
             raise AssertionError("not reached")
 
         sent = faults.watch(runtime.settings, "sqs", "SendMessage")
-        eta = datetime.now(timezone.utc) + timedelta(seconds=100.5)
+        eta = datetime.now(UTC) + timedelta(seconds=100.5)
         send.apply_async(eta=eta)
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         assert now + timedelta(seconds=sent[0]["DelaySeconds"]) >= eta
 
     def test_eta_hop_of_a_body_in_s3_keeps_the_object(self, runtime, faults):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,9 +25,7 @@ from lambda_celery.schedules.one_time import cancel_schedules
 from lambda_celery.schedules.scheduler import SCHEDULED_TIME, schedule_names
 
 ROLE = "arn:aws:iam::000000000000:role/scheduler"
-FAR = (datetime.now(timezone.utc) + timedelta(days=5)).replace(
-    hour=12, minute=30, second=45, microsecond=0
-)
+FAR = (datetime.now(UTC) + timedelta(days=5)).replace(hour=12, minute=30, second=45, microsecond=0)
 
 
 @pytest.fixture
@@ -109,7 +107,7 @@ class TestFarOff:
     def test_what_is_due_after_a_revoke_would_be_forgotten_comes_by_the_queue_on_its_way(
         self, runtime, remind, created
     ):
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         remind.apply_async(("ann@example.org",), eta=now + timedelta(days=60))
 
         expression = created[0]["ScheduleExpression"]
@@ -120,7 +118,7 @@ class TestFarOff:
         # Given: a message that is on the queue, and that a schedule is to deliver now
         result = remind.delay("ann@example.org")
         (hopped,) = runtime.receive()
-        due = datetime.now(timezone.utc) - timedelta(minutes=1)
+        due = datetime.now(UTC) - timedelta(minutes=1)
         message = OutgoingMessage(hopped["Body"], due=due, task_id=result.id)
         one_time.create_one_time_schedule(runtime.settings, runtime.stack.queue_url, message)
 
@@ -137,7 +135,7 @@ class TestFarOff:
         self, runtime, remind, created, faults
     ):
         # Given: a message that is due in 100.5 s, as a schedule delivers it
-        eta = datetime.now(timezone.utc) + timedelta(seconds=100.5)
+        eta = datetime.now(UTC) + timedelta(seconds=100.5)
         sent = faults.watch(runtime.settings, "sqs", "SendMessage")
         remind.apply_async(("ann@example.org",), eta=eta)
         body = sent.pop()["MessageBody"]
@@ -148,7 +146,7 @@ class TestFarOff:
 
         # Then
         (request,) = sent
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         assert now + timedelta(seconds=request["DelaySeconds"]) >= eta
         assert request["MessageBody"] == body
         assert remind.reminded == []
@@ -273,7 +271,7 @@ class TestCancelled:
 
     def test_a_body_that_may_be_on_its_way_by_now_stays(self, runtime, remind):
         bucket = runtime.settings.payload_bucket
-        soon = datetime.now(timezone.utc) + timedelta(seconds=901)
+        soon = datetime.now(UTC) + timedelta(seconds=901)
         revoked = remind.apply_async(("x" * 1_000_000,), eta=soon)
         (name,) = schedule_names(runtime.settings, "eta-")
         described = scheduler.get_schedule(runtime.settings, name)
@@ -510,7 +508,7 @@ class TestOccurrence:
     ):
         beat_schedule["digest"]["options"] = {"expires": 3600}
         sync("--yes")
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         late, timely = now - timedelta(seconds=3601), now - timedelta(seconds=1800)
 
         runtime.stack.send(sync.occurrence("digest", iso(late)))
@@ -525,7 +523,7 @@ class TestOccurrence:
         beat_schedule["digest"]["options"] = {"countdown": 600}
         sync("--yes")
         sent = faults.watch(runtime.settings, "sqs", "SendMessage")
-        time = datetime.now(timezone.utc).replace(microsecond=0)
+        time = datetime.now(UTC).replace(microsecond=0)
         body = sync.occurrence("digest", iso(time))
         runtime.stack.send(body)
 
@@ -534,7 +532,7 @@ class TestOccurrence:
         assert remind.reminded == []
         (request,) = sent
         assert request["MessageBody"] == body
-        due = datetime.now(timezone.utc) + timedelta(seconds=request["DelaySeconds"])
+        due = datetime.now(UTC) + timedelta(seconds=request["DelaySeconds"])
         assert due >= time + timedelta(seconds=600)
 
     def test_its_retry_keeps_the_expiry_and_not_the_countdown(self, runtime, sync, faults):
@@ -551,7 +549,7 @@ class TestOccurrence:
             }
         }
         sync("--yes")
-        time = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(seconds=120)
+        time = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=120)
         runtime.stack.send(sync.occurrence("report", iso(time)))
         sent = faults.watch(runtime.settings, "sqs", "SendMessage")
 
@@ -574,7 +572,7 @@ class TestOccurrence:
         # Given: a retry with the header that such a worker does not know, and with an eta
         beat_schedule["digest"]["options"] = {"countdown": 86_400}
         sync("--yes")
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         envelope = json.loads(sync.occurrence("digest", iso(now)))
         envelope["headers"] |= {"retries": 1, "eta": now.isoformat()}
 

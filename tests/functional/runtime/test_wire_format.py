@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -93,7 +93,7 @@ def test_protocol_1_with_an_eta_ahead_hops(runtime, collected, stock, faults):
 
 
 def test_typed_values_of_json(runtime, collected, stock):
-    when = datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc)
+    when = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     stock().send_task(NAME, (when, Decimal("1.10")))
     assert runtime.deliver().all_deleted
     assert collected == [([when, Decimal("1.10")], {})]

@@ -1,0 +1,44 @@
+"""The tests with the oldest versions that are allowed, and with the newest.
+
+``nox -s oldest`` and ``nox -s newest``, or ``make test-oldest`` and ``make test-newest``. A session
+whose interpreter is not on this machine is skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_missing_interpreters = False
+
+#: Without the end-to-end tests and the emulated event source mapping: nothing in these hangs on
+#: the versions.
+_TESTS = ("tests/unit", "tests/contract", "tests/functional/runtime")
+
+
+@nox.session(python="3.11")
+def oldest(session: nox.Session) -> None:
+    """Run the tests with the lower bounds of what users install."""
+    lowest = Path(session.create_tmp()) / "lowest.txt"
+    session.run(
+        "uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct", "--no-deps",
+        "--python-version", str(session.python), "--extra", "local", "--extra", "django",
+        "setup.cfg", "--output-file", str(lowest),
+    )  # fmt: skip
+    # The emulator asks for one version of botocore, and works with others. It is boto3's here.
+    boto3 = re.search(r"^boto3==(\d+\.\d+)", lowest.read_text(), re.MULTILINE)
+    assert boto3, "boto3 is no requirement any longer."
+    botocore = lowest.with_name("botocore.txt")
+    botocore.write_text(f"botocore=={boto3[1]}.*\n")
+    session.install(".[dev]", "--constraint", str(lowest), "--override", str(botocore))
+    session.run("python", "-m", "pytest", *(session.posargs or _TESTS))
+
+
+@nox.session(python="3.13")
+def newest(session: nox.Session) -> None:
+    """Run the tests with the newest versions within the bounds."""
+    session.install("--upgrade", ".[dev]")
+    session.run("python", "-m", "pytest", *(session.posargs or _TESTS))
