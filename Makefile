@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 MEMBERS ?= 10000
 
-.PHONY: demo test test-oldest test-newest lint reference format clean
+.PHONY: demo test test-oldest test-newest lint reference docs picture format clean
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,9 +35,17 @@ lint: $(READY)
 reference: $(READY)
 	$(BIN)/python docs/reference.py
 
+# The site, in site/. A link that leads nowhere is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# Needs Graphviz.
+picture:
+	dot -Tsvg docs/images/architecture.dot -o docs/images/architecture.svg
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .nox site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
