@@ -174,6 +174,13 @@ class QueueSettings:
 class Settings:
     """Everything that can be set; ``docs/configuration.md`` is made of these definitions."""
 
+    enabled: bool = _setting(
+        _flag,
+        True,
+        about="with `false` every task goes to the app's own broker, as if Lambda Celery were not "
+        "there: the way back, a stage without AWS, tests with a worker. The function still runs "
+        "what is on the queue",
+    )
     queue_url: str | None = _setting(
         _url, about="the SQS queue for every Celery queue that `queues` does not name"
     )

@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.functional import maybe_list
 
 from lambda_celery.conf import settings_of
+from lambda_celery.exceptions import LambdaCeleryError
 from lambda_celery.table.revocations import revoke, stamp_keys
 from lambda_celery.table.schema import revoked_key
 
@@ -32,8 +33,8 @@ class LambdaControl:
         :raises PublishError: the idempotency table cannot be written.
         """
         ids = [str(each) for each in maybe_list(task_id)]
-        revoke(settings_of(self.app), [revoked_key(each) for each in ids])
-        self._cancel_schedules(ids)
+        if self._tell_lambda([revoked_key(each) for each in ids]):
+            self._cancel_schedules(ids)
         return self._tell_workers(super().revoke, task_id, *args, **kwargs)  # type: ignore[misc]
 
     def revoke_by_stamped_headers(
@@ -43,9 +44,27 @@ class LambdaControl:
 
         :raises PublishError: the idempotency table cannot be written.
         """
-        revoke(settings_of(self.app), list(stamp_keys(headers)))
+        self._tell_lambda(list(stamp_keys(headers)))
         broadcast = super().revoke_by_stamped_headers  # type: ignore[misc]
         return self._tell_workers(broadcast, headers, *args, **kwargs)
+
+    def _tell_lambda(self, keys: list[str]) -> bool:
+        """Write *keys* to the table; return whether that is done.
+
+        While Lambda Celery is switched off there may be no table, and what waits from before
+        may still be called off.
+        """
+        settings = settings_of(self.app)
+        if not settings.enabled and settings.idempotency_table is None:
+            return False
+        try:
+            revoke(settings, keys)
+        except LambdaCeleryError as exc:
+            if settings.enabled:
+                raise
+            logger.warning("Workers are told of the revoke, but Lambda is not: %s", exc)
+            return False
+        return True
 
     def _cancel_schedules(self, task_ids: list[str]) -> None:
         settings = settings_of(self.app)

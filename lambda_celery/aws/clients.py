@@ -40,18 +40,20 @@ def client(
 ) -> Any:
     """Return the process's one boto3 client for *service*; clients are safe to share by threads.
 
-    Its region is the settings' and its credentials are found by boto3, unless given here. If
-    it may be *fast*, its frequent operations are those of :mod:`lambda_celery.aws.fast_requests`.
+    Its region is the settings'. Its credentials are found by boto3 unless they are given here:
+    what ``boto3.setup_default_session`` has set is used. If it may be *fast*, its frequent
+    operations are those of :mod:`lambda_celery.aws.fast_requests`.
 
     Raises :exc:`ConfigurationError` if no region can be found.
     """
     region = region or region_of(settings)
     fast = fast and settings.fast_requests
     credentials = {name: value for name, value in credentials.items() if value is not None}
+    session = None if credentials else boto3.DEFAULT_SESSION
     # The process id is part of the key: sockets must not be shared with a forked child.
     connections = max(_CONNECTIONS, settings.most_concurrency)
     key = (
-        os.getpid(), service, region, settings.endpoint_url, connections, fast,
+        os.getpid(), service, region, settings.endpoint_url, connections, fast, session,
         *sorted(credentials.items()),
     )  # fmt: skip
     if (found := _clients.get(key)) is not None:
@@ -59,19 +61,27 @@ def client(
     with _lock:  # creating clients from one session is not thread-safe
         if key not in _clients:
             try:
-                session = boto3.session.Session(region_name=region, **credentials)
-                _clients[key] = _make(session, service, settings, connections, fast)
+                session = session or boto3.session.Session(**credentials)
+                _clients[key] = _make(session, service, region, settings, connections, fast)
             except NoRegionError as exc:
                 raise ConfigurationError(explain(exc, action=service, resource="")) from None
         return _clients[key]
 
 
-def _make(session: Any, service: str, settings: Settings, connections: int, fast: bool) -> Any:
+def _make(
+    session: Any,
+    service: str,
+    region: str | None,
+    settings: Settings,
+    connections: int,
+    fast: bool,
+) -> Any:
     fast = fast and service in FAST_SERVICES and not is_watched()
     # The first attempt is not botocore's then.
     attempts = _ATTEMPTS_OF.get(service, _ATTEMPTS) - fast
     made = session.client(
         service,
+        region_name=region,
         endpoint_url=settings.endpoint_url,
         config=_CONFIGS.get(service, _CONFIG).merge(
             Config(

@@ -56,7 +56,12 @@ class Routing:
 
 
 def goes_to_sqs(app: Celery, name: str) -> bool:
-    """Whether messages of the task *name* go to SQS: its attribute says, else the settings do."""
+    """Whether messages of the task *name* go to SQS: its attribute says, else the settings do.
+
+    None does while the setting ``enabled`` is off.
+    """
+    if not settings_of(app).enabled:
+        return False
     choice = getattr(find_task(app, name), TASK_ATTRIBUTE, None)
     if choice is not None:
         return bool(choice)

@@ -33,7 +33,7 @@ from lambda_celery.celery_hooks.apps import find_task
 from lambda_celery.celery_hooks.thread_state import worker_task
 from lambda_celery.conf import Settings, setting_names
 from lambda_celery.envelope import MARK_HEADER, redacted
-from lambda_celery.exceptions import PublishError, UnreadableMessageError
+from lambda_celery.exceptions import ConfigurationError, PublishError, UnreadableMessageError
 from lambda_celery.message import OutgoingMessage, delay_until, is_fifo
 from lambda_celery.payloads import is_pointer
 from lambda_celery.publishing.marks import mark_of
@@ -100,6 +100,11 @@ class Channel(SQS.Channel):
             return
         if "task" not in message["headers"]:  # nor has a task's in the older protocol
             self._check_is_of_tasks(queue)
+        elif not self._settings.enabled:
+            raise ConfigurationError(
+                f"{setting_names('enabled')} is off, but the broker's transport is that of Lambda "
+                "Celery: set broker_transport, and broker_url, to the app's own broker."
+            )
         elif self.publisher.marks_calls:
             message["headers"] = {**message["headers"], MARK_HEADER: mark_of(message)}
         properties = message["properties"]
