@@ -51,6 +51,11 @@ def read_message(
     """
     properties = envelope.get("properties")
     if not isinstance(properties, dict):
+        if envelope.get("Type") == "Notification" and "TopicArn" in envelope:
+            raise UnreadableMessageError(
+                f"The body is in an envelope of SNS: set RawMessageDelivery on this queue's "
+                f"subscription to {str(envelope['TopicArn'])[:256]}."
+            )
         raise UnreadableMessageError("The body is JSON, but not kombu's envelope.")
     body = envelope.get("body")
     if not isinstance(body, str):

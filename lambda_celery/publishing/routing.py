@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from celery import Celery
-from kombu import Exchange
+from kombu import Exchange, Queue
 
 from lambda_celery.celery_hooks.amqp import routing_of
 from lambda_celery.celery_hooks.apps import find_task
 from lambda_celery.conf import settings_of
+from lambda_celery.exceptions import PublishError
 from lambda_celery.publishing.producers import ThreadProducers
 
 #: The attribute of a task that says which way its messages go.
@@ -86,16 +88,62 @@ def followed_task(name: str, body: Any) -> str:
     return str(followed["task"]) if isinstance(followed, Mapping) else name
 
 
-def queue_name(amqp: Any, options: dict[str, Any]) -> str:
-    """Return the name of the Celery queue that the publish *options* lead to."""
-    exchange, key = options.get("exchange"), options.get("routing_key")
-    exchange = exchange.name if isinstance(exchange, Exchange) else exchange
-    if exchange and key:  # both together win over the queue, which may be the default
-        if exchange.startswith("celery_delayed_"):
-            # Celery's delayed delivery on quorum queues: 28 bits of delay, and then the key.
-            exchange, key = None, key.split(".", 28)[-1]
-        for each in amqp.queues.values():
-            if each.routing_key == key and exchange in (None, each.exchange.name):
-                return str(each.name)
-    queue = options.get("queue") or amqp.app.conf.task_default_queue
-    return str(getattr(queue, "name", queue))
+def queue_name(amqp: Any, options: Mapping[str, Any]) -> str:
+    """Return the name of the Celery queue that the publish *options* lead to.
+
+    An exchange is looked up as a broker does, by its type: among the queues that the app knows.
+
+    :raises PublishError: they lead to no queue, or to several: SQS copies no message.
+    """
+    queue: Any = options.get("queue")
+    exchange: Any = options.get("exchange")
+    key: Any = options.get("routing_key")
+    kind = options.get("exchange_type")
+    if isinstance(exchange, Exchange):
+        exchange, kind = exchange.name, kind or exchange.type
+    if queue is None and exchange is None:
+        queue = amqp.default_queue
+    elif isinstance(queue, str):
+        queue = amqp.queues[queue]
+    if queue is not None:
+        kind = kind or queue.exchange.type
+    # The rest is as Celery's send_task_message has it.
+    if (not exchange or not key) and (kind or "direct") == "direct":
+        return str(queue.name if queue is not None else amqp.app.conf.task_default_queue)
+    if exchange is None:
+        exchange = queue.exchange.name or amqp.app.conf.task_default_exchange
+        key = key or queue.routing_key or amqp.app.conf.task_default_routing_key
+    if exchange.startswith("celery_delayed_"):
+        # Celery's delayed delivery on quorum queues: 28 bits of delay, and then the key.
+        exchange, key = None, key.split(".", 28)[-1]
+    known = list(amqp.queues.values())
+    if queue is not None and all(queue.name != each.name for each in known):
+        known.append(queue)
+    bound = [each.name for each in known if _is_bound(each, exchange, key)]
+    if len(bound) == 1:
+        return str(bound[0])
+    name = exchange or "of the delayed delivery"
+    if bound:
+        raise PublishError(
+            f"The exchange {name!r} leads a call with the routing key {key!r} to the queues "
+            f"{', '.join(bound)}, but SQS copies no message: call the task once for each queue, "
+            "or let SNS copy its message."
+        )
+    raise PublishError(
+        f"No queue is bound to the exchange {name!r} with the routing key {key!r}, so the task "
+        "was not sent: name its queue in task_queues, or in the call."
+    )
+
+
+def _is_bound(queue: Queue, exchange: str | None, key: str | None) -> bool:
+    """Whether a message to *exchange*, or whichever it is, with *key* gets to *queue*."""
+    if exchange not in (None, queue.exchange.name):
+        return False
+    if queue.exchange.type == "fanout":
+        return exchange is not None
+    if queue.exchange.type == "topic":
+        from kombu.transport.virtual.exchange import TopicExchange  # few projects have any
+
+        pattern = TopicExchange(None).key_to_pattern(queue.routing_key or "")
+        return re.match(pattern, key or "") is not None
+    return bool(queue.routing_key == key)

@@ -19,6 +19,7 @@ import logging
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from celery import current_app
@@ -145,7 +146,8 @@ class Channel(SQS.Channel):
         """Return the queue for the message's priority, and note it in its *properties*.
 
         SQS knows no priorities. From the note a retry knows where its task was: it, and what
-        else a running task sends on, is not refused.
+        else a running task sends on, is not refused. Nor is the project's default: no call asks
+        for it.
         """
         priority = properties.get("priority") or 0
         if not priority:
@@ -157,6 +159,9 @@ class Channel(SQS.Channel):
         if any(queue in queues.values() for queues in mapped.values()):
             return queue
         if worker_task() is not None:
+            return queue
+        if str(priority) == str(current_app.conf.task_default_priority):
+            _tell_of_default_priority(priority)
             return queue
         raise PublishError(
             f"The call has priority {priority}, but SQS has no priorities: name the queue that "
@@ -319,3 +324,13 @@ class Transport(SQS.Transport):
     """kombu's SQS transport, publishing through Lambda Celery."""
 
     Channel = Channel
+
+
+@cache  # once a process, not with every call
+def _tell_of_default_priority(priority: Any) -> None:
+    logger.warning(
+        "task_default_priority is %s, but SQS has no priorities: calls are sent without one. Name "
+        "the queue that they go to in %s, or leave task_default_priority out.",
+        priority,
+        setting_names("priority_queues"),
+    )

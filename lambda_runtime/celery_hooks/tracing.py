@@ -12,11 +12,14 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
+import celery.app.task
 from billiard.einfo import ExceptionInfo
 from celery import Celery, Task
 from celery.app import trace
 from celery.exceptions import Retry
 from celery.worker.request import Request
+
+from lambda_celery.traced import is_plain
 
 #: On a function of a class that has been wrapped.
 _MARK = "lambda_wrapped"
@@ -37,18 +40,35 @@ def make_tracer(
     return tracer
 
 
-def wrap_body(task: Task, around: Callable[[Task, Callable[[], Any]], Any]) -> None:
-    """Have *around* call what the tracer calls for the body: ``__call__`` of the task's class."""
+def wrap_body(
+    task: Task, around: Callable[[Task, Callable[[], Any], Callable[[], Any]], Any]
+) -> None:
+    """Have *around* call what the tracer calls for the body: ``__call__`` of the task's class.
+
+    It is given two ways to call it: for the tracer, and for whoever calls the task directly. They
+    differ where no class of the project has a ``__call__``: for the tracer it is ``run`` then,
+    whose arguments may have any names. Celery's ``__call__`` takes none that is called ``self``.
+    """
+    # The tracer takes the one that a worker puts in Celery's class for a project's.
+    given = type(task).__call__
+    has_call = not (is_plain(given, trace) or is_plain(given, celery.app.task))
 
     def make(body: Any) -> Any:
         @wraps(body)
-        def wrapped(self: Task, *args: Any, **kwargs: Any) -> Any:
-            # Bound here: the arguments of a task may have any names.
-            return around(self, partial(body, self, *args, **kwargs))
+        def wrapped(self: Task, /, *args: Any, **kwargs: Any) -> Any:
+            directly = partial(body, self, *args, **kwargs)
+            run = partial(self.run, *args, **kwargs)
+            return around(self, directly if has_call else partial(_traced, self, run), directly)
 
         return wrapped
 
     _wrap(type(task), "__call__", make)
+
+
+def _traced(task: Task, run: Callable[[], Any]) -> Any:
+    """Return ``run()``, as the ``__call__`` that a worker puts in Celery's class would."""
+    task.request_stack.top._protected = 1  # a call in its body is one by itself
+    return run()
 
 
 def watch_retry(task: Task, note: Note) -> None:
@@ -68,7 +88,7 @@ def watch_backend(backend: Any, result_failed: Note, chord_failed: Note) -> None
 
     def make_failing(fail_chord: Any) -> Any:
         @wraps(fail_chord)
-        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def wrapped(self: Any, /, *args: Any, **kwargs: Any) -> Any:
             if (cause := sys.exc_info()[1]) is not None:
                 chord_failed(cause)
             return fail_chord(self, *args, **kwargs)
@@ -99,7 +119,7 @@ def _noting(
 
     def make(method: Any) -> Callable[..., Any]:
         @wraps(method)
-        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def wrapped(self: Any, /, *args: Any, **kwargs: Any) -> Any:
             try:
                 return method(self, *args, **kwargs)
             except but:

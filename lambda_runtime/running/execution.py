@@ -227,15 +227,15 @@ def _note_chord_error(exc: BaseException) -> None:
         attempt.chord_error = exc
 
 
-def _call_body(task: Task, body: Callable[[], Any]) -> Any:
+def _call_body(task: Task, body: Callable[[], Any], directly: Callable[[], Any]) -> Any:
     """Return ``body()``, the call of *task*, under the attempt's time limits if it is the attempt.
 
-    A task that is called directly, from a body, a hook or a signal's receiver, is not: only
+    A task that is called *directly*, from a body, a hook or a signal's receiver, is not: only
     the attempt's own request has its id.
     """
     attempt = current.get()
     if attempt is None or attempt.started or task.request.id != attempt.task_id:
-        return body()
+        return directly()
     attempt.started = True
     result = _limited(task, attempt, body)
     attempt.body_finished = True

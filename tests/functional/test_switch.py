@@ -22,6 +22,7 @@ def app(stack) -> Iterator[Celery]:
     """An app whose tasks are those of the three doors, and whose broker is in memory."""
     app = Celery("switch", broker=f"memory://{uuid.uuid4()}", backend="cache+memory://")
     app.conf.update(
+        worker_hijack_root_logger=False,
         lambda_enabled=False,
         lambda_queue_url=stack.settings.queue_url,
         lambda_endpoint_url=stack.settings.endpoint_url,
@@ -101,6 +102,7 @@ class TestRevoke:
 
     def test_needs_no_aws(self, app, caplog):
         app.conf.lambda_idempotency_table = "missing"
+        caplog.set_level("WARNING", "lambda_celery.control")
 
         app.control.revoke("any")
 

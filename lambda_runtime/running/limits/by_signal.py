@@ -23,6 +23,7 @@ def call(
     soft_seconds: float | None,
     hard_seconds: float | None,
     body: Callable[..., Any],
+    /,
     *args: Any,
     **kwargs: Any,
 ) -> Any:
@@ -43,7 +44,7 @@ class _Alarm:
         self._started = 0.0
         self._over = False
 
-    def call(self, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call(self, body: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         self._started = time.monotonic()
         previous = signal.signal(signal.SIGALRM, self._on_alarm)
         try:

@@ -48,6 +48,7 @@ def call(
     soft_seconds: float | None,
     hard_seconds: float | None,
     body: Callable[..., Any],
+    /,
     *args: Any,
     **kwargs: Any,
 ) -> Any:

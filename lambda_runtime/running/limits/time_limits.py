@@ -15,7 +15,7 @@ class TimeLimits:
     def __init__(self, soft_seconds: float | None, hard_seconds: float | None) -> None:
         self._seconds = soft_seconds, hard_seconds
 
-    def call(self, body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call(self, body: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Return ``body(*args, **kwargs)``.
 
         :raises SoftTimeLimitExceeded: raised in the body, after the soft limit.

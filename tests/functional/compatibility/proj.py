@@ -585,3 +585,8 @@ def _trace_signal(name: str) -> None:
 if os.environ.get("PROJ_RUNS_TASKS"):
     for _name in HEARD:
         _trace_signal(_name)
+
+
+@app.task
+def names_of(**kwargs):
+    return sorted(kwargs)

@@ -23,6 +23,15 @@ def test_apply_async_with_arguments(peer):
     assert peer.add.apply_async((1,), {"y": 2}).get(timeout=WAIT_SECONDS) == 3
 
 
+def test_arguments_may_have_any_names(lambda_peer):
+    """On a worker, the task with an argument ``self`` fails."""
+    names = ["args", "body", "cls", "function", "hard_seconds", "kwargs", "self", "soft_seconds"]
+    kwargs = dict.fromkeys(names, 1)
+    result = lambda_peer.app.send_task("proj.names_of", kwargs=kwargs, time_limit=60)
+
+    assert result.get(timeout=WAIT_SECONDS) == names
+
+
 def test_send_task_by_name(peer):
     result = peer.app.send_task("proj.add", (1, 2))
 

@@ -68,6 +68,34 @@ class TestRanToTheEnd:
         # The record outlives the queue (4 days), its dead-letter queue (14) and the queue again.
         assert int(kept["expiration"]) > time.time() + 22 * 86_400
 
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    def test_whatever_its_arguments_are_called(self, make_runtime, concurrency):
+        runtime = make_runtime(lambda_concurrency=concurrency)
+        ran = []
+
+        @runtime.task(name="proj.any", time_limit=60, soft_time_limit=50)
+        def send(**kwargs):
+            ran.append(kwargs)
+
+        given = dict.fromkeys(["self", "task", "body", "around", "soft_seconds", "directly"], 1)
+        runtime.app.send_task("proj.any", kwargs=given)
+
+        assert runtime.deliver().all_deleted
+        assert ran == [given]
+
+    def test_a_call_of_the_task_itself_in_its_body_is_no_attempt(self, runtime):
+        ran = []
+
+        @runtime.task(bind=True)
+        def send(self, n):
+            ran.append((n, list(self.request.args)))
+            return n and self(n - 1)
+
+        send.delay(2)
+
+        assert runtime.deliver().all_deleted
+        assert ran == [(2, [2]), (1, [1]), (0, [0])]
+
     def test_publishes_callbacks_and_the_chain(self, runtime):
         seen = []
 

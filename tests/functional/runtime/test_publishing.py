@@ -253,6 +253,41 @@ class TestPriorities:
             send.apply_async(queue="other", priority=3)
         assert (urgent.depth(), send.runtime.stack.depth()) == (0, 0)
 
+    def test_of_the_whole_project_is_no_wish_of_a_call(self, make_runtime, caplog):
+        runtime = make_runtime(task_default_priority=5)
+        ran = []
+
+        @runtime.task(bind=True, max_retries=1, default_retry_delay=0)
+        def send(self):
+            ran.append(self.request.retries)
+            if not self.request.retries:
+                self.retry()
+
+        send.delay()
+        runtime.app.send_task(send.name, priority=5)
+        assert caplog.text.count("task_default_priority is 5, but SQS has no priorities") == 1
+        with pytest.raises(PublishError, match="priority 6"):
+            send.apply_async(priority=6)
+        while len(ran) < 4:
+            assert runtime.deliver().all_deleted
+        assert sorted(ran) == [0, 0, 1, 1]
+
+    def test_of_the_whole_project_leads_to_the_queue_that_is_named_for_it(
+        self, make_runtime, urgent
+    ):
+        runtime = make_runtime(
+            task_default_priority=5,
+            lambda_queues={"urgent": urgent.queue_url},
+            lambda_priority_queues={"celery": {5: "urgent"}},
+        )
+
+        @runtime.task
+        def send():
+            """It is only sent."""
+
+        send.delay()
+        assert urgent.depth() == 1
+
     def test_that_has_the_same_queue_as_all_others_is_refused(self, make_runtime):
         runtime = make_runtime(lambda_priority_queues={"celery": {6: "urgent"}})
         with pytest.raises(PublishError, match="both are the same SQS queue"):
@@ -546,20 +581,54 @@ class TestExchangesOfAnotherBroker:
     @pytest.mark.parametrize(
         "route",
         [
-            {"exchange": "mailx", "routing_key": "mail.send"},
-            {"exchange": "unknown", "routing_key": "unknown", "exchange_type": "fanout"},
+            {"exchange": "office", "routing_key": "mail.send"},
+            {"exchange": Exchange("office", type="topic"), "routing_key": "mail.send.now"},
             {"exchange": "celery_delayed_27", "routing_key": "0." * 28 + "mail.send"},
+            {"queue": "mail"},
+            # By the key, as on a broker, although another queue of the exchange is named.
+            {"queue": "reports", "routing_key": "mail.send"},
+            {"exchange": "street", "routing_key": "ignored-by-a-fanout"},
+            {"exchange": "house", "routing_key": "exactly"},
         ],
     )
     def test_routes_to_an_exchange(self, send, route):
+        office = Exchange("office", type="topic")
+        mail = Queue("mail", office, routing_key="mail.#")
         runtime, task = send(
-            task_queues=[Queue("mail", Exchange("mailx", type="topic"), routing_key="mail.send")]
+            task_queues=[
+                mail,
+                Queue("reports", office, routing_key="report.*"),
+                Queue("street", Exchange("street", type="fanout")),
+                Queue("house", Exchange("house"), routing_key="exactly"),
+            ]
         )
         task.apply_async(**route)
         (message,) = runtime.receive()
         info = read_message(read_envelope(message["Body"]), ["json"], {}).delivery_info
-        expected = "celery" if route["exchange"] == "unknown" else "mail"
+        expected = route.get("exchange") if route.get("exchange") in ("street", "house") else "mail"
         assert info == {"exchange": "", "routing_key": expected}
+
+    @pytest.mark.parametrize(
+        ("route", "sentence"),
+        [
+            ({"exchange": "unknown", "routing_key": "unknown"}, "No queue is bound"),
+            ({"exchange": "office", "routing_key": "report.a"}, "to the queues reports, all, but"),
+            # Bound by "report.*", which takes one word.
+            ({"exchange": "office", "routing_key": "mail"}, "No queue is bound"),
+            ({"queue": "reports", "routing_key": "mail"}, "No queue is bound"),
+        ],
+    )
+    def test_a_route_to_no_queue_or_to_several_is_refused(self, send, route, sentence):
+        office = Exchange("office", type="topic")
+        runtime, task = send(
+            task_queues=[
+                Queue("reports", office, routing_key="report.*"),
+                Queue("all", office, routing_key="report.#"),
+            ]
+        )
+        with pytest.raises(PublishError, match=sentence):
+            task.apply_async(**route)
+        assert runtime.stack.depth() == 0
 
     def test_the_transport_refuses_a_task_that_no_queue_is_bound_for(self, runtime):
         app = Celery("moved", set_as_current=True)

@@ -74,6 +74,22 @@ def test_a_compressed_body_that_is_cut_off_is_unreadable(make_runtime, stock):
     assert "decompressed" in parked["MessageAttributes"]["LambdaCeleryReason"]["StringValue"]
 
 
+def test_an_envelope_of_sns_is_refused_by_its_name(make_runtime, stock):
+    runtime = make_runtime(lambda_max_receive_count=1)
+    stock().send_task(NAME)
+    (message,) = runtime.receive()
+    notification = {
+        "Type": "Notification",
+        "TopicArn": "arn:aws:sns:eu-west-1:000000000000:news",
+        "Message": message["Body"],
+    }
+    wrapped = {**message, "Body": json.dumps(notification)}
+    assert runtime.hand_over([wrapped]).all_deleted
+    (parked,) = runtime.stack.dead_letters()
+    reason = parked["MessageAttributes"]["LambdaCeleryReason"]["StringValue"]
+    assert "set RawMessageDelivery on this queue's subscription to arn:aws:sns" in reason
+
+
 def test_protocol_1(runtime, collected, stock):
     app = stock()
     app.conf.task_protocol = 1
