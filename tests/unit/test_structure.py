@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +103,29 @@ def test_every_room_says_what_belongs_there():
     for name, path in MODULES.items():
         if path.name == "__init__.py":
             assert ast.get_docstring(ast.parse(path.read_text())), f"{name} has no docstring."
+
+
+@pytest.mark.parametrize(
+    ("contract", "exceptions"),
+    [
+        ("direction", {"lambda_celery.cli", "lambda_celery.local"}),
+        ("boto", {"lambda_celery.aws", "lambda_celery.payloads", "lambda_celery.local"}),
+        (
+            "powertools",
+            {"lambda_runtime.log", "lambda_runtime.table.claims"},
+        ),
+        ("extended-client", {"lambda_celery.payloads"}),
+    ],
+)
+def test_a_contract_forgets_no_module(contract, exceptions):
+    """import-linter's contracts name what they hold for: a new module must not slip through."""
+    walls = configparser.ConfigParser()
+    walls.read(ROOT / ".importlinter")
+    held = set(walls[f"importlinter:contract:{contract}"]["source_modules"].split())
+    packages = {"lambda_celery"} if contract == "direction" else {"lambda_celery", "lambda_runtime"}
+    for name in MODULES.keys() - {"lambda_celery", "lambda_runtime"}:
+        parts = name.split(".")
+        above = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
+        if parts[0] in packages and MODULES[name].name != "__init__.py":
+            assert above & (held | exceptions), f"{name} is in no contract of {contract!r}."
+    assert not held & exceptions
