@@ -6,6 +6,7 @@ All contact with ``amazon-sqs-extended-client`` is here, because of what it does
 - its S3 client gets neither region nor endpoint: replaced by ours;
 - it decides with a fixed threshold of 256 KiB: told to store always, we decide;
 - it changes the caller's attribute dict: it gets a copy;
+- it measures the attributes as text: it gets no binary ones;
 - its ``delete_message`` deletes the object before the message and cuts receipt
   handles at a hyphen: not used.
 """
@@ -32,6 +33,8 @@ _POINTER_PREFIXES = (
     '["software.amazon.payloadoffloading.PayloadS3Pointer"',
     '["com.amazon.sqs.javamessaging.MessageS3Pointer"',
 )
+#: The message attributes that mark a pointer, in the newer format and in the older one.
+POINTER_ATTRIBUTES = frozenset({"ExtendedPayloadSize", "SQSLargePayloadSize"})
 _import_lock = threading.Lock()
 
 
@@ -60,13 +63,16 @@ class PayloadStore:
         client = self._client
         from sqs_extended_client.exceptions import SQSExtendedClientException
 
+        # The library measures text alone.
+        binary = {name: each for name, each in attributes.items() if "BinaryValue" in each}
+        texts = {name: each for name, each in attributes.items() if name not in binary}
         try:
-            pointer, sent = client.store_message_in_s3(body, dict(attributes))
+            pointer, sent = client.store_message_in_s3(body, texts)
         except SQSExtendedClientException as exc:
             raise PublishError(f"The message cannot go to S3: {exc}") from aws.cause(
                 exc, self._settings
             )
-        return pointer, sent
+        return pointer, {**sent, **binary}
 
     def fetch(self, pointer: str) -> str:
         """Return the body that *pointer* points to.

@@ -48,6 +48,7 @@ from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
 from lambda_celery.payloads import PayloadStore, is_pointer
+from lambda_celery.publishing.marks import RunningCall
 from lambda_celery.table.revocations import Revocations, stamp_keys
 from lambda_celery.table.schema import revoked_key
 from lambda_runtime.deadline import Deadline
@@ -396,8 +397,12 @@ def _attempt(case: Case) -> Attempt:
     left = max(case.deadline.seconds_for_tasks(), 0.001)
     ends_with_invocation = not soft or left < soft
     return Attempt(
-        task_id=case.request.id,
-        mark=case.publication.mark,
+        RunningCall(
+            case.request.id,
+            case.publication.mark,
+            case.delivery.message_group_id,
+            case.delivery.attributes_of_call(),
+        ),
         last=case.is_last_attempt,
         backoff_seconds=case.backoff_seconds,
         soft_time_limit=left if ends_with_invocation else soft,

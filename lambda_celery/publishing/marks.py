@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 #: Drawn anew whenever a canvas is built; no part of what is called.
@@ -27,11 +28,22 @@ _DRAWN = {"chord_size", "group_id", "group_index", "parent_id", "reply_to", "roo
 _OF_A_RUN = "-"
 
 
+@dataclass(frozen=True)
+class RunningCall:
+    """The call that a run is of."""
+
+    task_id: str
+    mark: str
+    #: What its message had, beside the body.
+    message_group_id: str | None = None
+    message_attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
 class _Run:
     """The run under way, and the calls that it has made."""
 
-    def __init__(self, mark: str) -> None:
-        self.mark = mark
+    def __init__(self, call: RunningCall) -> None:
+        self.call = call
         self._calls: Counter[str] = Counter()
         self._lock = threading.Lock()  # asyncio.to_thread(task.delay) comes from several threads
 
@@ -46,13 +58,22 @@ _run: ContextVar[_Run | None] = ContextVar("lambda_celery_run", default=None)
 
 
 @contextmanager
-def running(mark: str) -> Iterator[None]:
-    """Make the marks of the calls in the context of *mark*, the running publication's."""
-    token = _run.set(_Run(mark))
+def running(call: RunningCall) -> Iterator[None]:
+    """Make the marks of the calls in the context of that of *call*."""
+    token = _run.set(_Run(call))
     try:
         yield
     finally:
         _run.reset(token)
+
+
+def own_call(task_id: str | None) -> RunningCall | None:
+    """Return the call whose run publishes *task_id* in its own place, such as its retry.
+
+    ``None`` if no run does.
+    """
+    run = _run.get()
+    return run.call if run is not None and run.call.task_id == task_id else None
 
 
 def new_mark() -> str:
@@ -66,7 +87,7 @@ def mark_of(message: Mapping[str, Any]) -> str:
         return new_mark()
     headers = message["headers"]
     called = json.dumps(
-        [run.mark, headers["task"], headers.get("retries"), headers.get("group_index")]
+        [run.call.mark, headers["task"], headers.get("retries"), headers.get("group_index")]
     )
     digest = hashlib.sha256(called.encode(errors="surrogatepass"))
     digest.update(_content(message))

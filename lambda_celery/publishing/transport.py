@@ -37,7 +37,7 @@ from lambda_celery.envelope import MARK_HEADER, redacted
 from lambda_celery.exceptions import ConfigurationError, PublishError, UnreadableMessageError
 from lambda_celery.message import OutgoingMessage, delay_until, is_fifo
 from lambda_celery.payloads import is_pointer
-from lambda_celery.publishing.marks import mark_of
+from lambda_celery.publishing.marks import mark_of, own_call
 from lambda_celery.publishing.publisher import Publisher, publisher_of
 from lambda_celery.publishing.task_queues import check_is_kept, check_is_of_tasks
 
@@ -113,6 +113,11 @@ class Channel(SQS.Channel):
         queue = self._queue_for_priority(queue, properties)
         url = self._resolve_queue_url(queue)
         group = properties.get("MessageGroupId")
+        if own := own_call(message["headers"].get("id")):
+            # Celery's retry knows nothing of them: all groups would be one, and a filter of the
+            # event source mapping would delete what lacks an attribute.
+            group = group or own.message_group_id
+            attributes = {**own.message_attributes, **attributes}
         deduplication = delay = due = None
         if is_fifo(url):
             _check_fifo(properties, message["headers"])

@@ -10,13 +10,12 @@ from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ScheduleError
 from lambda_celery.message import OutgoingMessage, is_fifo
-from lambda_celery.payloads import PayloadStore, is_pointer
+from lambda_celery.payloads import POINTER_ATTRIBUTES, PayloadStore, is_pointer
 from lambda_celery.schedules import scheduler
 
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 _CONTEXT_ATTRIBUTE = "<aws.scheduler."
 #: Message attributes of the SQS Extended Client, which no reader of ours needs.
-_POINTER_ATTRIBUTES = {"ExtendedPayloadSize", "SQSLargePayloadSize"}
 _PRECISION = timedelta(minutes=1)
 #: A message that is due later comes by the queue on its way, where a revoke is looked for whose
 #: record would be gone when the task is due.
@@ -29,7 +28,7 @@ def can_carry(queue_url: str, message: OutgoingMessage) -> bool:
         message.task_id is not None
         and message.message_group_id is None
         and not is_fifo(queue_url)
-        and _POINTER_ATTRIBUTES.issuperset(message.attributes)
+        and POINTER_ATTRIBUTES.issuperset(message.attributes)
         and len(message.body.encode()) <= scheduler.MAXIMUM_INPUT_BYTES
         and _CONTEXT_ATTRIBUTE not in message.body
     )

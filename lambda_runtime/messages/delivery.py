@@ -12,9 +12,12 @@ from typing import Any
 
 from lambda_celery.envelope import read_envelope
 from lambda_celery.message import MAXIMUM_ATTRIBUTES, is_fifo
+from lambda_celery.payloads import POINTER_ATTRIBUTES
 
 #: The message attribute in which one that is sent on carries its receives along.
 EARLIER_RECEIVES_ATTRIBUTE = "LambdaCeleryEarlierReceives"
+#: How the names of the attributes begin that we add ourselves.
+_OWN_PREFIX = "LambdaCelery"
 
 #: Of a count or a time in milliseconds.
 _MAXIMUM_DIGITS = 15
@@ -102,6 +105,14 @@ class Delivery:
         if (earlier := self.receive_count - 1) and len(sent) < MAXIMUM_ATTRIBUTES:
             sent[EARLIER_RECEIVES_ATTRIBUTE] = {"DataType": "Number", "StringValue": str(earlier)}
         return sent
+
+    def attributes_of_call(self) -> dict[str, dict[str, Any]]:
+        """Return the message attributes that the call was given, in the form of SendMessage."""
+        return {
+            name: each
+            for name, each in self.attributes_to_send().items()
+            if not (name.startswith(_OWN_PREFIX) or name in POINTER_ATTRIBUTES)
+        }
 
     def attributes_to_send(self) -> dict[str, dict[str, Any]]:
         """Return the message attributes in the form that SendMessage takes, without our own."""

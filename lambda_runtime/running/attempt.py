@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from lambda_celery.publishing.marks import RunningCall
 from lambda_runtime.messages.outcome import Outcome
 
 
@@ -12,9 +13,8 @@ from lambda_runtime.messages.outcome import Outcome
 class Attempt:
     """The attempt to run a task. Celery's request is not its place: that is published on."""
 
-    task_id: str
-    #: The mark of the publication, from which those of the calls that the run makes derive.
-    mark: str
+    #: What the run is of. The marks of the calls that it makes derive from its own.
+    call: RunningCall
     last: bool
     backoff_seconds: int
     soft_time_limit: float | None = None
@@ -32,6 +32,11 @@ class Attempt:
     #: Whether a message with the task's own id has left: a retry, or a replacement.
     sent_on: bool = False
     outcome: Outcome | None = None
+
+    @property
+    def task_id(self) -> str:
+        """The id of the task that is run."""
+        return self.call.task_id
 
 
 #: The attempt under way in each context.

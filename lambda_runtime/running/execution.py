@@ -61,7 +61,7 @@ class TaskRunner:
         token = current.set(attempt)
         started = time.monotonic()
         try:
-            with marks.running(attempt.mark):
+            with marks.running(attempt.call):
                 return self._run(request, attempt)
         finally:
             current.reset(token)
@@ -77,7 +77,7 @@ class TaskRunner:
         token = current.set(attempt)
         try:
             # FAILURE and task_failure; or the retry that retry_on_worker_lost asks for.
-            with marks.running(attempt.mark):
+            with marks.running(attempt.call):
                 request.on_failure(tracing.exception_info(lost))
         except Exception as exc:
             _log_not_stored(request.humaninfo(), exc)
