@@ -12,8 +12,8 @@ step              settles the message if
                   because it was settled: deleted
 ``due``           its ``eta`` is ahead, and it is not revoked: forwarded
 ``in_time``       the time left is too short for its task: returned at once
-``called_off``    it has expired or is revoked, but another run of it has completed, or
-                  is going on: as for ``claimed``
+``run_before``    it has expired, is revoked or has a ``rate_limit``, but another run of it
+                  has completed, or is going on: as for ``claimed``
 ``its_turn``      its ``rate_limit`` lets it run much later: forwarded
 ``still_wanted``  it has expired, or is revoked: deleted, REVOKED
 ``claimed``       its publication has completed: deleted; has run, but is still to be
@@ -145,7 +145,7 @@ class Decision:
             self._readable,
             self._due,
             self._in_time,
-            self._called_off,
+            self._run_before,
             self._its_turn,
             self._still_wanted,
             self._claimed,
@@ -249,10 +249,11 @@ class Decision:
         expected = self._runner.run_times.expected_seconds(case.request.type)
         return float(max(filter(None, case.time_limits), default=expected))
 
-    def _called_off(self, case: Case) -> Outcome | None:
-        if not (case.is_expired or case.is_revoked):
+    def _run_before(self, case: Case) -> Outcome | None:
+        # A copy of what has run, or is running, is neither to be announced as revoked, nor to
+        # take a turn from another task. For what is left, the claim asks early enough.
+        if not (case.is_expired or case.is_revoked or case.request.task.rate_limit):
             return None
-        # A copy of what has run, or is running, is not to be announced as revoked.
         return _of_another_run(case, self._table.look_up(case.publication.key))
 
     def _its_turn(self, case: Case) -> Outcome | None:

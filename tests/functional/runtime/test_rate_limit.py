@@ -228,3 +228,28 @@ def test_a_wait_is_never_longer_than_what_is_left(runtime):
     answer = runtime.deliver(2, seconds=1)
     assert answer.all_deleted  # the second is sent on: its turn is beyond the invocation's end
     assert len(ran) == 1
+
+
+def test_a_repeated_delivery_takes_no_turn_from_the_next_task(runtime, faults):
+    ran = []
+
+    @runtime.task(rate_limit="1/h")
+    def send(n):
+        ran.append(n)
+
+    send.delay(0)
+    first = runtime.deliver()
+    bucket = runtime.stack.dynamodb.get_item(
+        TableName=runtime.settings.idempotency_table, Key={"id": {"S": f"rate#{send.name}"}}
+    )["Item"]
+    for _ in range(3):
+        runtime.send_copy(first.messages[0])
+    sent = faults.watch(runtime.settings, "sqs", "SendMessage")
+
+    assert runtime.deliver(3).all_deleted
+    assert sent == []  # none waits for a turn
+    assert ran == [0]
+    after = runtime.stack.dynamodb.get_item(
+        TableName=runtime.settings.idempotency_table, Key={"id": {"S": f"rate#{send.name}"}}
+    )["Item"]
+    assert after == bucket
