@@ -12,7 +12,7 @@ from lambda_celery.celery_hooks.thread_state import CeleryState
 from lambda_celery.installation import install
 from lambda_celery.publishing.bulk_calls import apply_async_many, delay_many
 from lambda_celery.publishing.routing import TASK_ATTRIBUTE
-from lambda_celery.table.own_keys import check_options
+from lambda_celery.table.own_keys import KEY_OPTION, check_function, check_options
 
 
 def task(*args: Any, **options: Any) -> Any:
@@ -41,9 +41,15 @@ def task(*args: Any, **options: Any) -> Any:
     for name, method in _METHODS.items():
         if not hasattr(options.get("base"), name):
             options.setdefault(name, method)  # Celery makes its options attributes of the class
+
+    def declare(function: Any) -> Any:
+        if (key := options.get(KEY_OPTION)) is not None:
+            check_function(key, function, options.get("name") or str(function))
+        return shared_task(**options)(function)
+
     if len(args) == 1 and callable(args[0]):
-        return shared_task(**options)(args[0])
-    return shared_task(*args, **options)
+        return declare(args[0])
+    return declare if not args else shared_task(*args, **options)
 
 
 async def adelay(task: Any, /, *args: Any, **kwargs: Any) -> Any:

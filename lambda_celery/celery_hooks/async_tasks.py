@@ -20,15 +20,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial, wraps
-from types import AsyncGeneratorType, CellType, CoroutineType, FunctionType
+from types import AsyncGeneratorType, CoroutineType
 from typing import Any, Protocol
 
 from lambda_celery.celery_hooks.declared import is_pydantic
 from lambda_celery.celery_hooks.thread_state import CeleryState
-from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.celery_hooks.wrappers import RUNS_COROUTINES, with_validation
 
-#: On ``run`` where it is replaced: whether the body certainly is a coroutine function.
-_MARK = "lambda_async"
 #: What a call that has not run anything yet returns.
 UNFINISHED = frozenset({CoroutineType, AsyncGeneratorType})
 
@@ -51,8 +49,8 @@ def make_synchronous(task: Any) -> bool:
     # With autoretry_for, run is Celery's own function, which calls this one.
     name = "_orig_run" if hasattr(task, "_orig_run") else "run"
     body: Any = getattr(task, name, None)
-    if hasattr(body, _MARK):
-        return bool(getattr(body, _MARK))
+    if hasattr(body, RUNS_COROUTINES):
+        return bool(getattr(body, RUNS_COROUTINES))
     function = task._decorated_fun if is_pydantic(task) else body
     is_certain = inspect.iscoroutinefunction(function)
     if is_certain:
@@ -62,9 +60,9 @@ def make_synchronous(task: Any) -> bool:
     else:
         return False
     if is_pydantic(task):
-        run = _pydantic_run(task, body, run)
+        run = with_validation(task, body, run)
     wraps(body)(run)
-    setattr(run, _MARK, is_certain)
+    setattr(run, RUNS_COROUTINES, is_certain)
     setattr(task, name, run)
     return is_certain
 
@@ -93,29 +91,9 @@ def _perhaps_asynchronous(task: Any, function: Callable[..., Any]) -> Callable[.
     return run
 
 
-def _pydantic_run(task: Any, body: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return Celery's wrapper for ``pydantic=True``, with a function in it that awaits.
-
-    It validates the arguments, calls the function, and dumps the result. It is a closure, and
-    what it was made of is not to be had any more, so it is copied.
-    """
-    wrapper = getattr(body, "__func__", body)
-    is_known = isinstance(wrapper, FunctionType) and wrapper.__closure__ is not None
-    if not (is_known and "task_fun" in wrapper.__code__.co_freevars):
-        raise ConfigurationError(
-            f"The task {task.name} is a coroutine function with pydantic=True, and this version of "
-            "Celery wraps those in a way that is not known here: install a version that "
-            "lambda-celery's requirements allow, or leave pydantic out."
-        )
-    cells = zip(wrapper.__code__.co_freevars, wrapper.__closure__ or (), strict=True)
-    closure = tuple(CellType(function) if name == "task_fun" else cell for name, cell in cells)
-    copy = FunctionType(wrapper.__code__, wrapper.__globals__, closure=closure)
-    return copy if wrapper is body else partial(copy, task)
-
-
 def is_async(task: Any) -> bool:
     """Whether the body of *task* is a coroutine function, or a decorator's around one."""
-    return hasattr(getattr(task, "_orig_run", task.run), _MARK)
+    return hasattr(getattr(task, "_orig_run", task.run), RUNS_COROUTINES)
 
 
 @contextmanager

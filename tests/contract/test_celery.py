@@ -16,7 +16,7 @@ from celery.utils.threads import LocalStack
 from celery.worker.request import Request
 
 from lambda_celery import ConfigurationError
-from lambda_celery.celery_hooks import apps, async_tasks, declared, thread_state
+from lambda_celery.celery_hooks import apps, declared, thread_state, wrappers
 from lambda_runtime.celery_hooks.broker_pool import renew_broker_connections
 
 
@@ -99,7 +99,7 @@ def test_a_decorated_tasks_class_says_so(app):
 
 
 def test_the_function_of_a_pydantic_task_can_be_had_and_exchanged(app):
-    """celery_hooks/async_tasks.py copies Celery's closure around it."""
+    """celery_hooks/wrappers.py copies Celery's closure around it."""
     pytest.importorskip("pydantic")
 
     @app.task(shared=False, pydantic=True)
@@ -109,14 +109,14 @@ def test_the_function_of_a_pydantic_task_can_be_had_and_exchanged(app):
     task = app.tasks[mail.name]
     assert declared.is_pydantic(task)
     assert task._decorated_fun("ann") == "ann"
-    run = async_tasks._pydantic_run(task, task.run, lambda address: f"exchanged {address}")
+    run = wrappers.with_validation(task, task.run, lambda address: f"exchanged {address}")
     assert run("ann") == "exchanged ann"
 
 
 def test_a_pydantic_wrapper_of_another_shape_is_refused_in_a_sentence(app):
     task = app.task(nothing, name="mail", shared=False)
     with pytest.raises(ConfigurationError, match="leave pydantic out"):
-        async_tasks._pydantic_run(task, lambda: None, nothing)
+        wrappers.with_validation(task, lambda: None, nothing)
 
 
 def test_with_autoretry_the_tasks_own_function_is_kept(app):
