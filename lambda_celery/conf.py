@@ -303,6 +303,14 @@ class Settings:
         about="`async def` tasks that run at the same time beside them, on one event loop "
         "([asynchronous tasks](operations/concurrency.md#asynchronous-tasks))",
     )
+    report_batch_item_failures: bool = _setting(
+        _flag,
+        True,
+        about="whether the event source mapping has `ReportBatchItemFailures`. Without it Lambda "
+        "deletes every message of a batch, **the failed ones too**, unless this is off: then the "
+        "handler raises when something failed, and the whole batch comes back. What has run is "
+        "not run again",
+    )
     redact_arguments: bool = _setting(
         _flag,
         False,

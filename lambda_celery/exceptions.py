@@ -23,6 +23,9 @@ class PublishError(LambdaCeleryError, OperationalError):
     documents for a ``delay()`` that could not reach the broker.
     """
 
+    #: Whether it stays so until somebody changes a setting or a permission.
+    is_misconfigured = False
+
 
 class UnsentTask(NamedTuple):
     """A task that AWS did not take, and why."""
@@ -65,6 +68,10 @@ def cut(text: str) -> str:
     if len(text) <= MAXIMUM_TEXT_CHARACTERS:
         return text
     return f"{text[:MAXIMUM_TEXT_CHARACTERS]}… ({len(text)} characters)"
+
+
+class MessagesReturnedError(LambdaCeleryError):
+    """Some messages of a batch stay on the queue, and their mapping takes no list of them."""
 
 
 class UnreadableMessageError(LambdaCeleryError):

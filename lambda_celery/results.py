@@ -58,7 +58,9 @@ class DynamoDBBackend(SuppliedTableBackend):
         if self.endpoint_url is not None:
             settings = replace(settings, endpoint_url=self.endpoint_url)
         # Results are binary, which is none of what is called directly.
-        return aws.client("dynamodb", settings, region=self.aws_region, fast=False, **credentials)
+        return aws.client(
+            "dynamodb", settings, region=self.aws_region, fast=False, patient=True, **credentials
+        )
 
     def get(self, key: Any) -> Any:
         # Consistent: a part that starts at once must find its group, and the last part the

@@ -165,11 +165,7 @@ class Decision:
                     return outcome
             return self._run(case)
         except aws.AWS_ERRORS as exc:
-            logger.error("Message %s comes back: %s", delivery.message_id, sentence(exc))
-            reason = "AWS could not be asked before the run"
-            with suppress(*aws.AWS_ERRORS):
-                return case.not_run(reason, backoff)
-            return Returned(reason, backoff)
+            return _not_asked(case, exc)
         except BaseException as exc:
             logger.exception("Message %s was not run, for an internal error", delivery.message_id)
             return _after_error(case, exc)
@@ -375,6 +371,22 @@ def _ending(outcome: Deleted | Parked) -> Ending:
     if isinstance(outcome, Parked):
         return Ending.UNFINISHED
     return Ending.FAILED if outcome.has_failed else Ending.DONE
+
+
+def _not_asked(case: Case, exc: Exception) -> Outcome:
+    """Return what becomes of a message for which AWS could not be asked before the run."""
+    reason = "AWS could not be asked before the run"
+    told = sentence(exc)
+    logger.error("Message %s comes back: %s", case.delivery.message_id, told)
+    if not aws.misconfigured(exc):
+        with suppress(*aws.AWS_ERRORS):
+            return case.not_run(reason, case.backoff_seconds)
+        return Returned(reason, case.backoff_seconds)
+    # Sent on, it would circle until its retention ends, with no alarm. So its receives count.
+    with suppress(*aws.AWS_ERRORS):
+        if case.is_last_attempt:
+            return Parked(told)
+    return Returned(reason, case.backoff_seconds, misconfiguration=told)
 
 
 def _after_error(case: Case, exc: BaseException) -> Returned | Parked:

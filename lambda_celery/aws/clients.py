@@ -22,6 +22,8 @@ _CONNECTIONS = 50
 #: Shorter where it answers in milliseconds or not at all: a call that hangs after a task's
 #: run must be given up before the invocation ends.
 _CONFIGS = {"dynamodb": _CONFIG.merge(Config(connect_timeout=1, read_timeout=2))}
+#: For what can be done without: an endpoint that a VPC does not have must not cost the tasks' time.
+_IMPATIENT = Config(connect_timeout=1, read_timeout=2)
 #: With jittered back-off, for throttling, time-outs and 5xx.
 _ATTEMPTS = 4
 _ATTEMPTS_OF = {"dynamodb": 3}
@@ -36,24 +38,27 @@ def client(
     *,
     region: str | None = None,
     fast: bool = True,
+    patient: bool = True,
     **credentials: str | None,
 ) -> Any:
     """Return the process's one boto3 client for *service*; clients are safe to share by threads.
 
     Its region is the settings'. Its credentials are found by boto3 unless they are given here:
     what ``boto3.setup_default_session`` has set is used. If it may be *fast*, its frequent
-    operations are those of :mod:`lambda_celery.aws.fast_requests`.
+    operations are those of :mod:`lambda_celery.aws.fast_requests`. One that is not *patient* asks
+    once, and waits for two seconds at most.
 
     Raises :exc:`ConfigurationError` if no region can be found.
     """
     region = region or region_of(settings)
-    fast = fast and settings.fast_requests
+    fast = fast and patient and settings.fast_requests
     credentials = {name: value for name, value in credentials.items() if value is not None}
     session = None if credentials else boto3.DEFAULT_SESSION
     # The process id is part of the key: sockets must not be shared with a forked child.
     connections = max(_CONNECTIONS, settings.most_concurrency)
     key = (
-        os.getpid(), service, region, settings.endpoint_url, connections, fast, session,
+        os.getpid(), service, region, settings.endpoint_url, connections, fast, patient,
+        session,
         *sorted(credentials.items()),
     )  # fmt: skip
     if (found := _clients.get(key)) is not None:
@@ -62,7 +67,9 @@ def client(
         if key not in _clients:
             try:
                 session = session or boto3.session.Session(**credentials)
-                _clients[key] = _make(session, service, region, settings, connections, fast)
+                _clients[key] = _make(
+                    session, service, region, settings, connections, fast, patient
+                )
             except NoRegionError as exc:
                 raise ConfigurationError(explain(exc, action=service, resource="")) from None
         return _clients[key]
@@ -75,15 +82,17 @@ def _make(
     settings: Settings,
     connections: int,
     fast: bool,
+    patient: bool,
 ) -> Any:
     fast = fast and service in FAST_SERVICES and not is_watched()
     # The first attempt is not botocore's then.
-    attempts = _ATTEMPTS_OF.get(service, _ATTEMPTS) - fast
+    attempts = _ATTEMPTS_OF.get(service, _ATTEMPTS) - fast if patient else 1
+    config = _CONFIGS.get(service, _CONFIG)
     made = session.client(
         service,
         region_name=region,
         endpoint_url=settings.endpoint_url,
-        config=_CONFIGS.get(service, _CONFIG).merge(
+        config=(config if patient else config.merge(_IMPATIENT)).merge(
             Config(
                 retries={"mode": "standard", "total_max_attempts": attempts},
                 max_pool_connections=connections,

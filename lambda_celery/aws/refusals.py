@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from botocore import exceptions
@@ -22,7 +23,8 @@ LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
 #: Whatever the service, and whichever way the answer names it: in a list, or as an exception.
 THROTTLED = {
-    "KmsThrottled", "ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException",
+    "KMS.ThrottlingException", "KmsThrottled",
+    "ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException",
     "RequestLimitExceeded", "RequestThrottled", "Throttling", "ThrottlingError",
     "ThrottlingException",
 }  # fmt: skip
@@ -64,13 +66,27 @@ _BAD_CREDENTIALS = {
     "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId",
     "InvalidSignatureException", "SignatureDoesNotMatch", "UnrecognizedClientException",
 }  # fmt: skip
+#: A key of KMS's that this process may not use, or that is switched off; one spelling is that of
+#: SQS's older protocol.
+_KMS_PREFIX = "kms"
+_KMS_ACTION = re.compile(r"kms:\w+")
 _ABSENT = {*_NO_SUCH_QUEUE, "NoSuchBucket", "ResourceNotFoundException"}
 
 
 def misconfigured(exc: BaseException) -> bool:
     """Whether *exc* stays until somebody changes a setting or a permission."""
+    if is_throttled(exc):
+        return False
     return isinstance(exc, NoRegionError | NoCredentialsError | PartialCredentialsError) or (
-        error_code(exc) in _DENIED | _BAD_CREDENTIALS | _ABSENT
+        error_code(exc) in _DENIED | _BAD_CREDENTIALS | _ABSENT or _is_of_key(exc)
+    )
+
+
+def _is_of_key(exc: BaseException) -> bool:
+    """Whether it is a key of KMS's that stands in the way: of a queue, a table or a bucket."""
+    code = error_code(exc)
+    return code.lower().startswith(_KMS_PREFIX) or (
+        code in _DENIED and _KMS_ACTION.search(str(exc)) is not None
     )
 
 
@@ -99,6 +115,15 @@ def explain(exc: BaseException, *, action: str, resource: str, setting: str | No
         )
     if code in _BAD_CREDENTIALS:
         return f"AWS does not accept the credentials for {action} on {resource} ({code})."
+    if _is_of_key(exc) and not is_throttled(exc):
+        actions = " and ".join(dict.fromkeys(_KMS_ACTION.findall(str(exc)))) or (
+            "kms:Decrypt and kms:GenerateDataKey"
+        )
+        return (
+            f"AWS refused {action} on {resource} for its KMS key ({code}): allow {actions} on that "
+            "key in the IAM policy of this process's role and in the key's own policy, and see "
+            "that the key is enabled."
+        )
     if code in _DENIED:
         return (
             f"AWS refused {action} on {resource}: allow {action} there in the IAM policy "

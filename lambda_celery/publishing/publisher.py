@@ -61,9 +61,8 @@ class Publisher:
                 sqs.send_message(QueueUrl=queue_url, **ready.parameters())
         except aws.AWS_ERRORS as exc:
             action = f"sqs:{getattr(exc, 'operation_name', 'SendMessage')}"
-            raise PublishError(
-                aws.explain(exc, action=action, resource=queue_url, setting="queue_url")
-            ) from aws.cause(exc, self.settings)
+            sentence = aws.explain(exc, action=action, resource=queue_url, setting="queue_url")
+            raise _refusal(sentence, exc) from aws.cause(exc, self.settings)
 
     def prepared(
         self, queue_url: str, message: OutgoingMessage, sqs: Any
@@ -135,11 +134,10 @@ class Publisher:
         try:
             pointer, attributes = self.payloads.store(message.body, message.attributes)
         except aws.AWS_ERRORS as exc:
-            raise PublishError(
-                aws.explain(
-                    exc, action="s3:PutObject", resource=f"s3://{bucket}", setting="payload_bucket"
-                )
-            ) from aws.cause(exc, self.settings)
+            sentence = aws.explain(
+                exc, action="s3:PutObject", resource=f"s3://{bucket}", setting="payload_bucket"
+            )
+            raise _refusal(sentence, exc) from aws.cause(exc, self.settings)
         return replace(message, body=pointer, attributes=attributes)
 
     def _scheduled(self, queue_url: str, message: OutgoingMessage) -> bool:
@@ -158,7 +156,7 @@ class Publisher:
             one_time.create_one_time_schedule(settings, queue_url, message)
         except aws.AWS_ERRORS as exc:
             sentence = scheduler.explain(exc, settings)
-            if aws.misconfigured(exc):
+            if scheduler.misconfigured(exc):
                 raise ScheduleError(sentence) from aws.cause(exc, settings)
             # It may be there after all: then there are two messages, of which one runs.
             logger.warning("%s The message goes to the queue instead, and hops.", sentence)
@@ -182,3 +180,9 @@ def _ask_limit(queue_url: str, sqs: Any) -> int:
     answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["MaximumMessageSize"])
     limit = answer.get("Attributes", {}).get("MaximumMessageSize")
     return int(limit) if limit else MAXIMUM_MESSAGE_SIZE_BYTES
+
+
+def _refusal(sentence: str, exc: Exception) -> PublishError:
+    refusal = PublishError(sentence)
+    refusal.is_misconfigured = aws.misconfigured(exc)
+    return refusal

@@ -22,6 +22,8 @@ MAXIMUM_INPUT_BYTES = 262_144
 #: Scheduler replaces this in an input by the time of the occurrence, in UTC.
 #: https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
 SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
+#: From Scheduler's answer to a role that it cannot assume, a ValidationException.
+_MAY_NOT_ASSUME = "must allow AWS EventBridge Scheduler to assume the role"
 _PARTITIONS = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
 
 
@@ -127,8 +129,18 @@ def delete_schedule(settings: Settings, name: str) -> bool:
     return True
 
 
+def misconfigured(exc: BaseException) -> bool:
+    """Whether *exc* stays until somebody changes a setting, a permission or a role."""
+    return aws.misconfigured(exc) or _MAY_NOT_ASSUME in str(exc)
+
+
 def explain(exc: BaseException, settings: Settings) -> str:
     """Return the sentence for *exc*, which one of the calls here raised."""
+    if _MAY_NOT_ASSUME in str(exc):
+        return (
+            f"EventBridge Scheduler may not assume the role {settings.schedule_role_arn}: allow "
+            "sts:AssumeRole to scheduler.amazonaws.com in the trust policy of that role."
+        )
     if aws.denied(exc) and "iam:PassRole" in str(exc):
         return aws.explain(
             exc,

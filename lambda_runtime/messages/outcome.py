@@ -24,6 +24,8 @@ class Returned:
 
     reason: str
     delay_seconds: int
+    #: What a person has to change before any such message can be run or settled, if it is that.
+    misconfiguration: str | None = None
 
 
 @dataclass(frozen=True)

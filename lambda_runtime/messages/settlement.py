@@ -9,7 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from lambda_celery import aws
-from lambda_celery.exceptions import PublishError, ScheduleError
+from lambda_celery.conf import setting_names
+from lambda_celery.exceptions import (
+    ConfigurationError,
+    MessagesReturnedError,
+    PublishError,
+    ScheduleError,
+)
 from lambda_celery.message import (
     MAXIMUM_ATTRIBUTES,
     MAXIMUM_ENTRIES,
@@ -22,7 +28,7 @@ from lambda_celery.message import (
 from lambda_celery.publishing.publisher import Publisher
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import Delivery
-from lambda_runtime.messages.outcome import Forwarded, Parked
+from lambda_runtime.messages.outcome import Forwarded, Parked, Returned
 from lambda_runtime.messages.source_queues import SourceQueue, SourceQueues
 
 logger = logging.getLogger(__name__)
@@ -45,33 +51,38 @@ class Settlement:
         self._queues = queues
         self._deadline = deadline
         self._failures: list[str] = []
+        self._settled: dict[SourceQueue, list[Delivery]] = {}
+        self._misconfigurations: list[str] = []
         self._hidden: dict[SourceQueue, list[tuple[Delivery, int]]] = {}
 
-    def hand_back(self, delivery: Delivery, delay_seconds: int) -> None:
-        """Leave the message on its queue, hidden for *delay_seconds* once the batch is through."""
+    def hand_back(self, delivery: Delivery, returned: Returned) -> None:
+        """Leave the message on its queue, hidden for its delay once the batch is through."""
         self._failures.append(delivery.message_id)
+        if returned.misconfiguration is not None:
+            self._misconfigurations.append(returned.misconfiguration)
         queue = self._queues.get(delivery.source_arn)
-        hidden = max(0, min(delay_seconds, MAXIMUM_VISIBILITY_SECONDS))
+        hidden = max(0, min(returned.delay_seconds, MAXIMUM_VISIBILITY_SECONDS))
         self._hidden.setdefault(queue, []).append((delivery, hidden))
 
-    def park(self, delivery: Delivery, outcome: Parked) -> bool:
-        """Send the message to the dead-letter queue; return whether it is there.
+    def let_go(self, delivery: Delivery) -> None:
+        """Leave it to Lambda to delete the message, because it is not among the failures."""
+        self._settled.setdefault(self._queues.get(delivery.source_arn), []).append(delivery)
 
-        Lambda then deletes the original, because it is not among the failures.
-        """
+    def park(self, delivery: Delivery, outcome: Parked) -> Exception | None:
+        """Send the message to the dead-letter queue; return what stood in the way, if anything."""
         try:
             url = self._queues.get(delivery.source_arn).dead_letter_queue_url
             if url is None:
-                return False
+                return PublishError("There is no dead-letter queue.")  # which is logged
             attributes = _with_reason(delivery, outcome)
             self._publisher.send(url, _copy(delivery, attributes, fifo=is_fifo(url)))
         except (PublishError, *aws.AWS_ERRORS) as exc:
             logger.error("Message %s could not be parked: %s", delivery.message_id, exc)
-            return False
-        return True
+            return exc
+        return None
 
-    def forward(self, delivery: Delivery, outcome: Forwarded) -> bool:
-        """Send the message on towards its due time; return whether it has left.
+    def forward(self, delivery: Delivery, outcome: Forwarded) -> Exception | None:
+        """Send the message on towards its due time; return what stood in the way, if anything.
 
         A crash between this and the answer leads to two copies with one
         publication key, of which one runs.
@@ -91,11 +102,27 @@ class Settlement:
                 self._publisher.send(url, replace(message, due=None))
         except (PublishError, *aws.AWS_ERRORS) as exc:
             logger.warning("Message %s could not be sent on: %s", delivery.message_id, exc)
-            return False
-        return True
+            return exc
+        return None
+
+    @property
+    def misconfiguration(self) -> str | None:
+        """What has to be changed before any message of the batch can be run, if it is that."""
+        if self._settled or len(self._misconfigurations) < len(self._failures):
+            return None
+        return next(iter(self._misconfigurations), None)
+
+    @property
+    def first_failed(self) -> Delivery | None:
+        """A message that stays on its queue, if any does."""
+        return next((delivery for hidden in self._hidden.values() for delivery, _ in hidden), None)
 
     def close(self) -> dict[str, list[dict[str, str]]]:
-        """Hide what was handed back, and return the answer for Lambda."""
+        """Hide what was handed back, and return the answer for Lambda.
+
+        :raises MessagesReturnedError: some messages stay on the queue, and the settings say that
+            their mapping takes no list of them. What is settled is deleted here, then.
+        """
         batches = [
             (queue, hidden[start : start + MAXIMUM_ENTRIES])
             for queue, hidden in self._hidden.items()
@@ -106,7 +133,31 @@ class Settlement:
         elif batches:
             with ThreadPoolExecutor(min(_HIDING_THREADS, len(batches))) as threads:
                 list(threads.map(self._hide, *zip(*batches, strict=True)))
+        if self._failures and not self._publisher.settings.report_batch_item_failures:
+            self._delete_settled()
+            raise MessagesReturnedError(
+                f"{len(self._failures)} messages of the batch stay on the queue. Lambda is told so "
+                f"by this exception, because {setting_names('report_batch_item_failures')} is off."
+            )
         return {"batchItemFailures": [{"itemIdentifier": each} for each in self._failures]}
+
+    def _delete_settled(self) -> None:
+        """Delete what is settled. What is not deleted comes again, and is not run again."""
+        for queue, settled in self._settled.items():
+            for start in range(0, len(settled), MAXIMUM_ENTRIES):
+                if self._deadline.seconds() < _ANSWER_SECONDS:
+                    return
+                entries = [
+                    {"Id": str(n), "ReceiptHandle": each.receipt_handle}
+                    for n, each in enumerate(settled[start : start + MAXIMUM_ENTRIES])
+                ]
+                try:
+                    aws.client("sqs", self._publisher.settings).delete_message_batch(
+                        QueueUrl=queue.url, Entries=entries
+                    )
+                except Exception as exc:  # the answer must leave, whatever AWS says
+                    logger.warning("What is settled could not be deleted: %s", exc)
+                    return
 
     def _hide(self, queue: SourceQueue, hidden: list[tuple[Delivery, int]]) -> None:
         if self._deadline.seconds() < _ANSWER_SECONDS:
@@ -178,3 +229,9 @@ def _text(text: str) -> dict[str, Any]:
     plain = json.dumps(text, ensure_ascii=False)[1:-1] or "-"
     cut = plain.encode(errors="replace")[:_ATTRIBUTE_TEXT_BYTES].decode(errors="ignore")
     return {"DataType": "String", "StringValue": cut}
+
+
+def misconfiguration(exc: Exception) -> str | None:
+    """Return what has to be changed before *exc* is no longer raised; ``None`` if it may pass."""
+    is_one = isinstance(exc, ScheduleError | ConfigurationError) or aws.misconfigured(exc)
+    return str(exc) if is_one or getattr(exc, "is_misconfigured", False) else None

@@ -222,6 +222,7 @@ class Faults:
     ) -> Callable[[], None]:
         event = f"before-send.{service}.{operation}"
         clients = [aws.client(service, settings, fast=fast) for fast in (True, False)]
+        clients.append(aws.client(service, settings, patient=False))
         for client in clients:
             client.meta.events.register_first(event, hook)
 

@@ -131,7 +131,7 @@ def test_a_table_that_cannot_be_written_is_said(runtime, send, faults):
 
 def test_a_table_that_cannot_be_read_keeps_the_message(runtime, send, faults):
     send.delay("ada")
-    undo = faults.fail(runtime.settings, "dynamodb", "GetItem", "AccessDeniedException")
+    undo = faults.fail(runtime.settings, "dynamodb", "GetItem", "ThrottlingException")
     assert runtime.deliver().all_returned
     undo()
     assert runtime.deliver().all_deleted
