@@ -12,18 +12,19 @@ step              settles the message if
                   because it was settled: deleted
 ``due``           its ``eta`` is ahead, and it is not revoked: forwarded
 ``in_time``       the time left is too short for its task: returned at once
-``run_before``    it has expired, is revoked or has a ``rate_limit``, but another run of it
+``repetition``    it has expired, is revoked or has a ``rate_limit``, but another run of it
                   has completed, or is going on: as for ``claimed``
 ``its_turn``      its ``rate_limit`` lets it run much later: forwarded
 ``still_wanted``  it has expired, or is revoked: deleted, REVOKED
 ``claimed``       its publication has completed: deleted; has run, but is still to be
                   parked: parked; is being run: returned, hidden until that run's lock
-                  ends; was lost with its process and is not to be run again: parked
+                  ends; was lost with its process: postponed until all others are settled,
+                  or parked, if it is not to be run again
 ================  ==================================================================
 
 What no step settles is run (:mod:`lambda_runtime.running.execution`), and what has become of it
-is noted in the claim. A returned message that was not run is forwarded at its last receive
-(:func:`~lambda_runtime.retry_policy.not_run`). AWS out of reach: returned.
+is noted in the claim. A returned message that was not run, or has attempts left, is forwarded at
+its last receive. AWS out of reach: returned.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -53,7 +54,14 @@ from lambda_celery.table.revocations import Revocations, stamp_keys
 from lambda_celery.table.schema import revoked_key
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import Delivery
-from lambda_runtime.messages.outcome import Deleted, Forwarded, Outcome, Parked, Returned
+from lambda_runtime.messages.outcome import (
+    Deleted,
+    Forwarded,
+    Outcome,
+    Parked,
+    Postponed,
+    Returned,
+)
 from lambda_runtime.messages.publication import Publication, publication_of
 from lambda_runtime.messages.request import UnregisteredTaskError, read_request
 from lambda_runtime.messages.source_queues import SourceQueue, SourceQueues
@@ -79,18 +87,34 @@ class Case:
     queue: SourceQueue
     deadline: Deadline
     backoff_seconds: int
+    is_alone: bool
     #: From ``readable`` on.
     request: Request = field(init=False)
     publication: Publication = field(init=False)
     #: From ``due`` on.
     is_revoked: bool = field(init=False)
+    #: What stands in the record of the publication, where it was looked up.
+    found: Claimed | None = field(init=False)
     #: From ``claimed`` on.
     claimed: Claimed = field(init=False)
 
-    @cached_property
+    @property
+    def is_last_receive(self) -> bool:
+        """Whether SQS moves the message to the dead-letter queue if it comes back once more."""
+        return self.queue.is_last(self.delivery.receive_count)
+
+    @property
     def is_last_attempt(self) -> bool:
-        """Whether the message is spent if this attempt fails."""
-        return self.queue.last_attempt(self.delivery.receive_count)
+        """Whether the message is spent if this attempt fails.
+
+        Not all of its receives need have been attempts.
+        """
+        return self.queue.is_last(self.claimed.number)
+
+    @property
+    def attempt_backoff_seconds(self) -> int:
+        """How long the message is hidden if this attempt fails."""
+        return backoff_seconds(self.queue.settings, self.claimed.number)
 
     @cached_property
     def record_life_seconds(self) -> int:
@@ -111,11 +135,14 @@ class Case:
 
     def not_run(self, reason: str, delay_seconds: int = 0) -> Returned | Forwarded:
         """Return what becomes of the message, with which nothing is wrong."""
-        return not_run(reason, self.is_last_attempt, delay_seconds)
+        return not_run(reason, self.is_last_receive, delay_seconds)
 
     def too_late(self) -> Returned | Forwarded:
         """Return what becomes of the message that this invocation has no time for."""
         return self.not_run("the invocation's time runs short")
+
+
+Step = Callable[[Case], Outcome | Postponed | None]
 
 
 class Decision:
@@ -139,35 +166,66 @@ class Decision:
         self._revocations = Revocations(settings)
         self._rate_limiter = RateLimiter(settings)
         self._runner = TaskRunner(app, hostname)
-        self._steps = (
+        self._steps: tuple[Step, ...] = (
             self._time_left,
             self._parked_before,
             self._readable,
             self._due,
             self._in_time,
-            self._run_before,
+            self._repetition,
             self._its_turn,
             self._still_wanted,
             self._claimed,
         )
+        self._steps_before_all: tuple[Step, ...] = (
+            self._parked_before,
+            self._readable,
+            self._ran_before,
+            self._attempts_left,
+        )
 
-    def on(self, delivery: Delivery, deadline: Deadline) -> Outcome:
+    def on(
+        self, delivery: Delivery, deadline: Deadline, *, is_alone: bool = False
+    ) -> Outcome | Postponed:
         """Return what becomes of *delivery*; its idempotency record is written by then.
 
         Raises nothing.
+
+        :param is_alone: whether all others are settled, so that a task that has killed its
+            process may kill another.
         """
+        case = self._case(delivery, deadline, is_alone)
+        outcome = self._through(case, (*self._steps, self._run))
+        assert outcome is not None  # _run has one
+        return outcome
+
+    def before_all(self, delivery: Delivery, deadline: Deadline) -> Outcome | None:
+        """Return what becomes of *delivery* if none of the batch is run; ``None``: it is run.
+
+        This is for the last receive: should the process die now, SQS would move the message
+        to the dead-letter queue, although it has run, or has attempts left.
+        """
+        outcome = self._through(self._case(delivery, deadline, False), self._steps_before_all)
+        assert not isinstance(outcome, Postponed)  # no step of those postpones
+        return outcome
+
+    def _case(self, delivery: Delivery, deadline: Deadline, is_alone: bool) -> Case:
         queue = self._queues.get(delivery.source_arn)
         backoff = backoff_seconds(queue.settings, delivery.receive_count)
-        case = Case(delivery, queue, deadline, backoff)
+        return Case(delivery, queue, deadline, backoff, is_alone)
+
+    def _through(self, case: Case, steps: Iterable[Step]) -> Outcome | Postponed | None:
         try:
-            for step in self._steps:
+            for step in steps:
                 if (outcome := step(case)) is not None:
                     return outcome
-            return self._run(case)
+            return None
         except aws.AWS_ERRORS as exc:
             return _not_asked(case, exc)
         except BaseException as exc:
-            logger.exception("Message %s was not run, for an internal error", delivery.message_id)
+            logger.exception(
+                "Message %s was not run, for an internal error", case.delivery.message_id
+            )
             return _after_error(case, exc)
 
     def parked(self, delivery: Delivery, outcome: Parked) -> None:
@@ -206,10 +264,10 @@ class Decision:
             logger.error(
                 "Message %s cannot be run: %s It is %s (receive %d of %s).",
                 delivery.message_id, exc,
-                "parked" if case.is_last_attempt else f"tried again in {case.backoff_seconds} s",
+                "parked" if case.is_last_receive else f"tried again in {case.backoff_seconds} s",
                 delivery.receive_count, case.queue.max_receive_count,
             )  # fmt: skip
-            return spent(str(exc), case.backoff_seconds, case.is_last_attempt)
+            return spent(str(exc), case.backoff_seconds, case.is_last_receive)
         return None
 
     def _body(self, delivery: Delivery) -> str | None:
@@ -245,12 +303,28 @@ class Decision:
         expected = self._runner.run_times.expected_seconds(case.request.type)
         return float(max(filter(None, case.time_limits), default=expected))
 
-    def _run_before(self, case: Case) -> Outcome | None:
+    def _repetition(self, case: Case) -> Outcome | None:
         # A copy of what has run, or is running, is neither to be announced as revoked, nor to
         # take a turn from another task. For what is left, the claim asks early enough.
         if not (case.is_expired or case.is_revoked or case.request.task.rate_limit):
             return None
-        return _of_another_run(case, self._table.look_up(case.publication.key))
+        return self._ran_before(case)
+
+    def _ran_before(self, case: Case) -> Outcome | None:
+        case.found = self._table.look_up(case.publication.key, case.delivery.lineage)
+        return _of_another_run(case, case.found)
+
+    def _attempts_left(self, case: Case) -> Outcome | None:
+        """Send the message on if it has more attempts left than receives."""
+        attempts = case.found.number if case.found is not None else 0
+        if case.queue.is_last(attempts + 1):
+            return None
+        logger.warning(
+            "Message %s has been received %d times, of which %d were attempts to run it: it is "
+            "sent on as a new message, with the attempts that it has left.",
+            case.delivery.message_id, case.delivery.receive_count, attempts,
+        )  # fmt: skip
+        return Forwarded(datetime.now(UTC))
 
     def _its_turn(self, case: Case) -> Outcome | None:
         """Wait for the task's turn by its ``rate_limit``, or settle the message if that is far.
@@ -290,33 +364,49 @@ class Decision:
         signals.task_received.send(sender=self, request=request)
         return None
 
-    def _claimed(self, case: Case) -> Outcome | None:
+    def _claimed(self, case: Case) -> Outcome | Postponed | None:
         request = case.request
         life_seconds = case.record_life_seconds
-        _ = case.is_last_attempt  # before the claim: it may ask AWS
+        _ = case.is_last_receive  # before the claim: it may ask AWS
+        # False only where somebody has set it: left alone, it is None.
+        no_second_run = request.task.reject_on_worker_lost is False
+        spare_lost = no_second_run or request.task.retry_on_worker_lost
         case.claimed = self._table.claim(
             case.publication.key,
             life_seconds=life_seconds,
             run_ends=case.deadline.epoch,
-            # False only where somebody has set it: left alone, it is None.
-            spare_lost=request.task.reject_on_worker_lost is False
-            or request.task.retry_on_worker_lost,
+            lineage=case.delivery.lineage,
+            spare_lost=spare_lost or not case.is_alone,
             call_id=case.publication.call_id,
         )
+        if case.claimed.claim is Claim.LOST and not spare_lost:
+            logger.warning(
+                "Task %s has ended with its process: it is run when all others are settled",
+                request.humaninfo(),
+            )
+            return Postponed()
         if case.claimed.claim is Claim.LOST:
             logger.error("Task %s was lost with its process", request.humaninfo())
             return self._runner.worker_lost(request, _attempt(case))
         return _of_another_run(case, case.claimed)
 
     def _run(self, case: Case) -> Outcome:
-        if case.deadline.allows(self._needed_seconds(case)):
-            outcome = self._runner.run(case.request, _attempt(case))
-        else:  # DynamoDB took its time
+        has_run = case.deadline.allows(self._needed_seconds(case))
+        outcome: Outcome
+        if not has_run:  # DynamoDB took its time
             outcome = case.too_late()
+        elif case.claimed.after_lost and case.queue.is_last(case.claimed.number - 1):
+            logger.error("Task %s has killed its process too often", case.request.humaninfo())
+            outcome = self._runner.worker_lost(case.request, _attempt(case))
+        else:
+            outcome = self._runner.run(case.request, _attempt(case))
+        if isinstance(outcome, Returned) and case.is_last_receive and not case.is_last_attempt:
+            # By SQS's count it is spent, by the attempts it is not.
+            outcome = Forwarded(datetime.now(UTC) + timedelta(seconds=outcome.delay_seconds))
         if isinstance(outcome, Parked) and outcome.has_run:
             outcome = replace(outcome, record_key=case.publication.key)
         try:
-            self._note(case, outcome)
+            self._note(case, outcome, has_run)
         except Exception as exc:
             # The outcome stands: what is done is not done again, and what has failed comes
             # back, to wait for the end of the lock.
@@ -325,15 +415,17 @@ class Decision:
             )
         return outcome
 
-    def _note(self, case: Case, outcome: Outcome) -> None:
+    def _note(self, case: Case, outcome: Outcome, has_run: bool) -> None:
         """Write down in the record what has become of the run."""
         publication = case.publication
         if isinstance(outcome, Deleted) or (isinstance(outcome, Parked) and outcome.has_run):
             self._table.complete(
                 publication.key, life_seconds=case.record_life_seconds, ending=_ending(outcome)
             )
+        elif isinstance(outcome, Parked):
+            self._table.drop(publication.key, case.claimed)
         else:
-            self._table.release(publication.key, case.claimed)
+            self._table.release(publication.key, case.claimed, has_run=has_run)
         has_failed = isinstance(outcome, Deleted | Parked) and outcome.has_failed
         if has_failed and publication.has_own_key:
             # The next call with its key is to run, from the start. The retries lie without a gap:
@@ -384,7 +476,7 @@ def _not_asked(case: Case, exc: Exception) -> Outcome:
         return Returned(reason, case.backoff_seconds)
     # Sent on, it would circle until its retention ends, with no alarm. So its receives count.
     with suppress(*aws.AWS_ERRORS):
-        if case.is_last_attempt:
+        if case.is_last_receive:
             return Parked(told)
     return Returned(reason, case.backoff_seconds, misconfiguration=told)
 
@@ -393,7 +485,7 @@ def _after_error(case: Case, exc: BaseException) -> Returned | Parked:
     """Return what becomes of a message over which we have stumbled: it must not circle."""
     reason = "an internal error"
     with suppress(Exception):  # whether it is the last attempt may be what cannot be told
-        if case.is_last_attempt:
+        if case.is_last_receive:
             return Parked(reason, exc)
     return Returned(reason, case.backoff_seconds)
 
@@ -417,7 +509,7 @@ def _attempt(case: Case) -> Attempt:
             case.delivery.attributes_of_call(),
         ),
         last=case.is_last_attempt,
-        backoff_seconds=case.backoff_seconds,
+        backoff_seconds=case.attempt_backoff_seconds,
         soft_time_limit=left if ends_with_invocation else soft,
         hard_time_limit=hard,
         ends_with_invocation=ends_with_invocation,

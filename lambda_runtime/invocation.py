@@ -1,6 +1,7 @@
 """The Lambda handler: a batch of messages in, the failed ones out.
 
 The main path: :meth:`Handler.__call__`, one batch →
+:meth:`Batch.run <lambda_runtime.batch.Batch.run>`, its lanes →
 :meth:`Decision.on <lambda_runtime.decision.Decision.on>`, one message →
 :meth:`TaskRunner.run <lambda_runtime.running.execution.TaskRunner.run>`, one task.
 """
@@ -16,8 +17,8 @@ from celery import Celery
 from lambda_celery.celery_hooks.registry import async_names
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ConfigurationError
-from lambda_celery.payloads import is_pointer
 from lambda_celery.publishing.publisher import Publisher
+from lambda_runtime.batch import Batch
 from lambda_runtime.celery_hooks import bootstrap
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.decision import Decision
@@ -25,12 +26,10 @@ from lambda_runtime.event import records_of
 from lambda_runtime.log import TaskFields, set_up_logging
 from lambda_runtime.mapping_check import MappingCheck
 from lambda_runtime.messages.delivery import Delivery
-from lambda_runtime.messages.outcome import Deleted, Forwarded, Outcome, Parked, Returned
-from lambda_runtime.messages.settlement import Settlement, misconfiguration
+from lambda_runtime.messages.settlement import Settlement
 from lambda_runtime.messages.source_queues import SourceQueues
-from lambda_runtime.retry_policy import backoff_seconds
 from lambda_runtime.running.connections import Connections
-from lambda_runtime.running.threads import Lane, Pool, lanes
+from lambda_runtime.running.threads import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +78,11 @@ class Handler:
         self._connections.before_batch()
         self._queues.ask_again()
         settlement = Settlement(self._publisher, self._queues, deadline)
-        deliveries = map(Delivery.from_record, records)
-        self._pool.run(lanes(deliveries), partial(self._run_lane, deadline, settlement))
+        batch = Batch(
+            self._decision, settlement, self._queues, self._publisher.payloads, deadline,
+            self._fields,
+        )  # fmt: skip
+        batch.run([Delivery.from_record(each) for each in records], self._pool)
         self._connections.after_batch()
         if (sentence := settlement.misconfiguration) is not None:
             # Lambda counts an error, and asks more and more slowly. The receives go by the queue's
@@ -89,66 +91,3 @@ class Handler:
         if (failed := settlement.first_failed) is not None:
             self._mapping_check.after_failure(context, failed.source_arn)
         return settlement.close()
-
-    def _run_lane(self, deadline: Deadline, settlement: Settlement, lane: Lane) -> None:
-        """Run what comes one after the other: a message, or a message group."""
-        returned: Returned | None = None
-        for delivery in lane:
-            with self._fields.of(delivery):
-                # What follows a failure in its group must not overtake it.
-                if returned is None:
-                    returned = self._run(delivery, deadline, settlement)
-                if returned is None:
-                    settlement.let_go(delivery)
-                else:
-                    settlement.hand_back(delivery, returned)
-
-    def _run(
-        self, delivery: Delivery, deadline: Deadline, settlement: Settlement
-    ) -> Returned | None:
-        try:
-            outcome = self._decision.on(delivery, deadline)
-        except Exception:  # it raises nothing; but whoever else is in the batch has done no harm
-            logger.exception("Message %s could not be decided on", delivery.message_id)
-            return Returned("an internal error", 0)
-        try:
-            return self._settle(delivery, outcome, settlement)
-        except Exception:
-            logger.exception("Message %s could not be settled", delivery.message_id)
-            if isinstance(outcome, Deleted):
-                return None
-            return Returned("could not be settled", self._backoff(delivery))
-
-    def _settle(
-        self, delivery: Delivery, outcome: Outcome, settlement: Settlement
-    ) -> Returned | None:
-        """Carry *outcome* out; return how the message stays on the queue, if it does."""
-        match outcome:
-            case Returned():
-                return outcome
-            case Deleted():
-                has_payload = is_pointer(delivery.body) and not outcome.keep_payload
-                if has_payload and self._decision.settled.remember_payload(delivery):
-                    self._publisher.payloads.delete(delivery.body)
-                return None
-            case Parked():
-                if (failure := settlement.park(delivery, outcome)) is not None:
-                    return Returned(
-                        "could not be parked", self._backoff(delivery), misconfiguration(failure)
-                    )
-                self._decision.parked(delivery, outcome)
-                if outcome.exception is not None:  # else it has been said
-                    logger.error("Message %s is parked: %s", delivery.message_id, outcome.reason)
-                return None
-            case Forwarded() if delivery.fifo_group:
-                return Returned("a FIFO queue's message cannot be sent on", outcome.seconds_ahead())
-            case Forwarded():
-                if (failure := settlement.forward(delivery, outcome)) is None:
-                    return None
-                return Returned(
-                    "could not be sent on", outcome.seconds_ahead(), misconfiguration(failure)
-                )
-
-    def _backoff(self, delivery: Delivery) -> int:
-        settings = self._queues.get(delivery.source_arn).settings
-        return backoff_seconds(settings, delivery.receive_count)

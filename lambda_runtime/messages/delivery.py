@@ -14,8 +14,10 @@ from lambda_celery.envelope import read_envelope
 from lambda_celery.message import MAXIMUM_ATTRIBUTES, is_fifo
 from lambda_celery.payloads import POINTER_ATTRIBUTES
 
-#: The message attribute in which one that is sent on carries its receives along.
-EARLIER_RECEIVES_ATTRIBUTE = "LambdaCeleryEarlierReceives"
+#: The message attribute in which one that is sent on names the messages that it was before.
+SENT_ON_ATTRIBUTE = "LambdaCelerySentOnFrom"
+#: Of those, the last ones: its attempts were counted under one of them.
+_MESSAGES_BEFORE = 3
 #: How the names of the attributes begin that we add ourselves.
 _OWN_PREFIX = "LambdaCelery"
 
@@ -65,22 +67,17 @@ class Delivery:
 
     @cached_property
     def receive_count(self) -> int:
-        """How often SQS has handed the message out, this time included.
-
-        One that was sent on is a new message to SQS; what it had come back from before counts.
-        """
-        return self._own_receives + self._earlier_receives
-
-    @property
-    def _own_receives(self) -> int:
+        """How often SQS has handed this message out, this time included."""
         return max(1, _whole_number(self.attributes.get("ApproximateReceiveCount")))
 
-    @property
-    def _earlier_receives(self) -> int:
-        # Anybody can write that attribute: what cannot be a count is none.
-        return _whole_number(
-            self.message_attributes.get(EARLIER_RECEIVES_ATTRIBUTE, {}).get("stringValue")
-        )
+    @cached_property
+    def lineage(self) -> tuple[str, ...]:
+        """The ids of this message and of those that it was before it was sent on.
+
+        Anybody can write that attribute: an id that is none leads to no record.
+        """
+        before = _text(self.message_attributes.get(SENT_ON_ATTRIBUTE, {}).get("stringValue"))
+        return (self.message_id, *before.split(maxsplit=_MESSAGES_BEFORE)[:_MESSAGES_BEFORE])
 
     @property
     def message_group_id(self) -> str | None:
@@ -101,25 +98,23 @@ class Delivery:
     def attributes_to_send_on(self) -> dict[str, dict[str, Any]]:
         """Return the message attributes for a copy of the message on the same queue."""
         sent = self.attributes_to_send()
-        # This receive is none that the task has failed in.
-        if (earlier := self.receive_count - 1) and len(sent) < MAXIMUM_ATTRIBUTES:
-            sent[EARLIER_RECEIVES_ATTRIBUTE] = {"DataType": "Number", "StringValue": str(earlier)}
+        may_have_run = self.receive_count > 1 or len(self.lineage) > 1
+        if may_have_run and len(sent) < MAXIMUM_ATTRIBUTES:
+            before = " ".join(self.lineage[:_MESSAGES_BEFORE])
+            sent[SENT_ON_ATTRIBUTE] = {"DataType": "String", "StringValue": before}
         return sent
 
     def attributes_of_call(self) -> dict[str, dict[str, Any]]:
         """Return the message attributes that the call was given, in the form of SendMessage."""
-        return {
-            name: each
-            for name, each in self.attributes_to_send().items()
-            if not (name.startswith(_OWN_PREFIX) or name in POINTER_ATTRIBUTES)
-        }
+        sent = self.attributes_to_send().items()
+        return {name: each for name, each in sent if name not in POINTER_ATTRIBUTES}
 
     def attributes_to_send(self) -> dict[str, dict[str, Any]]:
         """Return the message attributes in the form that SendMessage takes, without our own."""
         sent: dict[str, dict[str, Any]] = {}
         for name, value in self.message_attributes.items():
             data_type = value.get("dataType")
-            if name == EARLIER_RECEIVES_ATTRIBUTE or not isinstance(data_type, str):
+            if name.startswith(_OWN_PREFIX) or not isinstance(data_type, str):
                 continue
             if value.get("binaryValue") is not None:
                 with suppress(TypeError, ValueError):  # none that SQS has sent

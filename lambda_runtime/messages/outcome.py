@@ -58,4 +58,9 @@ class Forwarded:
         return max(0, math.ceil((self.eta - datetime.now(UTC)).total_seconds()))
 
 
+@dataclass(frozen=True)
+class Postponed:
+    """The message's last run ended with its process: it runs when all others are settled."""
+
+
 Outcome = Deleted | Returned | Parked | Forwarded

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from lambda_celery import aws
 from lambda_celery.conf import setting_names
@@ -31,6 +33,8 @@ from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.outcome import Forwarded, Parked, Returned
 from lambda_runtime.messages.source_queues import SourceQueue, SourceQueues
 
+_T = TypeVar("_T")
+
 logger = logging.getLogger(__name__)
 
 #: Message attributes of a parked message.
@@ -50,23 +54,26 @@ class Settlement:
         self._publisher = publisher
         self._queues = queues
         self._deadline = deadline
-        self._failures: list[str] = []
-        self._settled: dict[SourceQueue, list[Delivery]] = {}
-        self._misconfigurations: list[str] = []
-        self._hidden: dict[SourceQueue, list[tuple[Delivery, int]]] = {}
+        self._lock = threading.Lock()
+        self._returned: list[tuple[Delivery, Returned]] = []
+        self._settled = 0
+        self._to_hide: dict[SourceQueue, list[tuple[Delivery, int]]] = {}
+        self._to_delete: dict[SourceQueue, list[Delivery]] = {}
 
     def hand_back(self, delivery: Delivery, returned: Returned) -> None:
         """Leave the message on its queue, hidden for its delay once the batch is through."""
-        self._failures.append(delivery.message_id)
-        if returned.misconfiguration is not None:
-            self._misconfigurations.append(returned.misconfiguration)
-        queue = self._queues.get(delivery.source_arn)
         hidden = max(0, min(returned.delay_seconds, MAXIMUM_VISIBILITY_SECONDS))
-        self._hidden.setdefault(queue, []).append((delivery, hidden))
+        queue = self._queues.get(delivery.source_arn)
+        with self._lock:
+            self._returned.append((delivery, returned))
+            self._to_hide.setdefault(queue, []).append((delivery, hidden))
 
     def let_go(self, delivery: Delivery) -> None:
         """Leave it to Lambda to delete the message, because it is not among the failures."""
-        self._settled.setdefault(self._queues.get(delivery.source_arn), []).append(delivery)
+        queue = self._queues.get(delivery.source_arn)
+        with self._lock:
+            self._settled += 1
+            self._to_delete.setdefault(queue, []).append(delivery)
 
     def park(self, delivery: Delivery, outcome: Parked) -> Exception | None:
         """Send the message to the dead-letter queue; return what stood in the way, if anything."""
@@ -87,8 +94,10 @@ class Settlement:
         A crash between this and the answer leads to two copies with one
         publication key, of which one runs.
         """
+        fifo = delivery.fifo_group is not None  # where no message can be delayed
+        attributes = delivery.attributes_to_send_on()
         message = replace(
-            _copy(delivery, delivery.attributes_to_send_on(), delay_until(outcome.eta)),
+            _copy(delivery, attributes, None if fifo else delay_until(outcome.eta), fifo),
             due=outcome.eta,
             task_id=outcome.task_id,
         )
@@ -108,14 +117,15 @@ class Settlement:
     @property
     def misconfiguration(self) -> str | None:
         """What has to be changed before any message of the batch can be run, if it is that."""
-        if self._settled or len(self._misconfigurations) < len(self._failures):
+        reasons = [returned.misconfiguration for _, returned in self._returned]
+        if self._settled or not reasons or None in reasons:
             return None
-        return next(iter(self._misconfigurations), None)
+        return reasons[0]
 
     @property
     def first_failed(self) -> Delivery | None:
         """A message that stays on its queue, if any does."""
-        return next((delivery for hidden in self._hidden.values() for delivery, _ in hidden), None)
+        return self._returned[0][0] if self._returned else None
 
     def close(self) -> dict[str, list[dict[str, str]]]:
         """Hide what was handed back, and return the answer for Lambda.
@@ -123,41 +133,48 @@ class Settlement:
         :raises MessagesReturnedError: some messages stay on the queue, and the settings say that
             their mapping takes no list of them. What is settled is deleted here, then.
         """
-        batches = [
-            (queue, hidden[start : start + MAXIMUM_ENTRIES])
-            for queue, hidden in self._hidden.items()
-            for start in range(0, len(hidden), MAXIMUM_ENTRIES)
-        ]
+        self.hide_returned()
+        failed = [delivery.message_id for delivery, _ in self._returned]
+        if failed and not self._publisher.settings.report_batch_item_failures:
+            self.delete_settled()
+            raise MessagesReturnedError(
+                f"{len(failed)} messages of the batch stay on the queue. Lambda is told so "
+                f"by this exception, because {setting_names('report_batch_item_failures')} is off."
+            )
+        return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
+
+    def hide_returned(self) -> None:
+        """Hide what was handed back, each message for its delay."""
+        with self._lock:
+            to_hide, self._to_hide = self._to_hide, {}
+        batches = list(_in_requests(to_hide))
         if len(batches) == 1:
             self._hide(*batches[0])
         elif batches:
             with ThreadPoolExecutor(min(_HIDING_THREADS, len(batches))) as threads:
                 list(threads.map(self._hide, *zip(*batches, strict=True)))
-        if self._failures and not self._publisher.settings.report_batch_item_failures:
-            self._delete_settled()
-            raise MessagesReturnedError(
-                f"{len(self._failures)} messages of the batch stay on the queue. Lambda is told so "
-                f"by this exception, because {setting_names('report_batch_item_failures')} is off."
-            )
-        return {"batchItemFailures": [{"itemIdentifier": each} for each in self._failures]}
 
-    def _delete_settled(self) -> None:
-        """Delete what is settled. What is not deleted comes again, and is not run again."""
-        for queue, settled in self._settled.items():
-            for start in range(0, len(settled), MAXIMUM_ENTRIES):
-                if self._deadline.seconds() < _ANSWER_SECONDS:
-                    return
-                entries = [
-                    {"Id": str(n), "ReceiptHandle": each.receipt_handle}
-                    for n, each in enumerate(settled[start : start + MAXIMUM_ENTRIES])
-                ]
-                try:
-                    aws.client("sqs", self._publisher.settings).delete_message_batch(
-                        QueueUrl=queue.url, Entries=entries
-                    )
-                except Exception as exc:  # the answer must leave, whatever AWS says
-                    logger.warning("What is settled could not be deleted: %s", exc)
-                    return
+    def delete_settled(self) -> None:
+        """Delete what is settled, without waiting for Lambda: what runs next may kill the process.
+
+        What is not deleted comes again, and is not run again.
+        """
+        with self._lock:
+            to_delete, self._to_delete = self._to_delete, {}
+        for queue, settled in _in_requests(to_delete):
+            if self._deadline.seconds() < _ANSWER_SECONDS:
+                return
+            entries = [
+                {"Id": str(n), "ReceiptHandle": each.receipt_handle}
+                for n, each in enumerate(settled)
+            ]
+            try:
+                aws.client("sqs", self._publisher.settings).delete_message_batch(
+                    QueueUrl=queue.url, Entries=entries
+                )
+            except Exception as exc:
+                logger.warning("What is settled could not be deleted: %s", exc)
+                return
 
     def _hide(self, queue: SourceQueue, hidden: list[tuple[Delivery, int]]) -> None:
         if self._deadline.seconds() < _ANSWER_SECONDS:
@@ -180,6 +197,15 @@ class Settlement:
                 len(refused),
                 refused[0],
             )
+
+
+def _in_requests(
+    by_queue: Mapping[SourceQueue, list[_T]],
+) -> Iterator[tuple[SourceQueue, list[_T]]]:
+    """Yield what there is for each queue, as much as a request takes at a time."""
+    for queue, items in by_queue.items():
+        for start in range(0, len(items), MAXIMUM_ENTRIES):
+            yield queue, items[start : start + MAXIMUM_ENTRIES]
 
 
 def _copy(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings, region_of_queue, setting_names
-from lambda_celery.message import MAXIMUM_RETENTION_SECONDS
+from lambda_celery.message import MAXIMUM_RETENTION_SECONDS, is_fifo
 
 logger = logging.getLogger(__name__)
 
@@ -98,10 +98,10 @@ class SourceQueue:
             retention = parked = MAXIMUM_RETENTION_SECONDS
         return 2 * retention + parked + _MARGIN_SECONDS
 
-    def last_attempt(self, receive_count: int) -> bool:
-        """Whether the message is spent if this attempt fails."""
+    def is_last(self, count: int) -> bool:
+        """Whether the attempt, or the receive, of that number is the last one."""
         limit = self.max_receive_count
-        return limit is not None and receive_count >= limit
+        return limit is not None and count >= limit
 
     def _is_at(self, url: str) -> bool:
         """Whether *url* is this queue's: by its name, its account and its region."""
@@ -119,10 +119,19 @@ class SourceQueue:
                 "%s is %d, but the redrive policy of %s says %d: the smaller one holds.",
                 setting_names("max_receive_count"), given, self.arn, limit,
             )  # fmt: skip
+        if limit is not None and is_fifo(self.arn):
+            logger.info(
+                "The FIFO queue %s hands a message out %d times, and each failure of one before "
+                "it in its batch takes one of them: give the mapping a BatchSize of 1, or the "
+                "queue a maxReceiveCount of your attempts times the BatchSize.",
+                self.arn, limit,
+            )  # fmt: skip
         return limit
 
     @property
     def _redrive_limit(self) -> int | None:
+        if self._named_url is None and not self.arn.startswith("arn:"):
+            return None  # none of SQS's records
         try:
             return self._known_limit
         except aws.AWS_ERRORS as exc:

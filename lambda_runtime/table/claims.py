@@ -7,10 +7,13 @@ write::
 
     |---- claim ----|------------ task ------------|---- complete ----|
     |   INPROGRESS, locked until the invocation's end                 |  COMPLETED
-    |                                              |---- release -----|  (no record)
+    |                                              |---- release -----|  its lock is 0
 
 A process that dies leaves its lock behind, which ends when Lambda would have
 ended the invocation, and a second later: nothing of it can run after that.
+
+A record counts the attempts, by the message that they were made for. SQS counts receives,
+and some of them are none: a neighbour has killed the process, or came before in a FIFO group.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -38,6 +41,9 @@ _LOCK_MARGIN_SECONDS = 1
 _OWNER = "owner"
 #: In that, what comes before the id of the call.
 _CALL_SEPARATOR = "#"
+#: How many attempts have been made, and for which message the last of them was.
+_ATTEMPTS = "attempts"
+_MESSAGE = "message_id"
 
 
 class Ending(Enum):
@@ -59,6 +65,7 @@ class Claim(Enum):
     UNFINISHED = "unfinished"
     IN_PROGRESS = "in progress"
     LOST = "lost"
+    RELEASED = "released"
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,10 @@ class Claimed:
     lock_ends_ms: int = 0
     #: Drawn at random for this run, and in the record.
     owner: str = ""
+    #: Which attempt it is; of a record that was found, how many there have been.
+    number: int = 1
+    #: Whether the attempt before ended with its process.
+    after_lost: bool = False
 
     def seconds_left(self) -> float:
         """Return the seconds until the lock ends."""
@@ -98,12 +109,14 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         *,
         life_seconds: int,
         run_ends: float,
+        lineage: tuple[str, ...] = ("",),
         spare_lost: bool = False,
         call_id: str | None = None,
     ) -> Claimed:
         """Claim *key* for a run that ends at *run_ends* (epoch seconds) at the latest.
 
         :param life_seconds: how long the record is kept.
+        :param lineage: the message's id, and those that it had before: whose attempts count.
         :param spare_lost: answer ``LOST`` where an earlier run died, instead of taking over.
         :param call_id: which call it is, where several share the key. What another call has
             left without success is taken over.
@@ -119,13 +132,13 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             payload_hash=uuid.uuid4().hex + (f"{_CALL_SEPARATOR}{call_id}" if call_id else ""),
         )
         won = Claimed(Claim.WON, lock_ends_ms, record.payload_hash)
-        written = self._insert(record)
+        written = self._insert(record, lineage[0])
         if written is Written.YES:
             return won
-        left_by: str | None = None
-        for _ in range(3):
+        left: DataRecord | None = None
+        for _ in range(4):
             try:
-                self._put(record, spare_lost=spare_lost, left_by=left_by)
+                self._put(record, lineage[0], won.number, left)
                 return won
             except aws.ClientError as exc:
                 if aws.error_code(exc) != "ConditionalCheckFailedException":
@@ -133,42 +146,50 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
                 try:
                     stored = self._stored(key, exc)
                 except IdempotencyItemNotFoundError:
-                    continue  # released between the write and this line
+                    left, won = None, replace(won, number=1, after_lost=False)
+                    continue  # deleted between the write and this line
                 repeated = written is Written.PERHAPS or _is_repeated(exc)
                 if repeated and stored.payload_hash == record.payload_hash:
                     return won
                 found = _read(stored)
-                if _is_of_another_call(stored, call_id) and (
-                    stored.response_data == Ending.FAILED.value
-                    or (found is not None and found.claim is Claim.LOST)
-                ):
-                    left_by = stored.payload_hash
+                if found is None:  # it has expired since
                     continue
-                if found is not None and (spare_lost or found.claim is not Claim.LOST):
+                is_lost = found.claim is Claim.LOST
+                is_free = is_lost or found.claim is Claim.RELEASED
+                if _is_of_another_call(stored, call_id):
+                    if not is_free and stored.response_data != Ending.FAILED.value:
+                        return found
+                    number, is_lost = 1, False
+                elif is_free and not (is_lost and spare_lost):
+                    counts = getattr(stored, _MESSAGE, None) in lineage
+                    number = found.number + 1 if counts else 1
+                else:
                     return found
-                # Else it ended between the write and this line: the next write wins or tells.
+                left, won = stored, replace(won, number=number, after_lost=is_lost)
         return Claimed(Claim.IN_PROGRESS, int(time.time() * 1000) + 1000)
 
-    def _put(self, record: DataRecord, *, spare_lost: bool, left_by: str | None) -> None:
+    def _put(
+        self, record: DataRecord, message_id: str, number: int, left: DataRecord | None
+    ) -> None:
         """Write *record* where there is none, or an expired one; else raise DynamoDB's refusal.
 
-        In one condition stand Powertools' two, the take-over of a lock that has ended, unless a
-        lost run is to be spared, and that of what the owner *left_by* has left: nobody can come
-        between a look and the write.
+        Or where a run has *left* one, which is still as it was found: nobody can come between
+        the look and the write.
         """
         now = time.time()
         condition = "attribute_not_exists(#id) OR #expiry < :now"
         names = {"#id": self.key_attr, "#expiry": self.expiry_attr}
         values = {":now": {"N": str(int(now))}}
-        if not spare_lost or left_by is not None:  # DynamoDB refuses what no condition names
+        if left is not None:
+            condition += " OR ((#status <> :inprogress OR #lock < :now_ms) AND "
             names |= {"#status": self.status_attr, "#lock": self.in_progress_expiry_attr}
-            values |= {":inprogress": {"S": "INPROGRESS"}, ":now_ms": {"N": str(int(now * 1000))}}
-        if not spare_lost:
-            condition += " OR (#status = :inprogress AND #lock < :now_ms)"
-        if left_by is not None:
-            condition += " OR (#owner = :left_by AND (#status <> :inprogress OR #lock < :now_ms))"
             names["#owner"] = _OWNER
-            values[":left_by"] = {"S": left_by}
+            values |= {":inprogress": {"S": "INPROGRESS"}, ":now_ms": {"N": str(int(now * 1000))}}
+            if left.payload_hash:
+                condition += "#owner = :left_by)"
+                values[":left_by"] = {"S": left.payload_hash}
+            else:  # by an earlier version, or by Powertools itself
+                condition += "attribute_not_exists(#owner))"
         self.client.put_item(
             TableName=self.table_name,
             Item={
@@ -177,12 +198,20 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
                 self.in_progress_expiry_attr: {"N": str(record.in_progress_expiry_timestamp)},
                 self.status_attr: {"S": record.status},
                 _OWNER: {"S": record.payload_hash},
+                _ATTEMPTS: {"N": str(number)},
+                _MESSAGE: {"S": message_id},
             },
             ConditionExpression=condition,
             ExpressionAttributeNames=names,
             ExpressionAttributeValues=values,
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
+
+    def _item_to_data_record(self, item: dict[str, Any]) -> DataRecord:
+        record = super()._item_to_data_record(item)
+        vars(record)[_ATTEMPTS] = int(item.get(_ATTEMPTS, {}).get("N", 1))
+        vars(record)[_MESSAGE] = item.get(_MESSAGE, {}).get("S")
+        return record
 
     def _stored(self, key: str, refusal: aws.ClientError) -> DataRecord:
         """Return the record that stood in the way of a write; it comes with the *refusal*."""
@@ -200,18 +229,20 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         if self._update(record) is not Written.YES:
             self._update_record(record)
 
-    def _insert(self, record: DataRecord) -> Written:
+    def _insert(self, record: DataRecord, message_id: str) -> Written:
         """Write *record* together with others, if it has no predecessor at all."""
         return self._write_together(
             record,
             f"INSERT INTO \"{self.table_name}\" VALUE {{'{self.key_attr}': ?, "
             f"'{self.expiry_attr}': ?, '{self.in_progress_expiry_attr}': ?, "
-            f"'{self.status_attr}': ?, '{_OWNER}': ?}}",
+            f"'{self.status_attr}': ?, '{_OWNER}': ?, '{_ATTEMPTS}': ?, '{_MESSAGE}': ?}}",
             {"S": record.idempotency_key},
             {"N": str(record.expiry_timestamp)},
             {"N": str(record.in_progress_expiry_timestamp)},
             {"S": record.status},
             {"S": record.payload_hash},
+            {"N": "1"},
+            {"S": message_id},
         )
 
     def _update(self, record: DataRecord) -> Written:
@@ -233,25 +264,54 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             return Written.NO
         return self._group.write(record.idempotency_key, statement, parameters)
 
-    def release(self, key: str, claimed: Claimed) -> None:
-        """Forget what was *claimed*, so that *key* can run again.
+    def release(self, key: str, claimed: Claimed, *, has_run: bool = True) -> None:
+        """Give up what was *claimed*, so that *key* can run again: now its lock is 0.
+
+        The attempts stay counted, this one too if it *has_run*.
+        """
+        self._give_up(
+            self.client.update_item,
+            key,
+            claimed,
+            UpdateExpression="SET #lock = :free, #attempts = :attempts",
+            names={"#lock": self.in_progress_expiry_attr, "#attempts": _ATTEMPTS},
+            values={
+                ":free": {"N": "0"},
+                ":attempts": {"N": str(claimed.number - (not has_run))},
+            },
+        )
+
+    def drop(self, key: str, claimed: Claimed) -> None:
+        """Forget what was *claimed*: *key* can run again, from its first attempt on."""
+        self._give_up(self.client.delete_item, key, claimed, names={}, values={})
+
+    def _give_up(
+        self,
+        write: Callable[..., Any],
+        key: str,
+        claimed: Claimed,
+        *,
+        names: dict[str, str],
+        values: dict[str, dict[str, str]],
+        **expression: str,
+    ) -> None:
+        """Write, if the record is still that of *claimed*.
 
         A run that outlived its lock (a suspended machine) must not take away the claim
         of its successor, nor the successor's completed record: hence the condition.
         """
         try:
-            self.client.delete_item(
+            write(
                 TableName=self.table_name,
                 Key=self._get_key(key),
                 ConditionExpression="#status = :inprogress AND #owner = :owner",
-                ExpressionAttributeNames={
-                    "#status": self.status_attr,
-                    "#owner": _OWNER,
-                },
+                ExpressionAttributeNames={"#status": self.status_attr, "#owner": _OWNER, **names},
                 ExpressionAttributeValues={
                     ":inprogress": {"S": "INPROGRESS"},
                     ":owner": {"S": claimed.owner},
+                    **values,
                 },
+                **expression,
             )
         except aws.ClientError as exc:
             if aws.error_code(exc) != "ConditionalCheckFailedException":
@@ -264,12 +324,19 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         )
         return bool(answer.get("Attributes"))
 
-    def look_up(self, key: str) -> Claimed | None:
-        """Return what stands in the record of *key*; ``None`` if there is no such record."""
+    def look_up(self, key: str, lineage: tuple[str, ...] = ()) -> Claimed | None:
+        """Return what stands in the record of *key*; ``None`` if there is no such record.
+
+        Its attempts are those for the messages of the *lineage*.
+        """
         try:
-            return _read(self._get_record(key))
+            record = self._get_record(key)
         except IdempotencyItemNotFoundError:
             return None
+        found = _read(record)
+        if found is not None and getattr(record, _MESSAGE, None) not in lineage:
+            return replace(found, number=0)
+        return found
 
     def is_completed(self, key: str) -> bool:
         """Whether *key* has run to its end."""
@@ -290,8 +357,10 @@ def _read(record: DataRecord) -> Claimed | None:
         unfinished = record.response_data == Ending.UNFINISHED.value
         return Claimed(Claim.UNFINISHED if unfinished else Claim.COMPLETED)
     if record.status == "INPROGRESS":
-        ended = lock_ends_ms <= time.time() * 1000
-        return Claimed(Claim.LOST if ended else Claim.IN_PROGRESS, lock_ends_ms)
+        claim = Claim.IN_PROGRESS
+        if lock_ends_ms <= time.time() * 1000:
+            claim = Claim.LOST if lock_ends_ms else Claim.RELEASED
+        return Claimed(claim, lock_ends_ms, number=getattr(record, _ATTEMPTS, 1))
     return None  # expired, and not yet removed by DynamoDB's TTL
 
 

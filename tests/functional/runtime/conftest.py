@@ -8,6 +8,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -112,9 +113,11 @@ class Runtime:
         answer = self.invoke(messages, seconds=seconds)
         for message in messages:
             if message["MessageId"] not in answer.failed:
-                self.sqs.delete_message(
-                    QueueUrl=self.settings.queue_url, ReceiptHandle=message["ReceiptHandle"]
-                )
+                # The handler may have deleted it: SQS takes that, the emulator does not.
+                with suppress(self.sqs.exceptions.ReceiptHandleIsInvalid):
+                    self.sqs.delete_message(
+                        QueueUrl=self.settings.queue_url, ReceiptHandle=message["ReceiptHandle"]
+                    )
         return answer
 
     @property
@@ -137,9 +140,10 @@ class Runtime:
         return dict(json.loads(base64.b64decode(message["Body"])))
 
     def records(self) -> list[dict[str, Any]]:
-        """Return what the idempotency table has of runs."""
+        """Return what the idempotency table has of runs, but for those that can run again."""
         items = self.stack.dynamodb.scan(TableName=self.settings.idempotency_table)["Items"]
         items = [item for item in items if not item["id"]["S"].startswith("parked#")]
+        items = [item for item in items if item.get("in_progress_expiration") != {"N": "0"}]
         return [
             {name: next(iter(value.values())) for name, value in item.items()} for item in items
         ]

@@ -70,7 +70,7 @@ RECORDS = st.fixed_dictionaries(
         | some_of(ApproximateReceiveCount=VALUES, SentTimestamp=VALUES, MessageGroupId=VALUES),
         "messageAttributes": VALUES
         | some_of(
-            LambdaCeleryEarlierReceives=some_of(dataType=st.just("Number"), stringValue=VALUES),
+            LambdaCelerySentOnFrom=some_of(dataType=st.just("String"), stringValue=VALUES),
             other=some_of(dataType=TEXT, stringValue=TEXT, binaryValue=TEXT),
         ),
     },

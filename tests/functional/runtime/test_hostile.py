@@ -15,7 +15,7 @@ import pytest
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.payloads import locate
 from lambda_celery.table.schema import payload_key
-from lambda_runtime.messages.delivery import EARLIER_RECEIVES_ATTRIBUTE
+from lambda_runtime.messages.delivery import SENT_ON_ATTRIBUTE
 from lambda_runtime.messages.settlement import REASON_ATTRIBUTE
 from tests.functional.runtime.conftest import Context
 
@@ -146,7 +146,7 @@ def record(body: Any, n: int, queue_url: str, **attributes: Any) -> dict[str, An
 def test_counts_that_are_none_are_ignored(runtime, digits):
     url = runtime.settings.queue_url
     attribute = {"dataType": "Number", "stringValue": digits}
-    good = record(envelope("[[1], {}, {}]"), 1, url, **{EARLIER_RECEIVES_ATTRIBUTE: attribute})
+    good = record(envelope("[[1], {}, {}]"), 1, url, **{SENT_ON_ATTRIBUTE: attribute})
     good["attributes"] |= {"ApproximateReceiveCount": digits, "SentTimestamp": digits}
     answer = runtime.handler({"Records": [good]}, Context(time.time() + 60))
     assert answer == {"batchItemFailures": []}

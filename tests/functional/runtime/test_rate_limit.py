@@ -180,15 +180,15 @@ def test_a_task_that_fails_has_its_attempts_and_no_more_although_it_is_sent_on(m
     assert runtime.stack.depth() == 1
     assert runtime.stack.dead_letters() == []
     send.rate_limit = None
-    sent_on = {**message, "MessageAttributes": {}}
-    sent_on["MessageAttributes"]["LambdaCeleryEarlierReceives"] = {
-        "DataType": "Number", "StringValue": "1",
+    sent_on = {**message, "MessageId": "another", "MessageAttributes": {}}
+    sent_on["MessageAttributes"]["LambdaCelerySentOnFrom"] = {
+        "DataType": "String", "StringValue": message["MessageId"],
     }  # fmt: skip
     sent_on["Attributes"] = {**message["Attributes"], "ApproximateReceiveCount": "1"}
     runtime.invoke([sent_on])
     assert len(ran) == 2
     (parked,) = runtime.stack.dead_letters()
-    assert "LambdaCeleryEarlierReceives" not in parked["MessageAttributes"]
+    assert "LambdaCelerySentOnFrom" not in parked["MessageAttributes"]
 
 
 def test_a_limit_that_cannot_be_read_is_refused_when_the_handler_starts(runtime):
@@ -208,7 +208,7 @@ def test_dynamodb_out_of_reach_keeps_the_message(runtime, faults):
         ran.append("ran")
 
     send.delay()
-    undo = faults.fail(runtime.settings, "dynamodb", "UpdateItem", "AccessDeniedException")
+    undo = faults.fail(runtime.settings, "dynamodb", "UpdateItem", "ThrottlingException")
     assert runtime.deliver().all_returned
     undo()
     assert runtime.deliver().all_deleted

@@ -1,0 +1,352 @@
+"""Attempts are counted by the table, where SQS counts receives that are none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from lambda_runtime.deadline import Deadline
+from lambda_runtime.messages.delivery import SENT_ON_ATTRIBUTE, Delivery
+from lambda_runtime.messages.publication import publication_of
+from lambda_runtime.messages.request import read_request
+from lambda_runtime.table.claims import Claim, IdempotencyTable
+
+
+def key_of(runtime: Any, message: dict[str, Any]) -> str:
+    (record,) = runtime.event([message])["Records"]
+    delivery = Delivery.from_record(record)
+    request = read_request(runtime.app, runtime.settings, delivery, delivery.body, "here")
+    return publication_of(request).key
+
+
+def lose(runtime: Any, message: dict[str, Any], times: int = 1) -> None:
+    """Leave what a process leaves that dies while it runs *message*."""
+    table = IdempotencyTable(runtime.settings)
+    for _ in range(times):
+        claimed = table.claim(
+            key_of(runtime, message),
+            life_seconds=3600,
+            run_ends=time.time() - 10,
+            lineage=(message["MessageId"],),
+        )
+        assert claimed.claim is Claim.WON
+
+
+def received(message: dict[str, Any], times: int) -> dict[str, Any]:
+    attributes = {**message["Attributes"], "ApproximateReceiveCount": str(times)}
+    return {**message, "Attributes": attributes}
+
+
+def redriven(message: dict[str, Any]) -> dict[str, Any]:
+    """Return *message* as it comes from the dead-letter queue, attributes and all."""
+    return {**received(message, 1), "MessageId": f"redriven-{message['MessageId']}"}
+
+
+@pytest.fixture
+def no_time(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Leave no time for tasks, within the context."""
+
+    @contextmanager
+    def without() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Deadline, "seconds_for_tasks", lambda self: 0.0)
+            yield
+
+    return without
+
+
+@pytest.fixture
+def ran() -> list[Any]:
+    return []
+
+
+class TestKillsItsProcess:
+    def test_it_runs_when_the_others_are_gone_from_the_queue(self, runtime, ran):
+        @runtime.task
+        def send(n):
+            ran.append((n, runtime.stack.depth()))
+            if n == "fails":
+                raise ValueError("451")
+
+        for n in ("killer", "fine", "fails"):
+            send.delay(n)
+        messages = runtime.receive(3)
+        (killer,) = (m for m in messages if "killer" in runtime.envelope(m)["headers"]["argsrepr"])
+        lose(runtime, killer)
+        messages = [killer, *(m for m in messages if m is not killer)]
+
+        answer = runtime.invoke(messages)
+
+        assert [n for n, _ in ran][-1] == "killer"
+        assert ran[-1] == ("killer", 2)  # itself, and the one that has failed
+        assert len(answer.failed) == 1
+        assert runtime.stack.depth() == 2  # Lambda deletes the killer, as the answer says
+
+    def test_what_failed_before_it_is_hidden_for_its_back_off(self, make_runtime, faults, ran):
+        runtime = make_runtime(lambda_retry_backoff_seconds=40, lambda_retry_jitter=False)
+        hidden = faults.watch(runtime.settings, "sqs", "ChangeMessageVisibilityBatch")
+
+        @runtime.task
+        def send(n):
+            ran.append((n, len(hidden)))
+            if n == "fails":
+                raise ValueError("451")
+
+        send.delay("killer")
+        (killer,) = runtime.receive()
+        lose(runtime, killer)
+        send.delay("fails")
+        runtime.invoke([killer, *runtime.receive()])
+        assert ran == [("fails", 0), ("killer", 1)]
+
+    def test_too_often_is_parked(self, make_runtime, ran):
+        runtime = make_runtime(lambda_max_receive_count=3)
+
+        @runtime.task
+        def send():
+            ran.append(1)
+
+        send.delay()
+        (message,) = runtime.receive()
+        lose(runtime, message, times=3)
+
+        assert runtime.hand_over([message]).all_deleted
+        assert ran == []
+        assert len(runtime.stack.dead_letters()) == 1
+
+    def test_several_run_one_by_one_and_who_waits_at_its_last_receive_is_sent_on(
+        self, make_runtime, ran
+    ):
+        runtime = make_runtime(lambda_max_receive_count=3)
+
+        @runtime.task
+        def send(n):
+            ran.append((n, runtime.stack.depth()))
+
+        send.delay(1)
+        send.delay(2)
+        one, two = runtime.receive(2)
+        lose(runtime, one)
+        lose(runtime, two, times=2)
+        two = received(two, 3)
+
+        answer = runtime.invoke([one, two])
+
+        assert answer.failed == []
+        assert len(ran) == 1  # the other is a new message
+        (sent_on,) = runtime.receive()
+        assert two["MessageId"] in sent_on["MessageAttributes"][SENT_ON_ATTRIBUTE]["StringValue"]
+        assert runtime.hand_over([sent_on]).all_deleted
+        assert len(ran) == 2
+
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    def test_by_its_next_attempt_the_count_goes_on(self, make_runtime, concurrency):
+        runtime = make_runtime(lambda_concurrency=concurrency)
+
+        @runtime.task
+        def send():
+            """It is only sent."""
+
+        send.delay()
+        (message,) = runtime.receive()
+        lose(runtime, message, times=2)
+        table = IdempotencyTable(runtime.settings)
+        claimed = table.claim(
+            key_of(runtime, message), life_seconds=60, run_ends=time.time() + 60,
+            lineage=(message["MessageId"],),
+        )  # fmt: skip
+        assert (claimed.claim, claimed.number, claimed.after_lost) == (Claim.WON, 3, True)
+
+
+class TestLastReceive:
+    """SQS hands the message out once more, to nobody: it moves it to the dead-letter queue."""
+
+    def test_what_has_run_is_deleted_before_anything_runs(self, make_runtime, ran):
+        runtime = make_runtime(lambda_max_receive_count=3)
+
+        @runtime.task
+        def send(n):
+            ran.append((n, runtime.stack.depth()))
+
+        send.delay("first")
+        (first,) = runtime.receive()
+        runtime.invoke([first])  # its process died before Lambda heard of it
+        send.delay("second")
+        (second,) = runtime.receive()
+
+        assert runtime.invoke([second, received(first, 3)]).failed == []
+        assert ran == [("first", 1), ("second", 1)]
+
+    def test_what_has_attempts_left_is_sent_on_before_anything_runs(self, make_runtime, ran):
+        runtime = make_runtime(lambda_max_receive_count=3)
+
+        @runtime.task
+        def send(n):
+            ran.append(n)
+            if n == "victim":
+                raise ValueError("451")
+
+        send.delay("victim")
+        (victim,) = runtime.receive()
+
+        assert runtime.invoke([received(victim, 3)]).failed == []
+        assert ran == []
+        for _ in range(2):
+            assert runtime.deliver().all_returned
+        assert runtime.deliver().all_deleted
+        assert ran == ["victim"] * 3
+        assert len(runtime.stack.dead_letters()) == 1
+
+    def test_what_is_spent_runs_and_is_deleted_at_once(self, make_runtime, ran):
+        runtime = make_runtime(lambda_max_receive_count=1)
+
+        @runtime.task
+        def send(n):
+            ran.append((n, runtime.stack.depth()))
+
+        send.delay(1)
+        send.delay(2)
+        assert runtime.invoke(runtime.receive(2)).failed == []
+        assert [depth for _, depth in ran] == [2, 1]
+
+    def test_of_what_was_not_run_for_want_of_time_the_attempts_are_left(
+        self, make_runtime, no_time
+    ):
+        runtime = make_runtime(lambda_max_receive_count=2)
+        ran = []
+
+        @runtime.task
+        def send():
+            ran.append(1)
+            raise ValueError("451")
+
+        send.delay()
+        with no_time():
+            assert runtime.deliver().all_returned
+            assert runtime.deliver().all_deleted  # sent on
+        assert runtime.deliver().all_returned
+        assert runtime.deliver().all_deleted
+        assert len(ran) == 2
+        assert len(runtime.stack.dead_letters()) == 1
+
+
+class TestRedrive:
+    def test_counts_from_one_although_the_message_had_been_sent_on(self, make_runtime):
+        runtime = make_runtime(lambda_max_receive_count=2)
+        ran = []
+
+        @runtime.task
+        def send():
+            ran.append(1)
+            raise ValueError("451")
+
+        send.delay()
+        (message,) = runtime.receive()
+        assert runtime.hand_over([received(message, 2)]).all_deleted  # sent on
+        (sent_on,) = runtime.receive()
+        lose(runtime, sent_on, times=2)  # and moved by SQS itself
+        runtime.sqs.delete_message(
+            QueueUrl=runtime.settings.queue_url, ReceiptHandle=sent_on["ReceiptHandle"]
+        )
+
+        again = redriven(sent_on)
+        assert runtime.invoke([again]).all_returned
+        assert runtime.invoke([received(again, 2)]).all_deleted
+        assert len(ran) == 2
+        assert len(runtime.stack.dead_letters()) == 1
+
+
+class TestFIFO:
+    @pytest.fixture
+    def runtime(self, make_runtime, make_stack):
+        self.stack = make_stack(suffix=".fifo")
+        return make_runtime(
+            lambda_queue_url=self.stack.queue_url,
+            lambda_dead_letter_queue_url=self.stack.dead_letter_queue_url,
+            lambda_max_receive_count=3,
+        )
+
+    def drain(self, runtime: Any, deliveries: int) -> None:
+        for _ in range(deliveries):
+            if not self.stack.depth():
+                return
+            messages = runtime.receive(self.stack.depth())
+            runtime.hand_over(messages)
+
+    def test_a_follower_has_its_attempts_although_the_first_always_fails(self, runtime, ran):
+        @runtime.task
+        def send(n):
+            ran.append(n)
+            if n == "head" or (n == "follower" and ran.count(n) == 1):
+                raise ValueError("451")
+
+        for n in ("head", "follower", "last"):
+            send.apply_async((n,), MessageGroupId="a")
+        self.drain(runtime, 10)
+
+        assert ran.count("head") == 3
+        assert ran.count("follower") == 2
+        assert ran.count("last") == 1
+        assert ran.index("last") > len(ran) - 2 - ran[::-1].index("follower")
+        assert len(self.stack.dead_letters()) == 1
+
+    def test_what_has_no_time_to_run_is_not_parked_and_keeps_its_order(self, runtime, ran, no_time):
+        @runtime.task
+        def send(n):
+            ran.append(n)
+
+        for n in range(6):
+            send.apply_async((n,), MessageGroupId="a")
+        with no_time():
+            for _ in range(4):
+                runtime.hand_over(runtime.receive(6))
+        self.drain(runtime, 10)
+
+        assert ran == list(range(6))
+        assert self.stack.dead_letters() == []
+
+    def test_one_that_killed_its_process_waits_with_its_group(self, runtime, ran):
+        @runtime.task
+        def send(group, n):
+            ran.append((group, n))
+
+        send.apply_async(("a", 0), MessageGroupId="a")
+        (killer,) = runtime.receive()
+        lose(runtime, killer)
+        runtime.sqs.change_message_visibility(
+            QueueUrl=self.stack.queue_url, ReceiptHandle=killer["ReceiptHandle"],
+            VisibilityTimeout=0,
+        )  # fmt: skip
+        send.apply_async(("a", 1), MessageGroupId="a")
+        send.apply_async(("b", 0), MessageGroupId="b")
+        messages = runtime.receive(3)
+
+        assert runtime.hand_over(messages).failed == []
+        assert ran == [("b", 0), ("a", 0), ("a", 1)]
+
+
+class TestTwoVersionsSideBySide:
+    def test_a_lock_without_an_owner_is_taken_over(self, runtime, ran):
+        """By Powertools itself, or an earlier version."""
+
+        @runtime.task
+        def send():
+            ran.append(1)
+
+        send.delay()
+        (message,) = runtime.receive()
+        runtime.stack.dynamodb.put_item(
+            TableName=runtime.settings.idempotency_table,
+            Item={
+                "id": {"S": key_of(runtime, message)},
+                "expiration": {"N": str(int(time.time()) + 3600)},
+                "in_progress_expiration": {"N": str(int((time.time() - 10) * 1000))},
+                "status": {"S": "INPROGRESS"},
+            },
+        )
+        assert runtime.hand_over([message]).all_deleted
+        assert ran == [1]
