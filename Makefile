@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 MEMBERS ?= 10000
 
-.PHONY: demo test test-oldest test-newest lint reference docs picture format clean
+.PHONY: demo test chaos test-oldest test-newest lint reference docs picture format clean
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,13 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Processes that die, messages that come twice, AWS that fails: N messages each time.
+N ?= 2000
+chaos: $(READY)
+	$(BIN)/python tests/chaos/storm.py -n $(N)
+	$(BIN)/python tests/chaos/storm.py -n $(N) --concurrency 20
+	$(BIN)/python tests/chaos/storm.py -n $(N) --fifo
 
 # With the oldest versions that are allowed, and with the newest. pyenv's interpreters are none of
 # the PATH's, which has but its shims.

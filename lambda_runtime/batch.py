@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from lambda_celery.message import MAXIMUM_ENTRIES
 from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.decision import Decision
@@ -60,9 +61,11 @@ class Batch:
             self.settlement.delete_settled()
             self.settlement.hide_returned()
             self._run_lane(lane, is_alone=True)
+        self.decision.completions.finish(self.deadline)
 
     def _is_settled_before_all(self, delivery: Delivery) -> bool:
-        if delivery.fifo_group is not None or not self._is_last_receive(delivery):
+        comes_first = delivery.receive_count == 1
+        if comes_first or delivery.fifo_group is not None or not self._is_near_its_last(delivery):
             return False
         with self.fields.of(delivery):
             outcome = self.decision.before_all(delivery, self.deadline)
@@ -136,8 +139,11 @@ class Batch:
             self.settlement.hand_back(delivery, returned)
             return
         self.settlement.let_go(delivery)
-        if self._has_several and self._is_last_receive(delivery):
+        # Where some have come again, the process may have died, and may again.
+        if self._has_several and self._is_near_its_last(delivery):
             self.settlement.delete_settled()
+        elif self._has_several and delivery.receive_count > 1:
+            self.settlement.delete_settled(at_least=MAXIMUM_ENTRIES)
 
     def _decide(self, delivery: Delivery, is_alone: bool) -> Outcome | Postponed:
         try:
@@ -181,6 +187,10 @@ class Batch:
                     return None
                 return _returned(outcome, misconfiguration(failure))
         raise AssertionError(outcome)  # postponed, although all others are settled
+
+    def _is_near_its_last(self, delivery: Delivery) -> bool:
+        """Whether it is the last receive but one, or the last: what dies early is not counted."""
+        return self.queues.get(delivery.source_arn).is_last(delivery.receive_count + 1)
 
     def _is_last_receive(self, delivery: Delivery) -> bool:
         return self.queues.get(delivery.source_arn).is_last(delivery.receive_count)

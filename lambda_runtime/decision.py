@@ -71,6 +71,7 @@ from lambda_runtime.running.attempt import Attempt
 from lambda_runtime.running.execution import TaskRunner
 from lambda_runtime.running.failure_policy import UNFINISHED
 from lambda_runtime.table.claims import Claim, Claimed, Ending, IdempotencyTable
+from lambda_runtime.table.completions import Completions
 from lambda_runtime.table.rate_limits import PATIENCE_SECONDS, RateLimiter
 from lambda_runtime.table.settled import Settled
 
@@ -162,6 +163,8 @@ class Decision:
         self._payloads = payloads
         self._hostname = hostname
         self._table = IdempotencyTable(settings)
+        #: To be finished at the batch's end.
+        self.completions = Completions(self._table)
         self.settled = Settled(self._table, queues)
         self._revocations = Revocations(settings)
         self._rate_limiter = RateLimiter(settings)
@@ -202,8 +205,8 @@ class Decision:
     def before_all(self, delivery: Delivery, deadline: Deadline) -> Outcome | None:
         """Return what becomes of *delivery* if none of the batch is run; ``None``: it is run.
 
-        This is for the last receive: should the process die now, SQS would move the message
-        to the dead-letter queue, although it has run, or has attempts left.
+        This is for the last receive, and the one before it: should the process die now, SQS would
+        move the message to the dead-letter queue, although it has run, or has attempts left.
         """
         outcome = self._through(self._case(delivery, deadline, False), self._steps_before_all)
         assert not isinstance(outcome, Postponed)  # no step of those postpones
@@ -317,7 +320,7 @@ class Decision:
     def _attempts_left(self, case: Case) -> Outcome | None:
         """Send the message on if it has more attempts left than receives."""
         attempts = case.found.number if case.found is not None else 0
-        if case.queue.is_last(attempts + 1):
+        if attempts + 1 >= case.delivery.receive_count:
             return None
         logger.warning(
             "Message %s has been received %d times, of which %d were attempts to run it: it is "
@@ -419,9 +422,7 @@ class Decision:
         """Write down in the record what has become of the run."""
         publication = case.publication
         if isinstance(outcome, Deleted) or (isinstance(outcome, Parked) and outcome.has_run):
-            self._table.complete(
-                publication.key, life_seconds=case.record_life_seconds, ending=_ending(outcome)
-            )
+            self.completions.write(publication.key, case.record_life_seconds, _ending(outcome))
         elif isinstance(outcome, Parked):
             self._table.drop(publication.key, case.claimed)
         else:

@@ -154,12 +154,14 @@ class Settlement:
             with ThreadPoolExecutor(min(_HIDING_THREADS, len(batches))) as threads:
                 list(threads.map(self._hide, *zip(*batches, strict=True)))
 
-    def delete_settled(self) -> None:
+    def delete_settled(self, at_least: int = 1) -> None:
         """Delete what is settled, without waiting for Lambda: what runs next may kill the process.
 
-        What is not deleted comes again, and is not run again.
+        Unless it is less than *at_least*. What is not deleted comes again, and is not run again.
         """
         with self._lock:
+            if sum(map(len, self._to_delete.values())) < at_least:
+                return
             to_delete, self._to_delete = self._to_delete, {}
         for queue, settled in _in_requests(to_delete):
             if self._deadline.seconds() < _ANSWER_SECONDS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -1058,6 +1059,53 @@ class TestAWSFails:
         assert runtime.deliver().all_deleted
         assert state(runtime, result) == "SUCCESS"
         assert "dynamodb:UpdateItem" in caplog.text
+
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    def test_a_completion_that_is_refused_is_written_before_the_batch_is_through(
+        self, make_runtime, faults, monkeypatch, concurrency
+    ):
+        runtime = make_runtime(lambda_concurrency=concurrency)
+        monkeypatch.setattr("lambda_runtime.table.completions._PATIENCE_SECONDS", 30)
+        ran, mend = [], []
+
+        @runtime.task
+        def send(n):
+            ran.append(n)
+
+        send.delay(1)
+        (message,) = runtime.receive()
+        runtime.handler  # noqa: B018 - made before the fault
+        for operation in ("UpdateItem", "BatchExecuteStatement"):
+            mend.append(faults.fail(runtime.settings, "dynamodb", operation, "ThrottlingException"))
+        passed = []
+
+        def sleep(seconds: float) -> None:
+            passed.append(seconds)
+            if len(passed) == 3:
+                for each in mend:
+                    each()
+
+        monkeypatch.setattr(
+            "lambda_runtime.table.completions.time",
+            SimpleNamespace(monotonic=time.monotonic, sleep=sleep),
+        )
+        runtime.invoke([message])  # and its process died before it had answered
+
+        (record,) = runtime.records()
+        assert record["status"] == "COMPLETED"
+        assert runtime.invoke([message]).failed == []
+        assert ran == [1]
+
+    def test_one_that_stays_refused_does_not_hold_the_answer(self, runtime, faults, caplog):
+        @runtime.task
+        def send():
+            """It is only run."""
+
+        send.delay()
+        (message,) = runtime.receive()
+        faults.fail(runtime.settings, "dynamodb", "UpdateItem", "ThrottlingException")
+        assert runtime.invoke([message], seconds=2).failed == []
+        assert "stays out of date" in caplog.text
 
     def test_so_late_before_the_run_that_the_time_is_short_it_comes_back(
         self, runtime, monkeypatch

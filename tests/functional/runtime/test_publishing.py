@@ -15,6 +15,7 @@ from lambda_celery import ConfigurationError, PublishError, install
 from lambda_celery.celery_hooks.amqp import SQSRouting
 from lambda_celery.envelope import read_envelope, read_message
 from lambda_celery.payloads import _extended_session_class
+from lambda_celery.publishing import transport
 
 
 def headers(runtime, message):
@@ -254,6 +255,7 @@ class TestPriorities:
         assert (urgent.depth(), send.runtime.stack.depth()) == (0, 0)
 
     def test_of_the_whole_project_is_no_wish_of_a_call(self, make_runtime, caplog):
+        transport._tell_of_default_priority.cache_clear()  # of other tests in this process
         runtime = make_runtime(task_default_priority=5)
         ran = []
 
