@@ -53,14 +53,17 @@ class Batch:
         self._has_several = len(deliveries) > 1
         left = [each for each in deliveries if not self._is_settled_before_all(each)]
         if len(left) < len(deliveries):
+            self.settlement.send_all()
             self.settlement.delete_settled()
         pool.run(lanes(left), self._run_lane)
         while self._postponed:
             lane = self._postponed.pop(0)
             self._postponed = [each for each in self._postponed if not self._is_sent_on(each)]
+            self.settlement.send_all()
             self.settlement.delete_settled()
             self.settlement.hide_returned()
             self._run_lane(lane, is_alone=True)
+        self.settlement.send_all()
         self.decision.completions.finish(self.deadline)
 
     def _is_settled_before_all(self, delivery: Delivery) -> bool:
@@ -110,6 +113,9 @@ class Batch:
         Those at their last receive are sent to the end of their group, and what follows them:
         SQS would park them, although they have attempts left.
         """
+        if isinstance(back, Forwarded) and lane[0].fifo_group is None:
+            self._finish(lane[0], back)
+            return
         returned = back if isinstance(back, Returned) else _returned(back)
         is_passing = returned.misconfiguration is None
         is_sent_on = False
@@ -134,7 +140,8 @@ class Batch:
 
     def _finish(self, delivery: Delivery, returned: Returned | Forwarded | None) -> None:
         if isinstance(returned, Forwarded):
-            returned = _returned(returned)
+            self.settlement.send_on(delivery, returned)
+            return
         if returned is not None:
             self.settlement.hand_back(delivery, returned)
             return
@@ -180,12 +187,8 @@ class Batch:
                 if outcome.exception is not None:  # else it has been said
                     logger.error("Message %s is parked: %s", delivery.message_id, outcome.reason)
                 return None
-            case Forwarded() if delivery.fifo_group is not None:
-                return outcome
             case Forwarded():
-                if (failure := self.settlement.forward(delivery, outcome)) is None:
-                    return None
-                return _returned(outcome, misconfiguration(failure))
+                return outcome
         raise AssertionError(outcome)  # postponed, although all others are settled
 
     def _is_near_its_last(self, delivery: Delivery) -> bool:
@@ -200,6 +203,6 @@ class Batch:
         return backoff_seconds(settings, delivery.receive_count)
 
 
-def _returned(forwarded: Forwarded, misconfiguration: str | None = None) -> Returned:
-    """Return how the message stays that cannot be sent on."""
-    return Returned("could not be sent on", forwarded.seconds_ahead(), misconfiguration)
+def _returned(forwarded: Forwarded) -> Returned:
+    """Return how a FIFO queue's message stays that cannot be sent on without losing its place."""
+    return Returned("cannot be sent on", forwarded.seconds_ahead())

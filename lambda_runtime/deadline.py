@@ -8,6 +8,8 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+#: With less than this left, nothing more is asked of AWS: the answer has to leave.
+ANSWER_SECONDS = 0.5
 #: No more than this part of an invocation is kept for settling, however short it is.
 _MAXIMUM_RESERVE = 0.2
 

@@ -9,18 +9,20 @@ The main path: :meth:`Handler.__call__`, one batch →
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from celery import Celery
 
+from lambda_celery import aws
 from lambda_celery.celery_hooks.registry import async_names
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.publishing.publisher import Publisher
 from lambda_runtime.batch import Batch
 from lambda_runtime.celery_hooks import bootstrap
-from lambda_runtime.deadline import Deadline
+from lambda_runtime.deadline import ANSWER_SECONDS, Deadline
 from lambda_runtime.decision import Decision
 from lambda_runtime.event import records_of
 from lambda_runtime.log import TaskFields, set_up_logging
@@ -75,6 +77,12 @@ class Handler:
         records = records_of(event)
         deadline = Deadline(context, self.settings.time_reserve_seconds)
         self._fields.request_id = getattr(context, "aws_request_id", None)
+        with aws.ending_at(deadline.epoch - ANSWER_SECONDS):
+            return self._answer(records, deadline, context)
+
+    def _answer(
+        self, records: list[Mapping[str, Any]], deadline: Deadline, context: Any
+    ) -> dict[str, Any]:
         self._connections.before_batch()
         self._queues.ask_again()
         settlement = Settlement(self._publisher, self._queues, deadline)

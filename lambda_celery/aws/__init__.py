@@ -5,6 +5,7 @@ The main path enters at :func:`~lambda_celery.aws.clients.client`. All contact w
 private parts is in :mod:`lambda_celery.aws.fast_requests`.
 """
 
+from lambda_celery.aws.bounded import ending_at
 from lambda_celery.aws.clients import client, region_of
 from lambda_celery.aws.refusals import (
     AWS_ERRORS,
@@ -25,6 +26,7 @@ __all__ = [
     "cause",
     "client",
     "denied",
+    "ending_at",
     "error_code",
     "explain",
     "is_throttled",

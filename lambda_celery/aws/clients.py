@@ -10,6 +10,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import NoRegionError
 
+from lambda_celery.aws import bounded
 from lambda_celery.aws.fast_requests import FAST_SERVICES, fast_client, is_watched
 from lambda_celery.aws.refusals import explain
 from lambda_celery.conf import Settings
@@ -88,16 +89,24 @@ def _make(
     # The first attempt is not botocore's then.
     attempts = _ATTEMPTS_OF.get(service, _ATTEMPTS) - fast if patient else 1
     config = _CONFIGS.get(service, _CONFIG)
+    if not patient:
+        config = config.merge(_IMPATIENT)
     made = session.client(
         service,
         region_name=region,
         endpoint_url=settings.endpoint_url,
-        config=(config if patient else config.merge(_IMPATIENT)).merge(
+        config=config.merge(
             Config(
                 retries={"mode": "standard", "total_max_attempts": attempts},
                 max_pool_connections=connections,
             )
         ),
+    )
+    bounded.bind(
+        made,
+        connect_seconds=config.connect_timeout,
+        read_seconds=config.read_timeout,
+        attempts=attempts,
     )
     return (fast and fast_client(made, session.get_credentials())) or made
 

@@ -23,6 +23,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from lambda_celery.aws.bounded import seconds_left
 from lambda_celery.aws.refusals import is_throttled
 from lambda_celery.traced import is_plain
 
@@ -161,7 +162,7 @@ class FastClient:
         except ClientError as exc:
             may_have_arrived = exc.response["ResponseMetadata"]["HTTPStatusCode"] >= 500
             if may_have_arrived or is_throttled(exc):
-                time.sleep(random.random() * _BACKOFF_SECONDS)
+                time.sleep(min(random.random() * _BACKOFF_SECONDS, max(seconds_left(), 0)))
         except (BotoCoreError, ValueError):
             pass  # the connection, or an answer that is none
         try:

@@ -28,7 +28,7 @@ from lambda_celery.message import (
     is_fifo,
 )
 from lambda_celery.publishing.publisher import Publisher
-from lambda_runtime.deadline import Deadline
+from lambda_runtime.deadline import ANSWER_SECONDS, Deadline
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.outcome import Forwarded, Parked, Returned
 from lambda_runtime.messages.source_queues import SourceQueue, SourceQueues
@@ -43,8 +43,6 @@ EXCEPTION_ATTRIBUTE = "LambdaCeleryException"
 RECEIVE_COUNT_ATTRIBUTE = "LambdaCeleryReceiveCount"
 _ATTRIBUTE_TEXT_BYTES = 1024
 _HIDING_THREADS = 8
-#: With less than this left, nothing more is asked of AWS: the answer has to leave.
-_ANSWER_SECONDS = 0.5
 
 
 class Settlement:
@@ -57,6 +55,7 @@ class Settlement:
         self._lock = threading.Lock()
         self._returned: list[tuple[Delivery, Returned]] = []
         self._settled = 0
+        self._to_send: dict[SourceQueue, list[tuple[Delivery, Forwarded]]] = {}
         self._to_hide: dict[SourceQueue, list[tuple[Delivery, int]]] = {}
         self._to_delete: dict[SourceQueue, list[Delivery]] = {}
 
@@ -88,19 +87,65 @@ class Settlement:
             return exc
         return None
 
+    def send_on(self, delivery: Delivery, outcome: Forwarded) -> None:
+        """Send the message on towards its due time, with others and soon: see :meth:`send_all`."""
+        queue = self._queues.get(delivery.source_arn)
+        with self._lock:
+            self._to_send.setdefault(queue, []).append((delivery, outcome))
+
+    def send_all(self) -> None:
+        """Send on what is to be, ten a request. What cannot be sent, or in time, stays here."""
+        with self._lock:
+            to_send, self._to_send = self._to_send, {}
+        for queue, items in _in_requests(to_send):
+            if self._deadline.seconds() < ANSWER_SECONDS:
+                for delivery, outcome in items:
+                    self._hand_back_unsent(delivery, outcome, None)
+                continue
+            messages = [_sent_on(*each) for each in items]
+            is_small = sum(each.size_bytes for each in messages) <= MAXIMUM_MESSAGE_SIZE_BYTES
+            if len(items) > 1 and is_small and not any(each.is_far_off for each in messages):
+                failures = self._send_together(queue, messages)
+            else:
+                failures = [self.forward(*each) for each in items]
+            for (delivery, outcome), failure in zip(items, failures, strict=True):
+                if failure is None:
+                    self.let_go(delivery)
+                else:
+                    self._hand_back_unsent(delivery, outcome, failure)
+
+    def _send_together(
+        self, queue: SourceQueue, messages: list[OutgoingMessage]
+    ) -> list[Exception | None]:
+        """Send *messages* by one request; return for each what stood in the way, if anything."""
+        entries = [{"Id": str(n), **each.parameters()} for n, each in enumerate(messages)]
+        failures: list[Exception | None] = [None] * len(messages)
+        try:
+            answer = aws.client("sqs", self._publisher.settings).send_message_batch(
+                QueueUrl=queue.url, Entries=entries
+            )
+        except aws.AWS_ERRORS as exc:
+            logger.warning("%d messages could not be sent on: %s", len(messages), exc)
+            failures = [exc] * len(messages)
+        else:
+            for each in answer.get("Failed") or ():
+                logger.warning("A message could not be sent on: %s", each)
+                failures[int(each["Id"])] = PublishError(f"SQS refused it: {each.get('Code')}.")
+        return failures
+
+    def _hand_back_unsent(
+        self, delivery: Delivery, outcome: Forwarded, failure: Exception | None
+    ) -> None:
+        why = misconfiguration(failure) if failure is not None else None
+        self.hand_back(delivery, Returned("could not be sent on", outcome.seconds_ahead(), why))
+
     def forward(self, delivery: Delivery, outcome: Forwarded) -> Exception | None:
-        """Send the message on towards its due time; return what stood in the way, if anything.
+        """Send the message on at once; return what stood in the way, if anything.
 
         A crash between this and the answer leads to two copies with one
         publication key, of which one runs.
         """
-        fifo = delivery.fifo_group is not None  # where no message can be delayed
-        attributes = delivery.attributes_to_send_on()
-        message = replace(
-            _copy(delivery, attributes, None if fifo else delay_until(outcome.eta), fifo),
-            due=outcome.eta,
-            task_id=outcome.task_id,
-        )
+        message = _sent_on(delivery, outcome)
         try:
             url = self._queues.get(delivery.source_arn).url
             try:
@@ -164,7 +209,7 @@ class Settlement:
                 return
             to_delete, self._to_delete = self._to_delete, {}
         for queue, settled in _in_requests(to_delete):
-            if self._deadline.seconds() < _ANSWER_SECONDS:
+            if self._deadline.seconds() < ANSWER_SECONDS:
                 return
             entries = [
                 {"Id": str(n), "ReceiptHandle": each.receipt_handle}
@@ -179,7 +224,7 @@ class Settlement:
                 return
 
     def _hide(self, queue: SourceQueue, hidden: list[tuple[Delivery, int]]) -> None:
-        if self._deadline.seconds() < _ANSWER_SECONDS:
+        if self._deadline.seconds() < ANSWER_SECONDS:
             return  # better late than the whole batch again: the answer must leave in time
         entries = [
             {"Id": str(n), "ReceiptHandle": each.receipt_handle, "VisibilityTimeout": seconds}
@@ -208,6 +253,17 @@ def _in_requests(
     for queue, items in by_queue.items():
         for start in range(0, len(items), MAXIMUM_ENTRIES):
             yield queue, items[start : start + MAXIMUM_ENTRIES]
+
+
+def _sent_on(delivery: Delivery, outcome: Forwarded) -> OutgoingMessage:
+    """Return the message as which *delivery* is sent on."""
+    fifo = delivery.fifo_group is not None  # where no message can be delayed
+    attributes = delivery.attributes_to_send_on()
+    return replace(
+        _copy(delivery, attributes, None if fifo else delay_until(outcome.eta), fifo),
+        due=outcome.eta,
+        task_id=outcome.task_id,
+    )
 
 
 def _copy(

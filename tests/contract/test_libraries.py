@@ -16,7 +16,9 @@ from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
 from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
 from kombu.transport import SQS
 
+from lambda_celery import aws
 from lambda_celery.aws import fast_requests
+from lambda_celery.conf import Settings
 from lambda_celery.payloads import _extended_session_class
 from lambda_runtime import python_hooks
 
@@ -112,3 +114,24 @@ def test_an_executor_can_be_abandoned():
     python_hooks.abandon(executor)
     assert thread not in executors._threads_queues
     thread.join(30)
+
+
+def test_a_clients_requests_and_repeats_can_be_bounded():
+    """aws/bounded.py puts its time-out and its retry handler in the place of botocore's."""
+    client = aws.client("sqs", Settings(region="eu-west-1", endpoint_url="http://127.0.0.1:9"))
+    timeout = client._endpoint.http_session._manager.connection_pool_kw["timeout"]
+    pool = client._endpoint.http_session._manager.connection_from_url("http://127.0.0.1:9")
+    assert pool.timeout is timeout, "urllib3's pools no longer take the manager's time-out."
+    (handler,) = [
+        each
+        for each in client.meta.events._emitter._handlers.prefix_search("needs-retry.sqs")
+        if "needs_retry" in each.__qualname__
+    ]
+    assert handler.__name__ == "needs_retry_in_time", "botocore's own retry handler is there too."
+
+    with aws.ending_at(time.time() + 1):
+        assert timeout.clone().read_timeout <= 1
+        assert timeout.clone().connect_timeout <= 1
+    with aws.ending_at(time.time() - 1):
+        assert 0 < timeout.clone().read_timeout < 1
+    assert timeout.clone().read_timeout == 10

@@ -18,6 +18,7 @@ MODULES = {
 }
 #: Where private names of other libraries may be used, and of which.
 HOOKS = {
+    "lambda_celery.aws.bounded": "botocore and urllib3",
     "lambda_celery.aws.fast_requests": "botocore",
     "lambda_celery.celery_hooks": "Celery",
     "lambda_celery.payloads": "the SQS Extended Client",

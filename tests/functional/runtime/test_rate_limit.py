@@ -100,11 +100,14 @@ def test_a_task_within_its_limit_runs_and_the_next_is_sent_on_without_a_failed_r
         send.delay(n)
     del sent[:]
 
+    together = faults.watch(runtime.settings, "sqs", "SendMessageBatch")
     answer = runtime.deliver(3)
 
     assert answer.all_deleted
     assert len(ran) == 1
-    delays = sorted(each["DelaySeconds"] for each in sent)
+    assert sent == []
+    (request,) = together
+    delays = sorted(each["DelaySeconds"] for each in request["Entries"])
     assert 25 <= delays[0] <= 30
     assert 55 <= delays[1] <= 60
 
