@@ -34,6 +34,10 @@ class Deadline:
         """Return the seconds that tasks may still take; the reserve is not theirs."""
         return self.seconds() - self.reserve_seconds
 
+    def seconds_for_all(self) -> float:
+        """Return the seconds that a task, and what goes before it and follows it, may take."""
+        return max(self.seconds() - self.reserve_seconds / 2, 0.001)
+
     def allows(self, seconds: float) -> bool:
         """Whether a task that may take *seconds* should start.
 

@@ -511,6 +511,7 @@ def _attempt(case: Case) -> Attempt:
         ),
         last=case.is_last_attempt,
         backoff_seconds=case.attempt_backoff_seconds,
+        ends_in_seconds=case.deadline.seconds_for_all(),
         soft_time_limit=left if ends_with_invocation else soft,
         hard_time_limit=hard,
         ends_with_invocation=ends_with_invocation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ class Attempt:
     call: RunningCall
     last: bool
     backoff_seconds: int
+    #: In how many seconds all of it has to be over, what follows the body included.
+    ends_in_seconds: float = math.inf
     soft_time_limit: float | None = None
     hard_time_limit: float | None = None
     #: Whether the soft limit is the invocation's end, and not the task's own.

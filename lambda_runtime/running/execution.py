@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -33,8 +34,8 @@ from lambda_runtime.log import retry_told
 from lambda_runtime.messages.outcome import Deleted, Outcome, Parked, Returned
 from lambda_runtime.running.attempt import Attempt, current
 from lambda_runtime.running.failure_policy import UNFINISHED, outcome_of_failure
-from lambda_runtime.running.limits.limit import HardTimeLimit
-from lambda_runtime.running.limits.time_limits import TimeLimits
+from lambda_runtime.running.limits.limit import HardTimeLimit, InvocationEnds
+from lambda_runtime.running.limits.time_limits import TimeLimits, call_until
 from lambda_runtime.running.run_times import RunTimes
 
 logger = logging.getLogger(__name__)
@@ -97,8 +98,9 @@ class TaskRunner:
             "kwargs": request.kwargs,
             "is_eager": False,
         }
+        trace = partial(self._tracer(task), request.id, request.args, request.kwargs, context)
         try:
-            _, info, _, _ = self._tracer(task)(request.id, request.args, request.kwargs, context)
+            _, info, _, _ = call_until(attempt.ends_in_seconds, trace)
         except Reject as exc:  # from on_success or after_return
             return attempt.outcome or self._rejected(request, exc, attempt)
         except BaseException as exc:
@@ -132,6 +134,8 @@ class TaskRunner:
             # The task's own failure had been decided on; what came after is of the back end.
             _log_not_stored(_label(task, context), exc)
             return attempt.outcome
+        if isinstance(exc, InvocationEnds):
+            return _cut_off(task, context, exc, attempt)
         if isinstance(exc, HardTimeLimit):
             label = _label(task, context)
             logger.error("Hard time limit (%ss) exceeded for %s", exc.seconds, label)
@@ -200,6 +204,24 @@ def record_failure(task: Task, req: Context, exc: BaseException, attempt: Attemp
     except Exception as failure:
         _log_not_stored(_label(task, req), failure)
     return attempt.outcome or Returned("failed", attempt.backoff_seconds)
+
+
+def _cut_off(task: Task, context: dict[str, Any], exc: InvocationEnds, attempt: Attempt) -> Outcome:
+    """Settle what was cut off outside of the body: whoever did not answer then is not asked again.
+
+    So no state is stored.
+    """
+    logger.error(
+        "%s %s the invocation's time ran out: the result back end, a broker or a signal's "
+        "receiver did not answer. Give its client a time-out of a few seconds.",
+        _label(task, context),
+        "has run, but in what follows it" if attempt.body_finished else "has not run:",
+    )
+    if not attempt.body_finished:
+        return Returned("the invocation's time ran out before it", attempt.backoff_seconds)
+    if attempt.result_error is exc and not context.get("chord"):
+        return Deleted("succeeded, but its result could not be stored in time")
+    return Parked(UNFINISHED, exc.as_failure(), has_run=True)
 
 
 def _note_publication(headers: Mapping[str, Any] | None = None, body: Any = None, **_: Any) -> None:

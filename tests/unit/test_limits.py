@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from lambda_runtime.running.limits.limit import HardTimeLimit
-from lambda_runtime.running.limits.time_limits import TimeLimits
+from lambda_runtime.running.limits.limit import HardTimeLimit, InvocationEnds
+from lambda_runtime.running.limits.time_limits import TimeLimits, call_until
 
 
 def wait_for_ever():
@@ -73,12 +73,39 @@ def test_the_hard_limit_comes_again_if_it_is_swallowed():
     assert len(swallowed) == 1
 
 
-def test_arguments_and_the_result_pass():
+@pytest.fixture
+def no_timer():
+    """Of the test's own time-out, which is a timer too."""
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, left)
+
+
+def test_arguments_and_the_result_pass(no_timer):
     assert TimeLimits(30, 30).call(lambda *a, **k: (a, k), 1, b=2) == ((1,), {"b": 2})
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_an_alarm_at_the_very_end_of_the_body_leaves_nothing_armed():
+def test_a_timer_of_before_goes_on(no_timer):
+    signal.setitimer(signal.ITIMER_REAL, 3600)
+    TimeLimits(30, 30).call(lambda: None)
+    assert 1800 < signal.getitimer(signal.ITIMER_REAL)[0] <= 3600
+
+
+def test_the_limit_of_what_follows_strikes_after_a_body_that_was_in_time(no_timer):
+    came = []
+
+    def run():
+        came.append(TimeLimits(30, 30).call(lambda: "sent"))
+        wait_for_ever()
+
+    with pytest.raises(InvocationEnds):
+        call_until(0.1, run)
+    assert came == ["sent"]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_an_alarm_at_the_very_end_of_the_body_leaves_nothing_armed(no_timer):
     """Alarms strike around the moment at which the body raises, thousands of times."""
     before = signal.getsignal(signal.SIGALRM)
 

@@ -13,7 +13,11 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from lambda_runtime.running.limits.limit import HARD_AGAIN_SECONDS, HardTimeLimit
+from lambda_runtime.running.limits.limit import (
+    HARD_AGAIN_SECONDS,
+    HardTimeLimit,
+    InvocationEnds,
+)
 
 #: How soon an alarm comes again that came at a moment when nothing may be raised.
 _AGAIN_SECONDS = 0.005
@@ -35,17 +39,33 @@ def call(
     return _Alarm(soft_seconds, hard_seconds).call(body, *args, **kwargs)
 
 
+def call_until(seconds: float, function: Callable[[], Any]) -> Any:
+    """Return ``function()``, which may make calls under limits of their own.
+
+    :raises InvocationEnds: raised in *function*, after *seconds*, or after such a call.
+    """
+    return _Alarm(None, seconds, InvocationEnds).call(function)
+
+
 class _Alarm:
     """The limits of one body, and the signal's handler."""
 
-    def __init__(self, soft_seconds: float | None, hard_seconds: float | None) -> None:
+    def __init__(
+        self,
+        soft_seconds: float | None,
+        hard_seconds: float | None,
+        hard_limit: type[HardTimeLimit] = HardTimeLimit,
+    ) -> None:
         self._soft = soft_seconds
         self._hard = hard_seconds
+        self._hard_limit = hard_limit
         self._started = 0.0
         self._over = False
 
     def call(self, body: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         self._started = time.monotonic()
+        # There is one timer: that of a call around this one goes on afterwards.
+        left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
         previous = signal.signal(signal.SIGALRM, self._on_alarm)
         try:
             signal.setitimer(signal.ITIMER_REAL, min(filter(None, (self._soft, self._hard))))
@@ -54,6 +74,9 @@ class _Alarm:
             self._over = True
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, previous)
+            if left:
+                passed = time.monotonic() - self._started
+                signal.setitimer(signal.ITIMER_REAL, max(left - passed, _AGAIN_SECONDS))
 
     def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
         if self._over:
@@ -70,7 +93,7 @@ class _Alarm:
                 signal.setitimer(signal.ITIMER_REAL, max(left, _AGAIN_SECONDS))
             raise SoftTimeLimitExceeded(soft)
         signal.setitimer(signal.ITIMER_REAL, HARD_AGAIN_SECONDS)
-        raise HardTimeLimit(self._hard or 0.0)
+        raise self._hard_limit(self._hard or 0.0)
 
 
 _CALL = _Alarm.call.__code__

@@ -18,3 +18,7 @@ class HardTimeLimit(BaseException):
     def as_failure(self) -> TimeLimitExceeded:
         """Return what Celery calls it in results and callbacks."""
         return TimeLimitExceeded(self.seconds)
+
+
+class InvocationEnds(HardTimeLimit):
+    """Ends what goes before a task's body, or follows it: a result back end, a broker, a hook."""

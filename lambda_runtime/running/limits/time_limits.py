@@ -28,3 +28,15 @@ class TimeLimits:
         from lambda_runtime.running.limits import by_thread  # few functions have threads
 
         return by_thread.call(*self._seconds, body, *args, **kwargs)
+
+
+def call_until(seconds: float, function: Callable[[], Any]) -> Any:
+    """Return ``function()``; on the main thread, end it after *seconds* if it runs no body then.
+
+    Elsewhere nothing is ended: what waits for a socket there is out of reach.
+
+    :raises InvocationEnds: raised in *function*.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return by_signal.call_until(seconds, function)
+    return function()

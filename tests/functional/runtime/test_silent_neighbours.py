@@ -1,0 +1,108 @@
+"""A result back end, or the app's own broker, that takes packets and does not answer."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import signals
+
+pytest.importorskip("redis")
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that accepts connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def message(make_runtime: Any) -> Any:
+    """Publish a task by an app that knows nothing of the silent one."""
+
+    def make(name: str, **options: Any) -> dict[str, Any]:
+        runtime = make_runtime()
+        runtime.app.send_task(name, **options)
+        (message,) = runtime.receive()
+        return message
+
+    return make
+
+
+def test_storing_a_result_does_not_take_the_mail_with_it(make_runtime, message, silent, caplog):
+    sent = message("proj.send")
+    runtime = make_runtime(result_backend=f"redis://127.0.0.1:{silent}/0")
+    ran = []
+
+    @runtime.task(name="proj.send")
+    def send():
+        ran.append(1)
+
+    assert runtime.invoke([sent], seconds=3).failed == []
+    (record,) = runtime.records()
+    assert record["status"] == "COMPLETED"
+    assert runtime.invoke([sent], seconds=3).failed == []
+    assert ran == [1]
+    assert "Give its client a time-out" in caplog.text
+
+
+def test_a_link_to_a_task_on_a_silent_broker_parks_the_message_once(make_runtime, message, silent):
+    runtime = make_runtime()
+    link = runtime.app.signature("elsewhere.next", immutable=True)
+    sent = message("proj.send", link=link)
+    runtime = make_runtime(
+        broker_url=f"redis://127.0.0.1:{silent}/0", lambda_tasks=["proj.*"],
+        task_ignore_result=True,
+    )  # fmt: skip
+    ran = []
+
+    @runtime.task(name="proj.send")
+    def send():
+        ran.append(1)
+
+    assert runtime.invoke([sent], seconds=3).failed == []
+    (parked,) = runtime.stack.dead_letters()
+    reason = parked["MessageAttributes"]["LambdaCeleryReason"]["StringValue"]
+    assert "ran to its end" in reason
+    assert ran == [1]
+
+
+def test_before_the_body_it_comes_back(make_runtime, message, silent):
+    sent = message("proj.send")
+    runtime = make_runtime()
+    ran = []
+
+    def ask(**_: Any) -> None:
+        with socket.create_connection(("127.0.0.1", silent)) as connection:
+            connection.recv(1)
+
+    signals.task_prerun.connect(ask)
+    try:
+
+        @runtime.task(name="proj.send")
+        def send():
+            ran.append(1)
+
+        assert len(runtime.invoke([sent], seconds=3).failed) == 1
+    finally:
+        signals.task_prerun.disconnect(ask)
+    assert ran == []
+    assert runtime.invoke([sent]).failed == []
+    assert ran == [1]
+
+
+def test_a_failure_whose_state_cannot_be_stored_comes_back(make_runtime, message, silent):
+    sent = message("proj.send")
+    runtime = make_runtime(result_backend=f"redis://127.0.0.1:{silent}/0")
+    ran = []
+
+    @runtime.task(name="proj.send")
+    def send():
+        ran.append(1)
+        raise ValueError("451")
+
+    assert len(runtime.invoke([sent], seconds=3).failed) == 1
+    assert ran == [1]
