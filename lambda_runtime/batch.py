@@ -55,7 +55,15 @@ class Batch:
         if len(left) < len(deliveries):
             self.settlement.send_all()
             self.settlement.delete_settled()
-        pool.run(lanes(left), self._run_lane)
+        pool.run(
+            lanes(left),
+            self._run_lane,
+            self.deadline.seconds_for_threads,
+            lambda: self.decision.bodies_are_through,
+        )
+        for delivery in left:
+            if not (self.settlement.has(delivery) or self._is_postponed(delivery)):
+                self._finish(delivery, Returned("has not ended in time", self._backoff(delivery)))
         while self._postponed:
             lane = self._postponed.pop(0)
             self._postponed = [each for each in self._postponed if not self._is_sent_on(each)]
@@ -65,6 +73,9 @@ class Batch:
             self._run_lane(lane, is_alone=True)
         self.settlement.send_all()
         self.decision.completions.finish(self.deadline)
+
+    def _is_postponed(self, delivery: Delivery) -> bool:
+        return any(delivery in lane for lane in self._postponed)
 
     def _is_settled_before_all(self, delivery: Delivery) -> bool:
         comes_first = delivery.receive_count == 1

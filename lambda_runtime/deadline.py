@@ -38,6 +38,13 @@ class Deadline:
         """Return the seconds that a task, and what goes before it and follows it, may take."""
         return max(self.seconds() - self.reserve_seconds / 2, 0.001)
 
+    def seconds_for_threads(self) -> float:
+        """Return the seconds after which threads that hang are left to themselves.
+
+        A little after the tasks on them had to be over.
+        """
+        return self.seconds() - self.reserve_seconds * 0.4
+
     def allows(self, seconds: float) -> bool:
         """Whether a task that may take *seconds* should start.
 

@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 from celery import Celery, signals
 from celery.app.trace import LOG_RECEIVED
@@ -231,6 +231,11 @@ class Decision:
             )
             return _after_error(case, exc)
 
+    @property
+    def bodies_are_through(self) -> bool:
+        """Whether no task that is under way does any work, or may yet begin to."""
+        return self._runner.bodies_are_through
+
     def parked(self, delivery: Delivery, outcome: Parked) -> None:
         """Note that *delivery* is in the dead-letter queue, where *outcome* wanted it.
 
@@ -402,7 +407,15 @@ class Decision:
             logger.error("Task %s has killed its process too often", case.request.humaninfo())
             outcome = self._runner.worker_lost(case.request, _attempt(case))
         else:
-            outcome = self._runner.run(case.request, _attempt(case))
+            attempt = _attempt(case)
+            # By the next receive it is parked, and not run again.
+            attempt.when_late = partial(
+                self.completions.write,
+                case.publication.key,
+                case.record_life_seconds,
+                Ending.UNFINISHED,
+            )
+            outcome = self._runner.run(case.request, attempt)
         if isinstance(outcome, Returned) and case.is_last_receive and not case.is_last_attempt:
             # By SQS's count it is spent, by the attempts it is not.
             outcome = Forwarded(datetime.now(UTC) + timedelta(seconds=outcome.delay_seconds))

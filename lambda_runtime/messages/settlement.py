@@ -55,15 +55,21 @@ class Settlement:
         self._lock = threading.Lock()
         self._returned: list[tuple[Delivery, Returned]] = []
         self._settled = 0
+        self._known: set[str] = set()
         self._to_send: dict[SourceQueue, list[tuple[Delivery, Forwarded]]] = {}
         self._to_hide: dict[SourceQueue, list[tuple[Delivery, int]]] = {}
         self._to_delete: dict[SourceQueue, list[Delivery]] = {}
+
+    def has(self, delivery: Delivery) -> bool:
+        """Whether it has been said what becomes of *delivery*."""
+        return delivery.message_id in self._known
 
     def hand_back(self, delivery: Delivery, returned: Returned) -> None:
         """Leave the message on its queue, hidden for its delay once the batch is through."""
         hidden = max(0, min(returned.delay_seconds, MAXIMUM_VISIBILITY_SECONDS))
         queue = self._queues.get(delivery.source_arn)
         with self._lock:
+            self._known.add(delivery.message_id)
             self._returned.append((delivery, returned))
             self._to_hide.setdefault(queue, []).append((delivery, hidden))
 
@@ -71,6 +77,7 @@ class Settlement:
         """Leave it to Lambda to delete the message, because it is not among the failures."""
         queue = self._queues.get(delivery.source_arn)
         with self._lock:
+            self._known.add(delivery.message_id)
             self._settled += 1
             self._to_delete.setdefault(queue, []).append(delivery)
 
@@ -91,6 +98,7 @@ class Settlement:
         """Send the message on towards its due time, with others and soon: see :meth:`send_all`."""
         queue = self._queues.get(delivery.source_arn)
         with self._lock:
+            self._known.add(delivery.message_id)
             self._to_send.setdefault(queue, []).append((delivery, outcome))
 
     def send_all(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ class Attempt:
     backoff_seconds: int
     #: In how many seconds all of it has to be over, what follows the body included.
     ends_in_seconds: float = math.inf
+    #: Called when it is not over by then, on another thread, if its body is through.
+    when_late: Callable[[], None] | None = None
     soft_time_limit: float | None = None
     hard_time_limit: float | None = None
     #: Whether the soft limit is the invocation's end, and not the task's own.
@@ -35,6 +38,11 @@ class Attempt:
     #: Whether a message with the task's own id has left: a retry, or a replacement.
     sent_on: bool = False
     outcome: Outcome | None = None
+
+    def note_late(self) -> None:
+        """Tell that what follows the body takes too long, if it is that."""
+        if self.body_finished and self.when_late is not None:
+            self.when_late()
 
     @property
     def task_id(self) -> str:

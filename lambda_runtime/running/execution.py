@@ -51,6 +51,7 @@ class TaskRunner:
         self._app = app
         self._hostname = hostname
         self._tracers: dict[str, Callable[..., Any]] = {}
+        self._under_way: dict[int, Attempt] = {}
         self.run_times = RunTimes()
         signals.after_task_publish.connect(_note_publication)
 
@@ -61,12 +62,19 @@ class TaskRunner:
         """
         token = current.set(attempt)
         started = time.monotonic()
+        self._under_way[id(attempt)] = attempt
         try:
             with marks.running(attempt.call):
                 return self._run(request, attempt)
         finally:
             current.reset(token)
+            del self._under_way[id(attempt)]
             self.run_times.note(request.type, time.monotonic() - started)
+
+    @property
+    def bodies_are_through(self) -> bool:
+        """Whether no task that is under way does any work, or may yet begin to."""
+        return all(each.body_finished for each in list(self._under_way.values()))
 
     def worker_lost(self, request: Request, attempt: Attempt) -> Outcome:
         """Settle a task whose earlier run ended with its process, as a worker would."""
@@ -100,7 +108,7 @@ class TaskRunner:
         }
         trace = partial(self._tracer(task), request.id, request.args, request.kwargs, context)
         try:
-            _, info, _, _ = call_until(attempt.ends_in_seconds, trace)
+            _, info, _, _ = call_until(attempt.ends_in_seconds, trace, attempt.note_late)
         except Reject as exc:  # from on_success or after_return
             return attempt.outcome or self._rejected(request, exc, attempt)
         except BaseException as exc:

@@ -7,16 +7,22 @@ others, under a bound of their own.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 
 from celery import Celery
 
 from lambda_celery.celery_hooks.registry import async_names
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.request import task_name
+from lambda_runtime.python_hooks import abandon
 from lambda_runtime.running.connections import close_database_connections
+
+logger = logging.getLogger(__name__)
 
 Lane = list[Delivery]
 
@@ -50,11 +56,18 @@ class Pool:
         self._threads = _Threads(app, concurrency, "task")
         self._async_threads = _Threads(app, async_concurrency, "async-task")
 
-    def run(self, batch: list[Lane], run_lane: Callable[[Lane], None]) -> None:
+    def run(
+        self,
+        batch: list[Lane],
+        run_lane: Callable[[Lane], None],
+        seconds_left: Callable[[], float] = lambda: math.inf,
+        may_leave: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Call *run_lane* for each lane of *batch*; return when all are through.
 
-        What it raises for one lane is raised when the others are through: an answer that leaves
-        while they run says nothing true of them.
+        Or when no *seconds_left*, if those that hang then *may_leave*: their threads are left to
+        themselves. What it raises for one lane is raised when the others are through: an answer
+        that leaves while they run says nothing true of them.
         """
         errors: list[BaseException] = []
         asynchronous, others = self._apart(batch)
@@ -63,7 +76,18 @@ class Pool:
             _run_all(deque(others), run_lane, errors)
         else:
             working += self._threads.start(others, run_lane, errors)
-        wait(working)
+        left = seconds_left()
+        hanging = wait(working, None if math.isinf(left) else max(left, 0)).not_done
+        if hanging and not may_leave():
+            wait(working)
+        elif hanging:
+            logger.error(
+                "%d threads do not end with the invocation: what follows a task on them waits for "
+                "something that does not answer. They are left to themselves.",
+                len(hanging),
+            )
+            self._threads.renew()
+            self._async_threads.renew()
         if errors:
             raise errors[0]
 
@@ -82,14 +106,25 @@ class Pool:
 class _Threads:
     def __init__(self, app: Celery, count: int, name: str) -> None:
         self.count = count
-        self._executor = ThreadPoolExecutor(
-            count, thread_name_prefix=name, initializer=app.set_current
+        self._make = partial(
+            ThreadPoolExecutor, count, thread_name_prefix=name, initializer=app.set_current
         )
+        self._executor = self._make()
+        self._waiting: list[deque[Lane]] = []
+
+    def renew(self) -> None:
+        """Have other threads, and leave those that are there to themselves."""
+        for lanes in self._waiting:
+            lanes.clear()  # else they would go on with these, one day
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        abandon(self._executor)
+        self._executor = self._make()
 
     def start(
         self, lanes: list[Lane], run_lane: Callable[[Lane], None], errors: list[BaseException]
     ) -> list[Future[None]]:
         waiting = deque(lanes)
+        self._waiting = [waiting]
         return [
             self._executor.submit(_work, waiting, run_lane, errors)
             for _ in range(min(self.count, len(lanes)))

@@ -100,7 +100,7 @@ def test_the_limit_of_what_follows_strikes_after_a_body_that_was_in_time(no_time
         wait_for_ever()
 
     with pytest.raises(InvocationEnds):
-        call_until(0.1, run)
+        call_until(0.1, run, lambda: None)
     assert came == ["sent"]
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 

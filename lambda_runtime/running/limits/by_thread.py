@@ -81,6 +81,29 @@ def call(
     return result[0]
 
 
+def call_until(seconds: float, function: Callable[[], Any], when_late: Callable[[], None]) -> Any:
+    """Return ``function()``; call *when_late*, on a thread, if it has not returned in *seconds*."""
+    notice = _Notice(seconds, when_late)
+    _watchdog.add(notice)
+    try:
+        return function()
+    finally:
+        _watchdog.remove(notice)
+
+
+class _Notice:
+    """Somebody to be told of what takes too long."""
+
+    def __init__(self, seconds: float, when_late: Callable[[], None]) -> None:
+        self.due = time.monotonic() + seconds
+        self._when_late = when_late
+
+    def strike(self) -> None:
+        """Tell it, once, and not on the watchdog's thread: others wait for that."""
+        self.due = math.inf
+        threading.Thread(target=self._when_late, name="lambda-celery-late", daemon=True).start()
+
+
 class _Watch:
     """The limits of one running body."""
 
@@ -109,11 +132,11 @@ class _Watchdog:
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._watches: set[_Watch] = set()
+        self._watches: set[_Watch | _Notice] = set()
         self._wakes_at = math.inf
         self._thread: threading.Thread | None = None
 
-    def add(self, watch: _Watch) -> None:
+    def add(self, watch: _Watch | _Notice) -> None:
         with self._condition:
             self._watches.add(watch)
             if self._thread is None or not self._thread.is_alive():  # no thread survives a fork
@@ -124,7 +147,7 @@ class _Watchdog:
             elif watch.due < self._wakes_at - _TOLERANCE_SECONDS:
                 self._condition.notify()
 
-    def remove(self, watch: _Watch) -> None:
+    def remove(self, watch: _Watch | _Notice) -> None:
         with self._condition:
             self._watches.discard(watch)
 

@@ -30,13 +30,15 @@ class TimeLimits:
         return by_thread.call(*self._seconds, body, *args, **kwargs)
 
 
-def call_until(seconds: float, function: Callable[[], Any]) -> Any:
+def call_until(seconds: float, function: Callable[[], Any], when_late: Callable[[], None]) -> Any:
     """Return ``function()``; on the main thread, end it after *seconds* if it runs no body then.
 
-    Elsewhere nothing is ended: what waits for a socket there is out of reach.
+    Elsewhere what waits for a socket is out of reach: *when_late* is called, on another thread.
 
-    :raises InvocationEnds: raised in *function*.
+    :raises InvocationEnds: raised in *function*, on the main thread.
     """
     if threading.current_thread() is threading.main_thread():
         return by_signal.call_until(seconds, function)
-    return function()
+    from lambda_runtime.running.limits import by_thread  # few functions have threads
+
+    return by_thread.call_until(seconds, function, when_late)

@@ -106,3 +106,28 @@ def test_a_failure_whose_state_cannot_be_stored_comes_back(make_runtime, message
 
     assert len(runtime.invoke([sent], seconds=3).failed) == 1
     assert ran == [1]
+
+
+def test_on_a_thread_it_is_left_behind_and_its_message_is_parked_and_not_run_again(
+    make_runtime, message, silent, caplog
+):
+    sent = message("proj.send")
+    runtime = make_runtime(result_backend=f"redis://127.0.0.1:{silent}/0", lambda_concurrency=2)
+    ran = []
+
+    @runtime.task(name="proj.send")
+    def send():
+        ran.append(1)
+
+    @runtime.task(name="proj.other", ignore_result=True)
+    def other():
+        ran.append("other")
+
+    runtime.app.send_task("proj.other", ignore_result=True)
+    (beside,) = runtime.receive()
+
+    assert runtime.invoke([sent, beside], seconds=5).failed == [sent["MessageId"]]
+    assert "are left to themselves" in caplog.text
+    assert runtime.invoke([sent], seconds=5).failed == []
+    assert sorted(map(str, ran)) == ["1", "other"]
+    assert len(runtime.stack.dead_letters()) == 1
