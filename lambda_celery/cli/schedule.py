@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 
@@ -32,6 +34,12 @@ def sync(ctx: click.Context, yes: bool, dry_run: bool) -> None:
         steps = plan(app)
         for step in steps:
             click.echo(step)
+        if "django_celery_beat" in str(app.conf.beat_scheduler) + " ".join(sys.modules):
+            click.echo(
+                "The entries of django-celery-beat, which are in its tables, are not among these: "
+                "name those that are to be schedules in beat_schedule, and keep celery beat for "
+                "the others."
+            )
         actions = {step.action for step in steps}
         if Action.STAYS in actions and len(actions) > 1:
             click.echo(

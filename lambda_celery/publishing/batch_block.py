@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lambda_celery.publishing.held_messages import HeldMessages, Progress, holding
+from lambda_celery.publishing.held_messages import HeldMessages, OnDropped, Progress, holding
 
 
 def send_held(held: HeldMessages, progress: Progress | None = None) -> None:
@@ -26,7 +26,9 @@ def send_held(held: HeldMessages, progress: Progress | None = None) -> None:
 
 
 @contextmanager
-def batch(*, progress: Progress | None = None) -> Iterator[None]:
+def batch(
+    *, progress: Progress | None = None, on_dropped: OnDropped | None = None
+) -> Iterator[None]:
     """Hold the messages that the block publishes to SQS, and send them together at its end.
 
     Everything that publishes tasks takes part: ``delay``, groups, chunks, chains, other
@@ -35,8 +37,10 @@ def batch(*, progress: Progress | None = None) -> Iterator[None]:
     order, one request after the other. (But one that SQS refuses for a moment, out of ten, is
     sent again behind the others of its request.)
 
-    If the block raises, nothing is sent. (Celery's ``Retry``, ``Ignore`` and ``Reject`` are no
-    failures: then it is. And a running task's own retry does not wait for the block's end.)
+    If the block raises, nothing is sent. What took note of the calls is not told: the locks of
+    celery-once and celery-singleton stay, and *on_dropped* is for those. (Celery's ``Retry``,
+    ``Ignore`` and ``Reject`` are no failures: then it is sent. And a running task's own retry does
+    not wait for the block's end.)
 
     A batch within a batch is part of it, and is sent by it. Only what is published in the
     block's own context takes part: not what threads do that it starts, but asyncio tasks and
@@ -44,8 +48,10 @@ def batch(*, progress: Progress | None = None) -> Iterator[None]:
 
     :param progress: called in this thread, as messages are sent, with how many are sent and how
         many there are. Within another batch, that one's is called.
+    :param on_dropped: called with the ids of the tasks that are not sent, if the block raises.
+        Those that AWS does not take are listed by the error.
     :raises BatchPublishError: AWS did not take some messages, although they were
         retried; it lists them. The others are sent.
     """
-    with holding(lambda held: send_held(held, progress)):
+    with holding(lambda held: send_held(held, progress), on_dropped):
         yield

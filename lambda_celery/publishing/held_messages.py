@@ -15,6 +15,8 @@ from lambda_celery.message import OutgoingMessage
 
 #: Called with how many messages are sent, and how many there are.
 Progress = Callable[[int, int], None]
+#: Called with the ids of tasks that are not sent.
+OnDropped = Callable[[list[str]], None]
 
 
 class Preparing(Protocol):
@@ -68,6 +70,12 @@ class HeldMessages:
             self._is_open = False
             return self._messages
 
+    def drop(self, on_dropped: OnDropped | None) -> None:
+        """Hold nothing more; tell *on_dropped* of the tasks that there were, if any."""
+        ids = [each.message.task_id for each in self.close()]
+        if on_dropped is not None and ids:
+            on_dropped([each for each in ids if each is not None])
+
     def close_into_outer(self) -> list[Outgoing]:
         """Give the messages to the block around this one; return them if there is none any more."""
         messages = self.close()
@@ -86,8 +94,13 @@ def hold(message: Outgoing) -> bool:
 
 
 @contextmanager
-def holding(at_end: Callable[[HeldMessages], None]) -> Iterator[None]:
-    """Hold what the block publishes and call *at_end* with it; drop it if the block raises."""
+def holding(
+    at_end: Callable[[HeldMessages], None], on_dropped: OnDropped | None = None
+) -> Iterator[None]:
+    """Hold what the block publishes and call *at_end* with it; drop it if the block raises.
+
+    *on_dropped* is told of what is dropped.
+    """
     held = HeldMessages(_current.get())
     token = _current.set(held)
     try:
@@ -95,6 +108,9 @@ def holding(at_end: Callable[[HeldMessages], None]) -> Iterator[None]:
     except TaskPredicate:
         # self.retry() and self.replace() raise when they have published: the task ends in order.
         at_end(held)
+        raise
+    except BaseException:
+        held.drop(on_dropped)
         raise
     else:
         at_end(held)

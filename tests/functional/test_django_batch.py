@@ -53,7 +53,7 @@ def depth():
 
 def at_commit():
     with transaction.atomic():
-        with batch_on_commit():
+        with batch_on_commit(on_dropped=print):
             send.delay()
             send.delay()
         assert depth() == 0
@@ -61,19 +61,23 @@ def at_commit():
 
 
 def at_rollback():
+    sent, dropped = [], []
     try:
-        with transaction.atomic(), batch_on_commit():
-            send.delay()
+        with transaction.atomic(), batch_on_commit(on_dropped=dropped.extend):
+            sent.append(send.delay().id)
             raise RolledBack
     except RolledBack:
         pass
+    assert dropped == sent
     try:
         with transaction.atomic():
-            with batch_on_commit():
-                send.delay()
+            with batch_on_commit(on_dropped=dropped.extend):
+                sent.append(send.delay().id)
+            assert len(dropped) == 1
             raise RolledBack
     except RolledBack:
         pass
+    assert dropped == sent
     assert depth() == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterator
 
@@ -48,8 +49,14 @@ def total(numbers):
 
 @pytest.fixture
 def worker(app) -> Iterator[None]:
-    with start_worker(app, perform_ping_check=False, shutdown_timeout=30):
-        yield
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    try:
+        with start_worker(app, perform_ping_check=False, shutdown_timeout=30):
+            yield
+    finally:  # the worker has made the process's logging its own
+        root.setLevel(before[0])
+        root.handlers[:] = before[1]
 
 
 def test_a_worker_runs_what_the_decorator_has_moved(app, worker, stack):

@@ -68,6 +68,18 @@ class TestBatch:
         send.delay()
         assert runtime.stack.depth() == 1
 
+    def test_tells_of_what_it_drops(self, runtime, send):
+        dropped, sent = [], []
+        with pytest.raises(ZeroDivisionError), batch(on_dropped=dropped.extend):
+            sent.append(send.delay("a").id)
+            with batch(on_dropped=pytest.fail):
+                sent.append(send.delay("b").id)
+            raise ZeroDivisionError
+        assert dropped == sent
+        with batch(on_dropped=pytest.fail):
+            send.delay("c")
+        assert runtime.stack.depth() == 1
+
     def test_within_another_is_part_of_it(self, runtime, send, requests):
         with batch():
             send.delay(1)

@@ -375,6 +375,13 @@ class TestSync:
         assert digest["Target"]["RoleArn"] == ROLE
         assert digest["Target"]["DeadLetterConfig"]["Arn"] == f"{runtime.queue_arn}-dead-letters"
 
+    def test_says_that_it_does_not_read_django_celery_beats_tables(
+        self, runtime, sync, beat_schedule
+    ):
+        assert "django-celery-beat" not in sync("--dry-run").output
+        runtime.app.conf.beat_scheduler = "django_celery_beat.schedulers:DatabaseScheduler"
+        assert "entries of django-celery-beat" in sync("--dry-run").output
+
     def test_again_changes_nothing(self, runtime, sync, beat_schedule, faults):
         sync("--yes")
         created = faults.watch(runtime.settings, "scheduler", "CreateSchedule")
