@@ -51,7 +51,13 @@ class Batch:
     def run(self, deliveries: list[Delivery], pool: Pool) -> None:
         """Run the tasks of *deliveries*, and settle them but for the answer to Lambda."""
         self._has_several = len(deliveries) > 1
-        left = [each for each in deliveries if not self._is_settled_before_all(each)]
+        # For thousands of messages it must not take the time of their tasks.
+        until = self.deadline.seconds_for_tasks() / 2
+        left = [
+            each
+            for each in deliveries
+            if self.deadline.seconds_for_tasks() < until or not self._is_settled_before_all(each)
+        ]
         if len(left) < len(deliveries):
             self.settlement.send_all()
             self.settlement.delete_settled()

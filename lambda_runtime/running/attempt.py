@@ -21,6 +21,7 @@ class Attempt:
     backoff_seconds: int
     #: In how many seconds all of it has to be over, what follows the body included.
     ends_in_seconds: float = math.inf
+    is_over: bool = False
     #: Called when it is not over by then, on another thread, if its body is through.
     when_late: Callable[[], None] | None = None
     soft_time_limit: float | None = None
@@ -41,7 +42,7 @@ class Attempt:
 
     def note_late(self) -> None:
         """Tell that what follows the body takes too long, if it is that."""
-        if self.body_finished and self.when_late is not None:
+        if self.body_finished and not self.is_over and self.when_late is not None:
             self.when_late()
 
     @property

@@ -67,6 +67,7 @@ class TaskRunner:
             with marks.running(attempt.call):
                 return self._run(request, attempt)
         finally:
+            attempt.is_over = True
             current.reset(token)
             del self._under_way[id(attempt)]
             self.run_times.note(request.type, time.monotonic() - started)

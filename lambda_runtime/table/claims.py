@@ -181,10 +181,15 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         names = {"#id": self.key_attr, "#expiry": self.expiry_attr}
         values = {":now": {"N": str(int(now))}}
         if left is not None:
-            condition += " OR ((#status <> :inprogress OR #lock < :now_ms) AND "
-            names |= {"#status": self.status_attr, "#lock": self.in_progress_expiry_attr}
-            names["#owner"] = _OWNER
-            values |= {":inprogress": {"S": "INPROGRESS"}, ":now_ms": {"N": str(int(now * 1000))}}
+            names |= {"#status": self.status_attr, "#owner": _OWNER}
+            values[":inprogress"] = {"S": "INPROGRESS"}
+            if left.status == "INPROGRESS":
+                # A run that was taken for lost may have completed since: that is not overwritten.
+                condition += " OR (#status = :inprogress AND #lock < :now_ms AND "
+                names["#lock"] = self.in_progress_expiry_attr
+                values[":now_ms"] = {"N": str(int(now * 1000))}
+            else:
+                condition += " OR (#status <> :inprogress AND "
             if left.payload_hash:
                 condition += "#owner = :left_by)"
                 values[":left_by"] = {"S": left.payload_hash}

@@ -350,3 +350,29 @@ class TestTwoVersionsSideBySide:
         )
         assert runtime.hand_over([message]).all_deleted
         assert ran == [1]
+
+
+def test_one_taken_for_lost_that_has_completed_since_is_not_run_again(runtime, monkeypatch):
+    """A suspended machine goes on after its lock has ended, between a look and a write."""
+
+    @runtime.task
+    def send():
+        raise AssertionError("not reached")
+
+    send.delay()
+    (message,) = runtime.receive()
+    lose(runtime, message)
+    table = IdempotencyTable(runtime.settings)
+    key = key_of(runtime, message)
+    stored = IdempotencyTable._stored
+
+    def complete_meanwhile(self: Any, *args: Any) -> Any:
+        found = stored(self, *args)
+        table.complete(key, life_seconds=3600)
+        return found
+
+    monkeypatch.setattr(IdempotencyTable, "_stored", complete_meanwhile)
+    claimed = IdempotencyTable(runtime.settings).claim(
+        key, life_seconds=3600, run_ends=time.time() + 60, lineage=(message["MessageId"],)
+    )
+    assert claimed.claim is Claim.COMPLETED
