@@ -46,6 +46,9 @@ class Batch:
     fields: TaskFields
     _has_several: bool = False
     _postponed: list[Lane] = field(default_factory=list)
+    #: The ids of messages that a lane has come to.
+    _begun: set[str] = field(default_factory=set)
+    _is_over: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, deliveries: list[Delivery], pool: Pool) -> None:
@@ -67,9 +70,7 @@ class Batch:
             self.deadline.seconds_for_threads,
             lambda: self.decision.bodies_are_through,
         )
-        for delivery in left:
-            if not (self.settlement.has(delivery) or self._is_postponed(delivery)):
-                self._finish(delivery, Returned("has not ended in time", self._backoff(delivery)))
+        self._hand_back_hanging(lanes(left))
         while self._postponed:
             lane = self._postponed.pop(0)
             self._postponed = [each for each in self._postponed if not self._is_sent_on(each)]
@@ -80,8 +81,25 @@ class Batch:
         self.settlement.send_all()
         self.decision.completions.finish(self.deadline)
 
-    def _is_postponed(self, delivery: Delivery) -> bool:
-        return any(delivery in lane for lane in self._postponed)
+    def _hand_back_hanging(self, all_lanes: list[Lane]) -> None:
+        """Leave what hangs, and what is behind it, on its queue."""
+        with self._lock:
+            self._is_over = True  # a thread that is left behind settles nothing any more
+        for lane in all_lanes:
+            unsettled = [each for each in lane if not self._is_known(each)]
+            if not unsettled:
+                continue
+            self.decision.abandon()
+            if unsettled[0].message_id in self._begun:
+                delay = self._backoff(unsettled[0])
+                self._hand_back(unsettled, Returned("has not ended in time", delay))
+            elif unsettled[0].fifo_group is None and not self._is_last_receive(unsettled[0]):
+                self._hand_back(unsettled, Returned("has not begun in time", 0))
+            else:
+                self._hand_back(unsettled, Forwarded(datetime.now(UTC)))
+
+    def _is_known(self, delivery: Delivery) -> bool:
+        return self.settlement.has(delivery) or any(delivery in lane for lane in self._postponed)
 
     def _is_settled_before_all(self, delivery: Delivery) -> bool:
         comes_first = delivery.receive_count == 1
@@ -112,7 +130,10 @@ class Batch:
         back: Returned | Forwarded | None = None
         for position, delivery in enumerate(lane):
             with self.fields.of(delivery):
+                self._begun.add(delivery.message_id)
                 outcome = self._decide(delivery, is_alone)
+                if self._is_over and not is_alone:
+                    return
                 if isinstance(outcome, Postponed):
                     with self._lock:
                         self._postponed.append(lane[position:])

@@ -70,6 +70,8 @@ from lambda_runtime.retry_policy import backoff_seconds, not_run, spent
 from lambda_runtime.running.attempt import Attempt
 from lambda_runtime.running.execution import TaskRunner
 from lambda_runtime.running.failure_policy import UNFINISHED
+from lambda_runtime.running.limits.limit import InvocationEnds
+from lambda_runtime.running.limits.time_limits import call_until
 from lambda_runtime.table.claims import Claim, Claimed, Ending, IdempotencyTable
 from lambda_runtime.table.completions import Completions
 from lambda_runtime.table.rate_limits import PATIENCE_SECONDS, RateLimiter
@@ -181,6 +183,7 @@ class Decision:
             self._claimed,
         )
         self._steps_before_all: tuple[Step, ...] = (
+            self._time_left,
             self._parked_before,
             self._readable,
             self._ran_before,
@@ -236,6 +239,10 @@ class Decision:
         """Whether no task that is under way does any work, or may yet begin to."""
         return self._runner.bodies_are_through
 
+    def abandon(self) -> None:
+        """Have nothing noted any more of the tasks that are under way."""
+        self._runner.abandon()
+
     def parked(self, delivery: Delivery, outcome: Parked) -> None:
         """Note that *delivery* is in the dead-letter queue, where *outcome* wanted it.
 
@@ -243,6 +250,7 @@ class Decision:
         """
         self.settled.remember_parked(delivery)
         if outcome.record_key is not None:
+            self.completions.forget(outcome.record_key)
             try:
                 self._table.forget(outcome.record_key)
             except aws.AWS_ERRORS as exc:
@@ -324,6 +332,8 @@ class Decision:
 
     def _attempts_left(self, case: Case) -> Outcome | None:
         """Send the message on if it has more attempts left than receives."""
+        if case.found is not None and case.found.is_foreign:
+            return None  # its receives are what counts
         attempts = case.found.number if case.found is not None else 0
         if attempts + 1 >= case.delivery.receive_count:
             return None
@@ -367,7 +377,12 @@ class Decision:
         received_logger.info(LOG_RECEIVED, about, extra={"data": about})
         if case.is_revoked:
             worker_state.revoked.add(request.id)
-        if request.revoked():
+        try:
+            is_revoked = call_until(case.deadline.seconds_for_all(), request.revoked)
+        except InvocationEnds:
+            logger.error("That %s is not run could not be stored in time", request.humaninfo())
+            is_revoked = True
+        if is_revoked:
             return Deleted("revoked" if case.is_revoked else "expired")
         signals.task_received.send(sender=self, request=request)
         return None
@@ -384,6 +399,7 @@ class Decision:
             life_seconds=life_seconds,
             run_ends=case.deadline.epoch,
             lineage=case.delivery.lineage,
+            receive_count=case.delivery.receive_count,
             spare_lost=spare_lost or not case.is_alone,
             call_id=case.publication.call_id,
         )
@@ -416,6 +432,8 @@ class Decision:
                 Ending.UNFINISHED,
             )
             outcome = self._runner.run(case.request, attempt)
+            if attempt.is_abandoned:
+                return outcome  # another invocation may have gone on with it
         if isinstance(outcome, Returned) and case.is_last_receive and not case.is_last_attempt:
             # By SQS's count it is spent, by the attempts it is not.
             outcome = Forwarded(datetime.now(UTC) + timedelta(seconds=outcome.delay_seconds))
@@ -464,6 +482,11 @@ def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
         else:
             logger.info("Task %s was run before: this copy is dropped", request.humaninfo())
         return Deleted("completed before")
+    if found is not None and found.claim is Claim.UNFINISHED and found.is_foreign:
+        # The message that ran parks itself, and only it has the record forgotten.
+        if case.is_last_receive:
+            return Parked(UNFINISHED, has_run=True)
+        return Returned(UNFINISHED, case.backoff_seconds)
     if found is not None and found.claim is Claim.UNFINISHED:
         return Parked(UNFINISHED, has_run=True, record_key=case.publication.key)
     if found is not None and found.claim is Claim.IN_PROGRESS:
@@ -524,7 +547,7 @@ def _attempt(case: Case) -> Attempt:
         ),
         last=case.is_last_attempt,
         backoff_seconds=case.attempt_backoff_seconds,
-        ends_in_seconds=case.deadline.seconds_for_all(),
+        ends_at=time.monotonic() + case.deadline.seconds_for_all(),
         soft_time_limit=left if ends_with_invocation else soft,
         hard_time_limit=hard,
         ends_with_invocation=ends_with_invocation,

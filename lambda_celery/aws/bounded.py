@@ -43,7 +43,8 @@ class _Bounded(Timeout):
     def clone(self) -> Timeout:
         left = max(seconds_left(), _LEAST_SECONDS)
         connect, read = float(self._connect), float(self._read)  # type: ignore[arg-type]
-        return Timeout(connect=min(connect, left), read=min(read, left))
+        # A name may have several addresses, and each is given the time to connect.
+        return Timeout(total=left, connect=min(connect, left / 4), read=min(read, left))
 
 
 def bind(client: Any, *, connect_seconds: float, read_seconds: float, attempts: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ class Attempt:
     call: RunningCall
     last: bool
     backoff_seconds: int
-    #: In how many seconds all of it has to be over, what follows the body included.
-    ends_in_seconds: float = math.inf
+    #: When all of it has to be over, what follows the body included (``time.monotonic``).
+    ends_at: float = math.inf
     is_over: bool = False
+    #: Whether its thread is left to itself: nothing is noted of it any more.
+    is_abandoned: bool = False
     #: Called when it is not over by then, on another thread, if its body is through.
     when_late: Callable[[], None] | None = None
     soft_time_limit: float | None = None
@@ -30,6 +33,8 @@ class Attempt:
     ends_with_invocation: bool = False
     started: bool = False
     body_finished: bool = False
+    #: Whether the body returned or raised.
+    body_ended: bool = False
     #: What ``Task.retry()`` raised, if that was no retry: it has given up, or could not publish.
     retry_error: BaseException | None = None
     #: What storing the result raised.
@@ -41,9 +46,15 @@ class Attempt:
     outcome: Outcome | None = None
 
     def note_late(self) -> None:
-        """Tell that what follows the body takes too long, if it is that."""
-        if self.body_finished and not self.is_over and self.when_late is not None:
+        """Tell that what follows the body takes too long, if it must not run again."""
+        must_not_run = self.body_finished or self.sent_on
+        if must_not_run and not self.is_over and self.when_late is not None:
             self.when_late()
+
+    @property
+    def ends_in_seconds(self) -> float:
+        """In how many seconds all of it has to be over."""
+        return max(self.ends_at - time.monotonic(), 0.01)
 
     @property
     def task_id(self) -> str:

@@ -75,7 +75,12 @@ class TaskRunner:
     @property
     def bodies_are_through(self) -> bool:
         """Whether no task that is under way does any work, or may yet begin to."""
-        return all(each.body_finished for each in list(self._under_way.values()))
+        return all(each.body_ended for each in list(self._under_way.values()))
+
+    def abandon(self) -> None:
+        """Leave the tasks that are under way to themselves."""
+        for each in list(self._under_way.values()):
+            each.is_abandoned = True
 
     def worker_lost(self, request: Request, attempt: Attempt) -> Outcome:
         """Settle a task whose earlier run ended with its process, as a worker would."""
@@ -88,8 +93,9 @@ class TaskRunner:
         try:
             # FAILURE and task_failure; or the retry that retry_on_worker_lost asks for.
             with marks.running(attempt.call):
-                request.on_failure(tracing.exception_info(lost))
-        except Exception as exc:
+                info = tracing.exception_info(lost)
+                call_until(attempt.ends_in_seconds, partial(request.on_failure, info))
+        except (Exception, InvocationEnds) as exc:
             _log_not_stored(request.humaninfo(), exc)
         finally:
             current.reset(token)
@@ -163,8 +169,9 @@ class TaskRunner:
             return Returned("rejected, to be requeued", attempt.backoff_seconds)
         try:
             # FAILURE and task_failure, as in a worker.
-            request.on_failure(tracing.exception_info(exc), return_ok=True)
-        except Exception as failure:
+            info = tracing.exception_info(exc)
+            call_until(attempt.ends_in_seconds, partial(request.on_failure, info, return_ok=True))
+        except (Exception, InvocationEnds) as failure:
             _log_not_stored(request.humaninfo(), failure)
         return Parked("rejected", exc)
 
@@ -209,8 +216,9 @@ def record_failure(task: Task, req: Context, exc: BaseException, attempt: Attemp
         try:
             raise exc
         except BaseException:
-            AttemptInfo(FAILURE, exc).handle_error_state(task, req)
-    except Exception as failure:
+            record = partial(AttemptInfo(FAILURE, exc).handle_error_state, task, req)
+            call_until(attempt.ends_in_seconds, record)
+    except (Exception, InvocationEnds) as failure:
         _log_not_stored(_label(task, req), failure)
     return attempt.outcome or Returned("failed", attempt.backoff_seconds)
 
@@ -220,6 +228,8 @@ def _cut_off(task: Task, context: dict[str, Any], exc: InvocationEnds, attempt: 
 
     So no state is stored.
     """
+    if attempt.sent_on:
+        return Deleted("failed, after it had sent its own retry")
     logger.error(
         "%s %s the invocation's time ran out: the result back end, a broker or a signal's "
         "receiver did not answer. Give its client a time-out of a few seconds.",
@@ -268,8 +278,11 @@ def _call_body(task: Task, body: Callable[[], Any], directly: Callable[[], Any])
     if attempt is None or attempt.started or task.request.id != attempt.task_id:
         return directly()
     attempt.started = True
-    result = _limited(task, attempt, body)
-    attempt.body_finished = True
+    try:
+        result = _limited(task, attempt, body)
+        attempt.body_finished = True
+    finally:
+        attempt.body_ended = True
     return result
 
 

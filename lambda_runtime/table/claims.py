@@ -80,6 +80,8 @@ class Claimed:
     number: int = 1
     #: Whether the attempt before ended with its process.
     after_lost: bool = False
+    #: Of a record that was found: whether it was written for another message.
+    is_foreign: bool = False
 
     def seconds_left(self) -> float:
         """Return the seconds until the lock ends."""
@@ -110,6 +112,7 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         life_seconds: int,
         run_ends: float,
         lineage: tuple[str, ...] = ("",),
+        receive_count: int = 1,
         spare_lost: bool = False,
         call_id: str | None = None,
     ) -> Claimed:
@@ -117,6 +120,8 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
 
         :param life_seconds: how long the record is kept.
         :param lineage: the message's id, and those that it had before: whose attempts count.
+        :param receive_count: how often it was received, which counts where the record is of another
+            message: two that take turns would have an attempt left for ever.
         :param spare_lost: answer ``LOST`` where an earlier run died, instead of taking over.
         :param call_id: which call it is, where several share the key. What another call has
             left without success is taken over.
@@ -154,15 +159,16 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
                 found = _read(stored)
                 if found is None:  # it has expired since
                     continue
+                is_foreign = getattr(stored, _MESSAGE, None) not in lineage
+                found = replace(found, is_foreign=is_foreign)
                 is_lost = found.claim is Claim.LOST
                 is_free = is_lost or found.claim is Claim.RELEASED
                 if _is_of_another_call(stored, call_id):
                     if not is_free and stored.response_data != Ending.FAILED.value:
                         return found
-                    number, is_lost = 1, False
+                    number, is_lost = receive_count, False
                 elif is_free and not (is_lost and spare_lost):
-                    counts = getattr(stored, _MESSAGE, None) in lineage
-                    number = found.number + 1 if counts else 1
+                    number = receive_count if is_foreign else found.number + 1
                 else:
                     return found
                 left, won = stored, replace(won, number=number, after_lost=is_lost)
@@ -332,16 +338,16 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
     def look_up(self, key: str, lineage: tuple[str, ...] = ()) -> Claimed | None:
         """Return what stands in the record of *key*; ``None`` if there is no such record.
 
-        Its attempts are those for the messages of the *lineage*.
+        It is foreign if it was written for no message of the *lineage*.
         """
         try:
             record = self._get_record(key)
         except IdempotencyItemNotFoundError:
             return None
         found = _read(record)
-        if found is not None and getattr(record, _MESSAGE, None) not in lineage:
-            return replace(found, number=0)
-        return found
+        if found is None:
+            return None
+        return replace(found, is_foreign=getattr(record, _MESSAGE, None) not in lineage)
 
     def is_completed(self, key: str) -> bool:
         """Whether *key* has run to its end."""

@@ -44,6 +44,7 @@ class Completions:
 
     def write(self, key: str, life_seconds: int, ending: Ending) -> None:
         """Write that *key* has run, now or later."""
+        self.forget(key)  # this is newer
         self.try_again()
         completion = _Completion(key, life_seconds, ending)
         if (failure := self._written(completion)) is None:
@@ -54,6 +55,11 @@ class Completions:
         with self._lock:
             self._left[key] = completion
             self._again_at = time.monotonic() + _PAUSE_SECONDS
+
+    def forget(self, key: str) -> None:
+        """Do not write what has been refused of *key*."""
+        with self._lock:
+            self._left.pop(key, None)
 
     def try_again(self) -> None:
         """Write what was refused, if that is some time ago."""
@@ -76,7 +82,7 @@ class Completions:
             self.try_again()
             if self._left:
                 time.sleep(_LAST_PAUSE_SECONDS)
-        for key in self._left:
+        for key in list(self._left):
             logger.error("The idempotency record %s stays out of date", key)
         self._left.clear()
 

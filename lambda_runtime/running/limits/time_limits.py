@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -30,13 +31,17 @@ class TimeLimits:
         return by_thread.call(*self._seconds, body, *args, **kwargs)
 
 
-def call_until(seconds: float, function: Callable[[], Any], when_late: Callable[[], None]) -> Any:
+def call_until(
+    seconds: float, function: Callable[[], Any], when_late: Callable[[], None] = lambda: None
+) -> Any:
     """Return ``function()``; on the main thread, end it after *seconds* if it runs no body then.
 
     Elsewhere what waits for a socket is out of reach: *when_late* is called, on another thread.
 
     :raises InvocationEnds: raised in *function*, on the main thread.
     """
+    if math.isinf(seconds):
+        return function()
     if threading.current_thread() is threading.main_thread():
         return by_signal.call_until(seconds, function)
     from lambda_runtime.running.limits import by_thread  # few functions have threads

@@ -13,7 +13,7 @@ from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import SENT_ON_ATTRIBUTE, Delivery
 from lambda_runtime.messages.publication import publication_of
 from lambda_runtime.messages.request import read_request
-from lambda_runtime.table.claims import Claim, IdempotencyTable
+from lambda_runtime.table.claims import Claim, Ending, IdempotencyTable
 
 
 def key_of(runtime: Any, message: dict[str, Any]) -> str:
@@ -376,3 +376,61 @@ def test_one_taken_for_lost_that_has_completed_since_is_not_run_again(runtime, m
         key, life_seconds=3600, run_ends=time.time() + 60, lineage=(message["MessageId"],)
     )
     assert claimed.claim is Claim.COMPLETED
+
+
+class TestTwoMessagesOfOneRecord:
+    """They take turns with the record, and must not have an attempt left for ever."""
+
+    def drain(self, runtime: Any, most: int) -> None:
+        for _ in range(most):
+            depth = runtime.stack.depth()
+            if not depth:
+                return
+            runtime.hand_over(runtime.receive(depth))
+        raise AssertionError(f"{runtime.stack.depth()} messages still circle.")
+
+    @pytest.mark.parametrize("own_key", [False, True])
+    def test_both_come_to_an_end(self, make_runtime, own_key):
+        runtime = make_runtime(lambda_max_receive_count=3)
+        ran = []
+        options = {"idempotency_key": lambda order: order} if own_key else {}
+
+        @runtime.task(**options)
+        def send(order):
+            ran.append(order)
+            raise ValueError("451")
+
+        send.delay(1)
+        (first,) = runtime.receive()
+        if own_key:
+            send.delay(1)
+        else:
+            runtime.send_copy(first)
+        runtime.sqs.change_message_visibility(
+            QueueUrl=runtime.settings.queue_url, ReceiptHandle=first["ReceiptHandle"],
+            VisibilityTimeout=0,
+        )  # fmt: skip
+        self.drain(runtime, 12)
+        assert len(ran) < 10
+        assert len(runtime.stack.dead_letters()) == 2
+
+    def test_a_copy_does_not_have_the_record_of_one_that_ran_forgotten(self, runtime):
+        ran = []
+
+        @runtime.task
+        def send():
+            ran.append(1)
+
+        send.delay()
+        (message,) = runtime.receive()
+        lose(runtime, message)
+        IdempotencyTable(runtime.settings).complete(
+            key_of(runtime, message), life_seconds=3600, ending=Ending.UNFINISHED
+        )
+        copy = redriven(message)
+
+        assert runtime.invoke([copy]).all_returned
+        assert runtime.invoke([received(copy, 5)]).all_deleted  # parked
+        assert runtime.invoke([received(message, 2)]).all_deleted  # parked, and it is forgotten
+        assert ran == []
+        assert len(runtime.stack.dead_letters()) == 2

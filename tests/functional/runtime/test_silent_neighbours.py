@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,3 +132,40 @@ def test_on_a_thread_it_is_left_behind_and_its_message_is_parked_and_not_run_aga
     assert runtime.invoke([sent], seconds=5).failed == []
     assert sorted(map(str, ran)) == ["1", "other"]
     assert len(runtime.stack.dead_letters()) == 1
+
+
+def test_a_retry_that_was_sent_is_not_run_beside_its_first_attempt(make_runtime, message, silent):
+    sent = message("proj.send")
+    runtime = make_runtime(result_backend=f"redis://127.0.0.1:{silent}/0")
+    ran = []
+
+    @runtime.task(name="proj.send", bind=True)
+    def send(self):
+        ran.append(self.request.retries)
+        raise self.retry(countdown=600)
+
+    assert runtime.invoke([sent], seconds=3).failed == []
+    assert runtime.invoke([sent], seconds=3).failed == []
+    assert ran == [0]
+
+
+def test_what_has_expired_is_deleted_although_that_cannot_be_stored(make_runtime, message, silent):
+    sent = message("proj.send", expires=0.01)
+    runtime = make_runtime(result_backend=f"redis://127.0.0.1:{silent}/0")
+
+    @runtime.task(name="proj.send")
+    def send():
+        raise AssertionError("not reached")
+
+    assert runtime.invoke([sent], seconds=3).failed == []
+
+
+def test_a_hard_limit_whose_state_cannot_be_stored_comes_back(make_runtime, message, silent):
+    sent = message("proj.send")
+    runtime = make_runtime(result_backend=f"redis://127.0.0.1:{silent}/0")
+
+    @runtime.task(name="proj.send", time_limit=0.2)
+    def send():
+        time.sleep(60)
+
+    assert len(runtime.invoke([sent], seconds=4).failed) == 1
