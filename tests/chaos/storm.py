@@ -98,7 +98,7 @@ def main() -> int:
     )
     parser.add_argument("-n", type=int, default=2000, help="messages")
     parser.add_argument("--killers", type=int, default=5, help="tasks that kill their process")
-    parser.add_argument("--kill-every", type=float, default=2.0, metavar="SECONDS")
+    parser.add_argument("--kill-every", type=float, default=3.0, metavar="SECONDS")
     parser.add_argument("--outage-every", type=float, default=4.0, metavar="SECONDS")
     parser.add_argument("--concurrency", type=int, default=1, help="tasks at a time in a process")
     parser.add_argument("--fifo", action="store_true")
