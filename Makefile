@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 MEMBERS ?= 10000
 
-.PHONY: demo test chaos test-oldest test-newest lint reference docs picture format clean
+.PHONY: demo test fuzz chaos test-oldest test-newest lint reference docs picture format clean
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -16,8 +16,15 @@ $(READY): setup.cfg pyproject.toml
 demo: $(READY)
 	$(BIN)/python examples/django_mail/demo.py --members $(MEMBERS)
 
+# Files side by side, each worker with emulators of its own.
+JOBS ?= 2
 test: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+# What anybody may send; along the code's branches too, where atheris is installed in $(VENV).
+EXAMPLES ?= 2000
+fuzz: $(READY)
+	LAMBDA_CELERY_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --timeout 0 tests/fuzz $(PYTEST_ARGS)
 
 # Processes that die, messages that come twice, AWS that fails: N messages each time.
 N ?= 2000
@@ -25,6 +32,7 @@ chaos: $(READY)
 	$(BIN)/python tests/chaos/storm.py -n $(N)
 	$(BIN)/python tests/chaos/storm.py -n $(N) --concurrency 20
 	$(BIN)/python tests/chaos/storm.py -n $(N) --fifo
+	$(BIN)/python tests/chaos/storm.py -n $(N) --processes 2
 
 # With the oldest versions that are allowed, and with the newest. pyenv's interpreters are none of
 # the PATH's, which has but its shims.

@@ -14,9 +14,10 @@ import nox
 nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = False
 
+_SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
 #: Without the end-to-end tests and the emulated event source mapping: nothing in these hangs on
 #: the versions.
-_TESTS = ("tests/unit", "tests/contract", "tests/functional/runtime")
+_TESTS = ("tests/unit", "tests/contract", "tests/functional/runtime", "tests/fuzz")
 
 
 @nox.session(python="3.11")
@@ -26,7 +27,7 @@ def oldest(session: nox.Session) -> None:
     session.run(
         "uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct", "--no-deps",
         "--python-version", str(session.python), "--extra", "local", "--extra", "django",
-        "setup.cfg", "--output-file", str(lowest),
+        "--extra", "async", "setup.cfg", "--output-file", str(lowest),
     )  # fmt: skip
     # The emulator asks for one version of botocore, and works with others. It is boto3's here.
     boto3 = re.search(r"^boto3==(\d+\.\d+)", lowest.read_text(), re.MULTILINE)
@@ -34,11 +35,11 @@ def oldest(session: nox.Session) -> None:
     botocore = lowest.with_name("botocore.txt")
     botocore.write_text(f"botocore=={boto3[1]}.*\n")
     session.install(".[dev]", "--constraint", str(lowest), "--override", str(botocore))
-    session.run("python", "-m", "pytest", *(session.posargs or _TESTS))
+    session.run("python", "-m", "pytest", *_SIDE_BY_SIDE, *(session.posargs or _TESTS))
 
 
 @nox.session(python="3.13")
 def newest(session: nox.Session) -> None:
     """Run the tests with the newest versions within the bounds."""
     session.install("--upgrade", ".[dev]")
-    session.run("python", "-m", "pytest", *(session.posargs or _TESTS))
+    session.run("python", "-m", "pytest", *_SIDE_BY_SIDE, *(session.posargs or _TESTS))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import os
 import platform
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import boto3
 from celery import Celery
@@ -30,9 +33,10 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": REGION,
-    "LOG_LEVEL": "WARNING",
-    "POWERTOOLS_LOG_LEVEL": "WARNING",
 }
+#: Where the function takes its level from, and what it takes without it.
+LOG_LEVEL_VARIABLE = "LOG_LEVEL"
+DEFAULT_LOG_LEVEL = "INFO"
 
 RUNS_VARIABLE = "BENCHMARK_RUNS"
 WAIT_VARIABLE = "BENCHMARK_WAIT_SECONDS"
@@ -48,9 +52,54 @@ def begin() -> None:
         flush=True,
     )
     for name in list(os.environ):
-        if name.startswith(("AWS_", ENV_PREFIX)):
+        if name.startswith(("AWS_", ENV_PREFIX)) or name.endswith(LOG_LEVEL_VARIABLE):
             del os.environ[name]
     os.environ.update(ENVIRONMENT)
+
+
+def add_log_level(parser: argparse.ArgumentParser) -> None:
+    """Let *parser* take the level at which the function logs."""
+    parser.add_argument(
+        "--loglevel",
+        default=DEFAULT_LOG_LEVEL,
+        choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        help="the function's (default: %(default)s, as without a setting: two lines a task)",
+    )
+
+
+def set_log_level(level: str) -> None:
+    """Have functions that are started from now on, here or in a process, log at *level*."""
+    os.environ[LOG_LEVEL_VARIABLE] = level
+
+
+class Log:
+    """What the function has logged."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def lines(self) -> int:
+        """Return how many lines there are."""
+        self._file.seek(0)
+        return sum(1 for _ in self._file)
+
+
+@contextmanager
+def logged() -> Iterator[Log]:
+    """Have standard output go to a file, which costs a system call a line as on Lambda.
+
+    That of this process and of those that it starts.
+    """
+    with tempfile.TemporaryFile("a+b") as file:  # appended to, wherever it is read
+        sys.stdout.flush()
+        terminal = os.dup(1)
+        os.dup2(file.fileno(), 1)
+        try:
+            yield Log(file)
+        finally:
+            sys.stdout.flush()
+            os.dup2(terminal, 1)
+            os.close(terminal)
 
 
 def settings_at(url: str, **values: Any) -> Settings:
@@ -95,8 +144,8 @@ def app_environment(
 
 def make_app(settings: Settings) -> Celery:
     """Return an app all of whose tasks go to SQS, with *settings* as its configuration."""
-    app = Celery("bench", broker="memory://", set_as_current=True)
-    app.conf.update(lambda_tasks=["*"], task_ignore_result=True, worker_hijack_root_logger=False)
+    app = Celery("bench", broker="memory://localhost", set_as_current=True)
+    app.conf.update(lambda_tasks=["*"], task_ignore_result=True)
     for each in fields(settings):
         if (value := getattr(settings, each.name)) and each.name != "tasks":
             app.conf[CONF_PREFIX + each.name] = value
@@ -122,14 +171,19 @@ def context() -> Context:
 
 def event(task: Any, calls: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
     """Return a batch of the messages that calling *task* sends, caught before they leave."""
-    records: list[dict[str, Any]] = []
+    return {"Records": [record(body) for body in bodies(task, calls)]}
+
+
+def bodies(task: Any, calls: Iterable[tuple[Any, ...]]) -> list[str]:
+    """Return the bodies of the messages that calling *task* sends, caught before they leave."""
+    caught: list[str] = []
 
     def take(held: HeldMessages) -> None:
-        records.extend(record(each.message.body) for each in held.close())
+        caught.extend(each.message.body for each in held.close())
 
     with holding(take):
-        delay_many(task, calls, ids=False)
-    return {"Records": records}
+        delay_many(task, calls)
+    return caught
 
 
 def record(body: str) -> dict[str, Any]:

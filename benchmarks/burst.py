@@ -12,7 +12,8 @@ that has fetched its 40 messages looks for more a second later; so it runs with 
 that, too. The local runner plays an event source mapping with batches of ten, and the function
 runs ten tasks at a time in each environment; its idempotency table is a stand-in that answers
 after 5 ms. All share this machine's cores, the emulators included, which Lambda's environments
-would not: what is measured is this machine, and no more.
+would not: what is measured is this machine, and no more. Both log at the same level, by default
+two lines a mail, to a file.
 
 The clock starts when the worker or the mapping is started. "Sending" is from the first mail that
 has been sent to the last one, and so without the start of the processes.
@@ -35,7 +36,17 @@ from pathlib import Path
 from typing import Any
 
 import stand_ins
-from bench import POLLING_VARIABLE, RunLog, app_environment, begin, in_fresh_process
+from bench import (
+    LOG_LEVEL_VARIABLE,
+    POLLING_VARIABLE,
+    RunLog,
+    add_log_level,
+    app_environment,
+    begin,
+    in_fresh_process,
+    logged,
+    set_log_level,
+)
 
 from lambda_celery import aws, delay_many
 from lambda_celery.conf import Settings
@@ -71,7 +82,7 @@ Check = Callable[[], None]
 def celery_worker(processes: int, polling_interval: float, _settings: Settings) -> Iterator[Check]:
     os.environ[POLLING_VARIABLE] = str(polling_interval)
     command = [sys.executable, "-m", "celery", "-A", "mail_app:workers", "worker"]
-    command += ["--concurrency", str(processes), "--loglevel", "WARNING"]
+    command += ["--concurrency", str(processes), "--loglevel", os.environ[LOG_LEVEL_VARIABLE]]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, cwd=HERE, stdout=output, stderr=output)
@@ -127,6 +138,7 @@ def burst(mails: int, wait_seconds: float, contender: Contender) -> Burst:
         queues = replace(settings, idempotency_table=None)
         provision(queues, function_timeout_seconds=FUNCTION_TIMEOUT_SECONDS)
         delay_many(app_send, ((number,) for number in range(mails)), ids=False)
+        stack.enter_context(logged())
         started = time.time()
         check = stack.enter_context(contender.start(settings))
         depths = sampled(settings, RunLog(runs), mails, started, check)
@@ -186,8 +198,10 @@ def main() -> None:
         "--environments", type=int, nargs="*", default=[1, 4], help="the mapping's concurrency"
     )
     parser.add_argument("--picture", type=Path, help="where to draw the queue's depth over time")
+    add_log_level(parser)
     options = parser.parse_args()
     begin()
+    set_log_level(options.loglevel)
     contenders = {
         f"Celery worker, polling_interval {each:g}": Contender(
             options.workers, partial(celery_worker, options.workers, each)
@@ -204,7 +218,10 @@ def main() -> None:
         for name, contender in contenders.items():
             made = in_fresh_process(burst, options.mails, options.wait, contender)
             runs[name].append(made)
-    print(f"{options.mails:,} mails of {options.wait * 1000:.0f} ms; medians of {options.runs}\n")
+    print(
+        f"{options.mails:,} mails of {options.wait * 1000:.0f} ms; medians of {options.runs}; "
+        f"both log at {options.loglevel}\n"
+    )
     print(f"{'':38}{'processes':>10}{'at a time':>11}{'seconds':>9}{'sending':>9}{'mails/s':>9}")
     for name, of_name in runs.items():
         seconds = statistics.median(each.last_seconds for each in of_name)

@@ -21,7 +21,7 @@ log = RunLog(Path(os.environ[RUNS_VARIABLE]))
 wait_seconds = float(os.environ[WAIT_VARIABLE])
 queue_url = os.environ[QUEUE_URL_VARIABLE]
 
-app = Celery("mail", broker="memory://")
+app = Celery("mail", broker="memory://localhost")
 app.conf.update(lambda_tasks=["*"], task_ignore_result=True)
 install(app)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import stand_ins
-from bench import begin, context, event, in_fresh_process, make_app, settings_at
+from bench import begin, context, event, in_fresh_process, logged, make_app, settings_at
 
 from lambda_celery import delay_many
 
@@ -58,7 +58,9 @@ def of_handler(messages: int, batch: int, concurrency: int) -> Samples:
 
         def run(size: int) -> None:
             made = event(task, (next(arguments) for _ in range(size)))
-            if handler(made, context())["batchItemFailures"]:
+            with logged():
+                answer = handler(made, context())
+            if answer["batchItemFailures"]:
                 raise SystemExit("Some tasks failed: no figure.")
 
         run(batch)

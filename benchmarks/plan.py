@@ -25,7 +25,8 @@ from lambda_celery.local.emulator import ministack
 from lambda_celery.local.event_source_mapping import EventSourceMapping, EventSourceMappingConfig
 from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.provision import provision
-from lambda_celery.plan.model import Burst, Function, Limits
+from lambda_celery.plan.limits import Limits
+from lambda_celery.plan.model import Burst, Function
 from lambda_celery.plan.simulation import simulate
 
 REGION = "eu-west-1"

@@ -6,7 +6,8 @@ The queue is ministack's, the event source mapping is the local runner's with a 
 10,000 and one batch at a time, and the idempotency table a stand-in that answers after 5 ms. An
 event has 6 MB at most, as on AWS, which is less than 10,000 of these messages. Each task waits
 50 ms; the failing ones raise when their message is received for the first time, and are named in
-``batchItemFailures``.
+``batchItemFailures``. The function logs as it does without a setting, two lines a run and a
+failure's traceback, to a file.
 
 The peer is Powertools by hand, as its documentation shows it: BatchProcessor with
 ``idempotent_function``, one message after the other, on the same kind of table. It is called in
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -33,13 +35,16 @@ from bench import (
     FUNCTION_SECONDS,
     Run,
     RunLog,
+    add_log_level,
     app_environment,
     begin,
     by_hand,
     context,
     event,
     in_fresh_process,
+    logged,
     make_app,
+    set_log_level,
     settings_at,
 )
 
@@ -108,7 +113,6 @@ def drain(options: Options) -> Drained:
             concurrency=options.concurrency,
             retry_backoff_seconds=BACKOFF_SECONDS,
         )
-        os.environ["LOG_LEVEL"] = "CRITICAL"  # each failure is wanted
         from mail_app import app, send_or_fail
 
         settings = Settings.from_app(app)
@@ -124,11 +128,12 @@ def drain(options: Options) -> Drained:
 
         def note(report: BatchReport) -> None:
             if report.error is not None:
-                print(f"A batch failed: {report.error}")
+                print(f"A batch failed: {report.error}", file=sys.stderr)
             failed = len(report.failed_message_ids)
             seconds = report.result.duration_seconds
             batches.append(Batch(len(report.message_ids), failed, seconds))
 
+        stack.enter_context(logged())
         function = stack.enter_context(
             LocalFunction(
                 timeout_seconds=FUNCTION_SECONDS, maximum_concurrency=1, working_directory=HERE
@@ -203,15 +208,18 @@ def main() -> None:
     parser.add_argument("--failing", type=float, default=0.05, help="share that fails at first")
     parser.add_argument("--by-hand", type=int, default=200, help="messages for the peer")
     parser.add_argument("--runs", type=int, default=1)
+    add_log_level(parser)
     arguments = vars(parser.parse_args())
-    runs = arguments.pop("runs")
+    runs, level = arguments.pop("runs"), arguments.pop("loglevel")
     options = Options(**arguments)
     begin()
+    set_log_level(level)
     drained = [in_fresh_process(drain, options) for _ in range(runs)]
     hand = [in_fresh_process(drain_by_hand, options) for _ in range(runs)]
     middle = sorted(drained, key=lambda each: each.seconds)[len(drained) // 2]
     print(
-        f"{options.messages:,} messages of {options.wait * 1000:.0f} ms, medians of {runs}\n\n"
+        f"{options.messages:,} messages of {options.wait * 1000:.0f} ms, medians of {runs}; the "
+        f"function logs at {level}\n\n"
         f"handler, {options.concurrency} at a time in one environment: {middle.seconds:.1f} s from "
         f"the mapping's start to the last success, {options.messages / middle.seconds:.0f} a second"
     )

@@ -5,7 +5,11 @@
 The handler is called in this process with batches of messages: of a task that does nothing, with
 the idempotency table left out and then with one that answers after 5 ms, and of a task that
 waits. The peer is Powertools by hand, as its documentation shows: BatchProcessor with
-``idempotent_function``, which runs one record after the other.
+``idempotent_function``, which runs one record after the other, and logs nothing.
+
+The function logs as it does without a setting, two lines a task, to a file. The dispatch alone is
+measured without them, too. At the end are the ratios, which count where the machine's speed
+changes from hour to hour.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -31,6 +36,8 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 LATENCY_SECONDS = 0.005
 #: What runs one after the other is measured with fewer records.
 ONE_BY_ONE = 50
+#: The level without a line for each task.
+QUIET = "WARNING"
 
 
 @contextmanager
@@ -63,32 +70,67 @@ def task_of(settings: Settings, seconds: float) -> Any:
     return app.task(wait, name="bench.wait", shared=False)
 
 
-def measure(handler: Handler, task: Any, count: int) -> tuple[float, float]:
-    """Return seconds and CPU seconds of one invocation, all of whose tasks have succeeded."""
+@dataclass(frozen=True)
+class Figure:
+    """Medians of a line's runs."""
+
+    name: str
+    tasks: int
+    seconds: float
+    cpu_seconds: float
+    lines: float
+    ideal_seconds: float
+
+    @property
+    def cpu_of_one(self) -> float:
+        return self.cpu_seconds / self.tasks
+
+    def __str__(self) -> str:
+        line = (
+            f"{self.name:<34}{self.tasks:>7} tasks in {self.seconds:6.2f} s: "
+            f"{self.tasks / self.seconds:8.1f}/s, {self.cpu_of_one * 1e6:6.0f} µs of CPU and "
+            f"{self.lines / self.tasks:3.1f} log lines each"
+        )
+        if self.ideal_seconds:
+            line += f", {self.of_the_ideal:.2f} x of {self.ideal_seconds:.2f} s"
+        return line
+
+    @property
+    def of_the_ideal(self) -> float:
+        return self.seconds / self.ideal_seconds
+
+
+def measure(handler: Handler, task: Any, count: int) -> tuple[float, float, int]:
+    """Return seconds, CPU seconds and log lines of one invocation whose tasks have succeeded."""
     batch = bench.event(task, ((n,) for n in range(count)))
     context = bench.context()
-    started, cpu = time.perf_counter(), time.process_time()
-    answer = handler(batch, context)
-    took, cpu = time.perf_counter() - started, time.process_time() - cpu
+    with bench.logged() as log:
+        started, cpu = time.perf_counter(), time.process_time()
+        answer = handler(batch, context)
+        took, cpu = time.perf_counter() - started, time.process_time() - cpu
+        lines = log.lines()
     if answer["batchItemFailures"]:
         raise SystemExit(f"{len(answer['batchItemFailures'])} tasks failed: no figure.")
-    return took, cpu
+    return took, cpu, lines
 
 
 def report(
     name: str, handler: Handler, task: Any, count: int, runs: int, ideal_seconds: float = 0
-) -> None:
+) -> Figure:
     measure(handler, task, min(count, 200))  # connections are made, and modules loaded
     measured = [measure(handler, task, count) for _ in range(runs)]
-    took = statistics.median(seconds for seconds, _ in measured)
-    cpu = statistics.median(each for _, each in measured)
-    line = (
-        f"{name:<34}{count:>7} tasks in {took:6.2f} s: {count / took:8.1f}/s, "
-        f"{cpu / count * 1e6:6.0f} µs of CPU each"
-    )
-    print(
-        f"{line}, {took / ideal_seconds:.2f} x of {ideal_seconds:.2f} s" if ideal_seconds else line
-    )
+    seconds, cpu, lines = (statistics.median(each) for each in zip(*measured, strict=True))
+    figure = Figure(name, count, seconds, cpu, lines, ideal_seconds)
+    print(figure, flush=True)
+    return figure
+
+
+def dispatch(records: int, runs: int, level: str) -> Figure:
+    """Measure what is left without the idempotency table, with the function logging at *level*."""
+    bench.set_log_level(level)
+    task = task_of(bench.settings_at("http://127.0.0.1:1"), 0)
+    with no_idempotency():
+        return report(f"dispatch alone, {level}", make_handler(task.app), task, records, runs)
 
 
 def main() -> None:
@@ -97,35 +139,42 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.05, help="what a task waits")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 10, 100])
     parser.add_argument("--runs", type=int, default=5)
+    bench.add_log_level(parser)
     options = parser.parse_args()
     bench.begin()
+    level = options.loglevel
+    waits = f"waits {options.seconds * 1000:.0f} ms"
+    few = max(options.records // ONE_BY_ONE, 1)
 
-    settings = bench.settings_at("http://127.0.0.1:1")
-    task = task_of(settings, 0)
-    with no_idempotency():
-        report("no idempotency", make_handler(task.app), task, options.records, options.runs)
+    quiet = dispatch(options.records, options.runs, QUIET)
+    alone = dispatch(options.records, options.runs, level) if level != QUIET else quiet
+    ratios = [(f"dispatch alone, {level} / {QUIET}, CPU", alone.cpu_of_one / quiet.cpu_of_one)]
+    bench.set_log_level(level)
     with stand_ins.dynamodb(LATENCY_SECONDS) as url:
-        for seconds in (0, options.seconds):
-            kind = f"waits {seconds * 1000:.0f} ms" if seconds else "does nothing"
-            few = max(options.records // ONE_BY_ONE, 1)
+        for seconds, kind in ((0, "does nothing"), (options.seconds, waits)):
 
             def run(_n: int, seconds: float = seconds) -> None:
                 time.sleep(seconds)
 
             task = task_of(bench.settings_at(url), seconds)
-            report(
-                f"{kind}, by hand",
-                bench.by_hand(bench.settings_at(url), run),
-                task, few, options.runs, few * seconds,
-            )  # fmt: skip
+            hand = bench.by_hand(bench.settings_at(url), run)
+            report(f"{kind}, by hand", hand, task, few, options.runs, few * seconds)
             for concurrency in options.concurrency:
                 count = options.records if concurrency > 1 else few
                 task = task_of(bench.settings_at(url, concurrency=concurrency), seconds)
-                report(
+                figure = report(
                     f"{kind}, concurrency {concurrency}",
                     make_handler(task.app),
                     task, count, options.runs, count * seconds / concurrency,
                 )  # fmt: skip
+                if seconds:
+                    ratios.append((f"{kind}, at {concurrency} / ideal", figure.of_the_ideal))
+                else:
+                    name = f"with the table at {concurrency} / dispatch alone, CPU"
+                    ratios.append((name, figure.cpu_of_one / alone.cpu_of_one))
+    print(f"\nRatios, at {level}")
+    for name, ratio in ratios:
+        print(f"{name:<46}{ratio:6.2f}")
 
 
 if __name__ == "__main__":

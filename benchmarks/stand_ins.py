@@ -7,15 +7,23 @@ which the process that is measured wants the rest. They end with the context, or
 process that started them. By hand, which prints the port::
 
     python benchmarks/stand_ins.py dynamodb --latency-seconds 0.005
+
+With a certificate, which is made for the run, they speak TLS::
+
+    with stand_ins.certificate() as path, stand_ins.sqs(certificate=path) as url: ...
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime
+import ipaddress
 import json
+import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +38,44 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 
 @contextmanager
-def sqs(latency_seconds: float = 0.01) -> Iterator[str]:
+def certificate() -> Iterator[Path]:
+    """Yield a file with a key and its certificate for loopback, which is signed by itself.
+
+    A client that is to trust it is given the file: botocore by ``AWS_CA_BUNDLE``.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _HOST)])
+    address = x509.IPAddress(ipaddress.ip_address(_HOST))
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day).not_valid_after(now + day)
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    encoding = serialization.Encoding.PEM
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "stand-in.pem"
+        path.write_bytes(
+            key.private_bytes(
+                encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            + made.public_bytes(encoding)
+        )
+        yield path
+
+
+@contextmanager
+def sqs(latency_seconds: float = 0.01, certificate: Path | None = None) -> Iterator[str]:
     """Run a queue that takes all messages and keeps none; yield its endpoint's URL."""
-    with _process("sqs", latency_seconds) as url:
+    with _process("sqs", latency_seconds, certificate) as url:
         yield url
 
 
@@ -51,9 +94,12 @@ def http(latency_seconds: float = 0.05) -> Iterator[str]:
 
 
 @contextmanager
-def _process(kind: str, latency_seconds: float) -> Iterator[str]:
+def _process(kind: str, latency_seconds: float, certificate: Path | None = None) -> Iterator[str]:
+    command = [sys.executable, __file__, kind, "--latency-seconds", str(latency_seconds), "--child"]
+    if certificate is not None:
+        command += ["--certificate", str(certificate)]
     process = subprocess.Popen(
-        [sys.executable, __file__, kind, "--latency-seconds", str(latency_seconds), "--child"],
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parent,
@@ -64,7 +110,7 @@ def _process(kind: str, latency_seconds: float) -> Iterator[str]:
         port = process.stdout.readline().decode().strip()
         if not port:
             raise SystemExit(f"The stand-in for {kind} did not start.")
-        yield f"http://{_HOST}:{port}"
+        yield f"{'https' if certificate else 'http'}://{_HOST}:{port}"
     finally:
         process.stdin.close()
         process.wait()
@@ -168,10 +214,16 @@ def _field(head: bytes, name: bytes) -> bytes:
     return head[start + len(name) : end if end >= 0 else None].strip()
 
 
-async def _serve(answer: Answer, latency_seconds: float, *, ends_with_stdin: bool) -> None:
+async def _serve(
+    answer: Answer, latency_seconds: float, certificate: Path | None, *, ends_with_stdin: bool
+) -> None:
+    tls = None
+    if certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: _Connection(answer, latency_seconds), _HOST, 0, backlog=_BACKLOG
+        lambda: _Connection(answer, latency_seconds), _HOST, 0, backlog=_BACKLOG, ssl=tls
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     ended = asyncio.Event()
@@ -184,10 +236,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("kind", choices=_ANSWERS)
     parser.add_argument("--latency-seconds", type=float, default=0.0)
+    parser.add_argument("--certificate", type=Path, help="a file with a key and a certificate")
     parser.add_argument("--child", action="store_true", help="end when the standard input does")
     options = parser.parse_args()
     answer = _ANSWERS[options.kind]()
-    asyncio.run(_serve(answer, options.latency_seconds, ends_with_stdin=options.child))
+    asyncio.run(
+        _serve(
+            answer,
+            options.latency_seconds,
+            options.certificate,
+            ends_with_stdin=options.child,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -250,8 +250,7 @@ class Settings:
         _number(int, 1),
         366 * 86_400,
         about="how far off an `eta` may be (default: 366 days). What is later is refused when it "
-        "is published, and unreadable. A body in S3 must live as long: see that the bucket's "
-        "lifecycle rule is later than your latest `eta`",
+        "is published, and unreadable. A body in S3 is stored anew while its message waits",
     )
     maximum_retries: int = _setting(
         _number(int, 1), 100_000, about="the highest retry number that is read"
@@ -302,6 +301,14 @@ class Settings:
         unset="what `concurrency` is",
         about="`async def` tasks that run at the same time beside them, on one event loop "
         "([asynchronous tasks](operations/concurrency.md#asynchronous-tasks))",
+    )
+    processes: int = _setting(
+        _number(int, 0),
+        0,
+        about="processes that the function's process forks to run tasks in, `concurrency` in each: "
+        "one for each vCPU, which takes 1,769 MB of memory, or one alone for its isolation "
+        "([processes](operations/concurrency.md#processes)). With 0, tasks run in the function's "
+        "own process",
     )
     report_batch_item_failures: bool = _setting(
         _flag,

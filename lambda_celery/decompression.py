@@ -30,7 +30,7 @@ def _lzma() -> lzma.LZMADecompressor:
 
 
 #: By kombu's names and aliases. What it calls gzip is zlib's format.
-_DECOMPRESSORS: dict[str, Callable[[], _Decompressor]] = {
+DECOMPRESSORS: dict[str, Callable[[], _Decompressor]] = {
     **dict.fromkeys(("application/x-gzip", "gzip", "zlib"), zlib.decompressobj),
     **dict.fromkeys(("application/x-bz2", "bzip2", "bzip"), bz2.BZ2Decompressor),
     **dict.fromkeys(("application/x-lzma", "lzma", "xz"), _lzma),
@@ -44,7 +44,7 @@ def decompress(body: str | bytes, compression: Any, maximum_bytes: int) -> bytes
     :raises UnreadableMessageError: it is not that format, or larger than *maximum_bytes*, or
         the format is none that can be read up to a size.
     """
-    make = _DECOMPRESSORS.get(compression) if isinstance(compression, str) else None
+    make = DECOMPRESSORS.get(compression) if isinstance(compression, str) else None
     if make is None:
         raise UnreadableMessageError(
             f"The body is compressed with {compression!r}: zlib, bzip2 and lzma are read, because "

@@ -15,8 +15,8 @@ from typing import Any
 
 from kombu.message import Message
 from kombu.serialization import prepare_accept_content
-from kombu.utils.json import loads
 
+from lambda_celery.decoding import decode_json
 from lambda_celery.decompression import decompress
 from lambda_celery.exceptions import UnreadableMessageError
 
@@ -36,6 +36,12 @@ def redacted(headers: Mapping[str, Any]) -> dict[str, Any]:
     return {name: REDACTED if name in _REPRS else value for name, value in headers.items()}
 
 
+def accepted_types(accept_content: Any) -> frozenset[str] | None:
+    """Return the content types, by their full names, that an app's *accept_content* means."""
+    types = prepare_accept_content(accept_content)
+    return frozenset(types) if types is not None else None
+
+
 def read_message(
     envelope: Mapping[str, Any],
     accept: Any,
@@ -44,7 +50,8 @@ def read_message(
 ) -> Message:
     """Return the kombu message in an *envelope*, decompressed but not yet deserialised.
 
-    :param accept: the content types that may be decoded, as ``accept_content``.
+    :param accept: the content types that may be decoded, as ``accept_content``; a frozen set is
+        taken for what :func:`accepted_types` has returned.
     :param delivery_info: facts of this delivery, added to the message's own.
     :param maximum_bytes: the size up to which a body is decompressed.
     :raises UnreadableMessageError: it is not a message of Celery's.
@@ -70,18 +77,20 @@ def read_message(
     if not (isinstance(headers, dict) and isinstance(own_info, dict)):
         raise UnreadableMessageError("The envelope's headers or delivery_info are no mappings.")
     compression = headers.get("compression")
+    left = headers
     if compression:
         # Before kombu does, which would decompress a megabyte into a gigabyte.
         raw = decompress(raw, compression, maximum_bytes)
+        left = {name: each for name, each in headers.items() if name != "compression"}
     message = Message(
         body=raw,
         content_type=envelope.get("content-type"),
         content_encoding=envelope.get("content-encoding"),
-        headers={name: each for name, each in headers.items() if name != "compression"},
+        headers=left,
         properties=properties,
         delivery_info={**own_info, **delivery_info},
         delivery_tag=properties.get("delivery_tag"),
-        accept=prepare_accept_content(accept),
+        accept=accept if isinstance(accept, frozenset) else accepted_types(accept),
         postencode="utf-8",
     )
     if message.errors:
@@ -103,7 +112,7 @@ def read_envelope(text: str) -> dict[str, Any]:
         except (binascii.Error, ValueError) as exc:
             raise UnreadableMessageError("The body is neither base64 nor JSON.") from exc
     try:
-        envelope = loads(text)
+        envelope = decode_json(text)
     except Exception as exc:  # kombu's hooks for typed values raise what they like
         raise UnreadableMessageError(f"The body is not JSON: {exc}.") from exc
     if not isinstance(envelope, dict):

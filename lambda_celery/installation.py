@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
@@ -10,6 +11,7 @@ from kombu.utils.imports import symbol_by_name
 from lambda_celery.celery_hooks.amqp import install_routing
 from lambda_celery.celery_hooks.apps import extend_control, on_every_app
 from lambda_celery.celery_hooks.registry import install_registry
+from lambda_celery.publishing.held_messages import open_batch
 from lambda_celery.publishing.routing import Routing
 
 
@@ -30,8 +32,19 @@ def install(app: Celery | None = None) -> None:
 
 def _install(app: Celery) -> None:
     install_routing(app, Routing(app))
-    install_registry(app)
+    install_registry(app, call)
     extend_control(app, control)
+
+
+def call(
+    task: Any, positional: tuple[Any, ...], named: dict[str, Any], by_celery: Callable[..., Any]
+) -> Any:
+    """Call *task*: by Celery, or where a batch is open, with others that are alike."""
+    if open_batch() is None:
+        return by_celery(*positional, **named)
+    from lambda_celery.publishing.bulk_calls import call_in_batch  # few processes have batches
+
+    return call_in_batch(task, positional, named, by_celery)
 
 
 def control(base: Any, *args: Any, **kwargs: Any) -> Any:

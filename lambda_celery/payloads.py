@@ -18,6 +18,8 @@ import logging
 import threading
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -36,6 +38,18 @@ _POINTER_PREFIXES = (
 #: The message attributes that mark a pointer, in the newer format and in the older one.
 POINTER_ATTRIBUTES = frozenset({"ExtendedPayloadSize", "SQSLargePayloadSize"})
 _import_lock = threading.Lock()
+
+
+#: A body that is older, and whose message has yet to wait, is stored anew.
+_RENEWED_AFTER = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A body from S3."""
+
+    text: str
+    stored_at: datetime
 
 
 def is_pointer(body: str) -> bool:
@@ -74,8 +88,8 @@ class PayloadStore:
             )
         return pointer, {**sent, **binary}
 
-    def fetch(self, pointer: str) -> str:
-        """Return the body that *pointer* points to.
+    def fetch(self, pointer: str) -> Payload:
+        """Return the body that *pointer* points to, and when it was stored.
 
         :raises PayloadMissingError: the object is gone.
         :raises UnreadableMessageError: the pointer or the object is not what it should be.
@@ -99,7 +113,7 @@ class PayloadStore:
                     f"s3://{bucket}/{key} has more than {limit} bytes: "
                     f"{setting_names('maximum_body_bytes')} is the limit."
                 )
-            return str(data.decode())
+            return Payload(data.decode(), answer["LastModified"])
         except aws.ClientError as exc:
             if aws.error_code(exc) in {"NoSuchKey", "NoSuchBucket", "404"}:
                 raise PayloadMissingError(
@@ -124,6 +138,31 @@ class PayloadStore:
             aws.client("s3", self._settings).delete_object(Bucket=bucket, Key=key)
         except aws.AWS_ERRORS as exc:
             logger.warning("A settled body stays in S3 until the bucket expires it: %s", exc)
+
+    def renew(self, pointer: str, stored_at: datetime) -> None:
+        """Store the body behind *pointer* anew, if it was *stored_at* long ago.
+
+        For a message that has yet to wait, again and again: the bucket's lifecycle rule counts from
+        when a body was stored. Only in the bucket that the settings name; a refusal is logged.
+        """
+        bucket, key = locate(pointer)
+        is_young = datetime.now(UTC) - stored_at < _RENEWED_AFTER
+        if is_young or bucket != self._settings.payload_bucket:
+            return
+        try:
+            # S3 copies an object onto itself where something about it changes.
+            aws.client("s3", self._settings).copy_object(
+                Bucket=bucket,
+                Key=key,
+                CopySource={"Bucket": bucket, "Key": key},
+                MetadataDirective="REPLACE",
+            )
+        except aws.AWS_ERRORS as exc:
+            logger.warning(
+                "The body s3://%s/%s could not be stored anew, and the bucket's lifecycle rule may "
+                "remove it before its message is due: %s",
+                bucket, key, exc,
+            )  # fmt: skip
 
     @property
     def _client(self) -> Any:

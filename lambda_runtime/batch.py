@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol, TypeVar
 
 from lambda_celery.message import MAXIMUM_ENTRIES
 from lambda_celery.payloads import PayloadStore, is_pointer
-from lambda_runtime.deadline import Deadline
-from lambda_runtime.decision import Decision
+from lambda_runtime.deadline import ANSWER_SECONDS, Deadline
+from lambda_runtime.decision import Case, Decision, Killed
 from lambda_runtime.log import TaskFields
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.outcome import (
@@ -24,9 +27,41 @@ from lambda_runtime.messages.outcome import (
 from lambda_runtime.messages.settlement import Settlement, misconfiguration
 from lambda_runtime.messages.source_queues import SourceQueues
 from lambda_runtime.retry_policy import backoff_seconds
+from lambda_runtime.running.pipeline import Way
 from lambda_runtime.running.threads import Lane, Pool, lanes
+from lambda_runtime.table.completions import Completion
 
 logger = logging.getLogger(__name__)
+
+_Decided = TypeVar("_Decided")
+
+
+class Place(Protocol):
+    """Where lanes are run."""
+
+    def run(self, batch: Batch, lanes: list[Lane]) -> None:
+        """Run the *lanes* of *batch*, those first that come first."""
+
+    def run_alone(self, batch: Batch, lane: Lane) -> None:
+        """Run *lane*, which may kill its process: all others are settled."""
+
+
+class InThisProcess:
+    """Runs lanes here, in the process that answers for them."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def run(self, batch: Batch, lanes: list[Lane]) -> None:
+        """Run the *lanes* of *batch*."""
+        self._pool.run(
+            lanes, batch.run_lane, batch.take_up, batch.deadline.seconds_for_threads,
+            may_leave=batch.decision.abandon,
+        )  # fmt: skip
+
+    def run_alone(self, batch: Batch, lane: Lane) -> None:
+        """Run *lane* on the thread of the caller."""
+        batch.run_lane(lane, is_alone=True)
 
 
 @dataclass
@@ -46,13 +81,15 @@ class Batch:
     fields: TaskFields
     _has_several: bool = False
     _postponed: list[Lane] = field(default_factory=list)
-    #: The ids of messages that a lane has come to.
-    _begun: set[str] = field(default_factory=set)
+    #: By message id, those whose claim was written ahead, until their run begins.
+    _ahead: dict[str, Case] = field(default_factory=dict)
+    #: The ids of messages whose run is done, and whose completion is still to be written.
+    _done: set[str] = field(default_factory=set)
     _is_over: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self, deliveries: list[Delivery], pool: Pool) -> None:
-        """Run the tasks of *deliveries*, and settle them but for the answer to Lambda."""
+    def run(self, deliveries: list[Delivery], place: Place) -> None:
+        """Run the tasks of *deliveries* at *place*; settle them but for the answer to Lambda."""
         self._has_several = len(deliveries) > 1
         # For thousands of messages it must not take the time of their tasks.
         until = self.deadline.seconds_for_tasks() / 2
@@ -64,36 +101,46 @@ class Batch:
         if len(left) < len(deliveries):
             self.settlement.send_all()
             self.settlement.delete_settled()
-        pool.run(
-            lanes(left),
-            self._run_lane,
-            self.deadline.seconds_for_threads,
-            lambda: self.decision.bodies_are_through,
-        )
-        self._hand_back_hanging(lanes(left))
+            # Better run in a process that may die than surely parked.
+            left += self.settlement.take_unsent()
+        # A FIFO queue's are not sent on before the run, for they would lose their place.
+        cut = sorted(lanes(left), key=self._may_wait)
+        place.run(self, cut)
+        self._hand_back_hanging(cut)
         while self._postponed:
             lane = self._postponed.pop(0)
             self._postponed = [each for each in self._postponed if not self._is_sent_on(each)]
             self.settlement.send_all()
             self.settlement.delete_settled()
             self.settlement.hide_returned()
-            self._run_lane(lane, is_alone=True)
+            place.run_alone(self, lane)
+            self._hand_back_hanging([lane])
         self.settlement.send_all()
+        self.settlement.send_rest()
         self.decision.completions.finish(self.deadline)
 
     def _hand_back_hanging(self, all_lanes: list[Lane]) -> None:
         """Leave what hangs, and what is behind it, on its queue."""
         with self._lock:
             self._is_over = True  # a thread that is left behind settles nothing any more
+        gives_up = True
         for lane in all_lanes:
             unsettled = [each for each in lane if not self._is_known(each)]
             if not unsettled:
                 continue
-            self.decision.abandon()
-            if unsettled[0].message_id in self._begun:
+            first = unsettled[0].message_id
+            if first in self._done:
+                logger.error("Message %s is done, but its record could not be written", first)
+                self.settlement.let_go(unsettled[0])
+                continue
+            if self.settlement.has_begun(unsettled[0]):
                 delay = self._backoff(unsettled[0])
                 self._hand_back(unsettled, Returned("has not ended in time", delay))
-            elif unsettled[0].fifo_group is None and not self._is_last_receive(unsettled[0]):
+                continue
+            case = self._ahead.get(first)
+            if case is not None and gives_up and self.deadline.seconds() > 2 * ANSWER_SECONDS:
+                gives_up = self.decision.give_up(case)
+            if unsettled[0].fifo_group is None and not self._is_last_receive(unsettled[0]):
                 self._hand_back(unsettled, Returned("has not begun in time", 0))
             else:
                 self._hand_back(unsettled, Forwarded(datetime.now(UTC)))
@@ -109,8 +156,12 @@ class Batch:
             outcome = self.decision.before_all(delivery, self.deadline)
             if outcome is None:
                 return False
-            self._finish(delivery, self._settle(delivery, outcome))
+            self.finish(delivery, self._settle(delivery, outcome))
         return True
+
+    def _may_wait(self, lane: Lane) -> bool:
+        is_fifo = lane[0].fifo_group is not None
+        return not (is_fifo and any(map(self._is_last_receive, lane)))
 
     def _is_sent_on(self, lane: Lane) -> bool:
         """Send on the message of *lane* if it would not survive the death of this process."""
@@ -122,28 +173,151 @@ class Batch:
         self.settlement.let_go(first)
         return True
 
-    def _run_lane(self, lane: Lane, is_alone: bool = False) -> None:
+    def run_lane(self, lane: Lane, is_alone: bool = False, killed: Killed | None = None) -> None:
         """Run what comes one after the other: a message, or a message group.
 
         What follows a failure in its group must not overtake it: it comes back, too.
+
+        :param killed: how the first of them was ended, with the process that ran it.
         """
-        back: Returned | Forwarded | None = None
         for position, delivery in enumerate(lane):
             with self.fields.of(delivery):
-                self._begun.add(delivery.message_id)
-                outcome = self._decide(delivery, is_alone)
+                self.settlement.begin(delivery)
+                decide = partial(self.decision.on, delivery, self.deadline, is_alone=is_alone)
+                if killed is not None and position == 0:
+                    decide = partial(self.decision.killed, delivery, self.deadline, killed)
+                outcome = self._decide(decide)
                 if self._is_over and not is_alone:
                     return
-                if isinstance(outcome, Postponed):
-                    with self._lock:
-                        self._postponed.append(lane[position:])
+                if not self._conclude(lane, position, outcome):
                     return
-                back = self._settle(delivery, outcome)
-                if back is None:
-                    self._finish(delivery, None)
-                    continue
-            self._hand_back(lane[position:], back)
+
+    def lost(self, lane: Lane) -> None:
+        """Leave the messages of *lane* on their queue: with the first, a process has died."""
+        with self.fields.of(lane[0]):
+            self._hand_back(lane, self.decision.lost(lane[0], self.deadline))
+
+    def postpone(self, lane: Lane) -> None:
+        """Have *lane* run when all others are settled."""
+        with self._lock:
+            self._postponed.append(lane)
+
+    def take_postponed(self) -> list[Lane]:
+        """Return the lanes that are to run when all others are settled, and forget them."""
+        with self._lock:
+            postponed, self._postponed = self._postponed, []
+        return postponed
+
+    def take_up(self, lane: Lane, way: Way) -> None:
+        """Take *lane* up on one of several threads."""
+        delivery = lane[0]
+        if not self._waits_for_nobody(lane):
+            with way.at_a_place():
+                self.run_lane(lane)
+            way.end()
             return
+        with self.fields.of(delivery):
+            case = self._decide(lambda: self.decision.take_up(delivery, self.deadline))
+            if self._is_over:
+                way.end()
+            elif not isinstance(case, Case):
+                self.settlement.begin(delivery)
+                self._conclude(lane, 0, case)
+                way.end()
+            elif self.decision.may_be_claimed_ahead(case):
+                self._ahead[delivery.message_id] = case
+                self.decision.claim_ahead(case, partial(self._claimed_ahead, case, way))
+            else:
+                self._go_on_here(case, way)
+
+    def _waits_for_nobody(self, lane: Lane) -> bool:
+        first = lane[0]
+        # What is near its last receive is deleted by name as soon as it is settled.
+        is_careful = first.receive_count > 1 or self._is_near_its_last(first)
+        return first.fifo_group is None and not is_careful
+
+    def _claimed_ahead(self, case: Case, way: Way) -> None:
+        if case.is_on_loop:
+            way.on_loop(partial(self._go_on, case, way))
+        else:
+            way.later(partial(self._go_on_here, case, way))
+
+    def _go_on_here(self, case: Case, way: Way) -> None:
+        with way.at_a_place():
+            self._go_on(case, way)
+
+    def _go_on(self, case: Case, way: Way) -> None:
+        """Run what was taken up."""
+        delivery = case.delivery
+        if self._is_over:
+            way.end()
+            return
+        if case.is_on_loop and case.has_waited:
+            case.is_on_loop = False  # it is to be asked whether it is still wanted
+            way.later(partial(self._go_on_here, case, way))
+            return
+        with self.fields.of(delivery):
+            self.settlement.begin(delivery)
+            self._ahead.pop(delivery.message_id, None)
+            outcome = self._decide(lambda: self.decision.go_on(case))
+            if case.completion is not None:
+                self._done.add(delivery.message_id)
+                # Not the case: it has the arguments, and many may wait.
+                written = partial(self._written, delivery, outcome, case.completion, way)
+                self.decision.completions.write_behind(case.completion, written)
+            elif case.is_on_loop and not isinstance(outcome, Postponed):
+                # Where nothing may wait for AWS.
+                note = partial(self.decision.note, case, outcome)
+                way.later(partial(self._settle_later, delivery, outcome, note, way))
+            else:
+                if not self._is_over:
+                    self._conclude([delivery], 0, outcome)
+                way.end()
+
+    def _written(
+        self,
+        delivery: Delivery,
+        outcome: Outcome | Postponed,
+        completion: Completion,
+        way: Way,
+        is_written: bool,
+    ) -> None:
+        """Settle what is done; on the clerk's thread, where nothing may wait."""
+        completions = self.decision.completions
+        is_through = is_written and not completions.are_left
+        if is_through and not is_pointer(delivery.body) and not self._is_over:
+            self.settlement.let_go(delivery)
+            way.end()
+            return
+        note = completions.try_again if is_written else partial(completions.write, completion)
+        way.later(partial(self._settle_later, delivery, outcome, note, way))
+
+    def _settle_later(
+        self,
+        delivery: Delivery,
+        outcome: Outcome | Postponed,
+        note: Callable[[], None],
+        way: Way,
+    ) -> None:
+        """Settle what has run, and *note* it in its record before, where both may wait."""
+        with self.fields.of(delivery):
+            note()
+            if not self._is_over:
+                self._conclude([delivery], 0, outcome)
+        way.end()
+
+    def _conclude(self, lane: Lane, position: int, outcome: Outcome | Postponed) -> bool:
+        """Carry out the *outcome* of what is at *position* of *lane*; return whether it goes on."""
+        if isinstance(outcome, Postponed):
+            self.postpone(lane[position:])
+            return False
+        delivery = lane[position]
+        back = self._settle(delivery, outcome)
+        if back is None:
+            self.finish(delivery, None)
+            return True
+        self._hand_back(lane[position:], back)
+        return False
 
     def _hand_back(self, lane: Lane, back: Returned | Forwarded) -> None:
         """Leave the messages of *lane*, of which the first is to come *back*, on their queue.
@@ -152,7 +326,7 @@ class Batch:
         SQS would park them, although they have attempts left.
         """
         if isinstance(back, Forwarded) and lane[0].fifo_group is None:
-            self._finish(lane[0], back)
+            self.finish(lane[0], back)
             return
         returned = back if isinstance(back, Returned) else _returned(back)
         is_passing = returned.misconfiguration is None
@@ -163,9 +337,9 @@ class Batch:
                 is_at_end = is_passing and has_attempts_left and self._is_last_receive(delivery)
                 if (is_sent_on or is_at_end) and self._is_sent_to_the_end(delivery):
                     is_sent_on = True
-                    self._finish(delivery, None)
+                    self.finish(delivery, None)
                 else:
-                    self._finish(delivery, returned)
+                    self.finish(delivery, returned)
 
     def _is_sent_to_the_end(self, delivery: Delivery) -> bool:
         logger.warning(
@@ -176,7 +350,8 @@ class Batch:
         )  # fmt: skip
         return self.settlement.forward(delivery, Forwarded(datetime.now(UTC))) is None
 
-    def _finish(self, delivery: Delivery, returned: Returned | Forwarded | None) -> None:
+    def finish(self, delivery: Delivery, returned: Returned | Forwarded | None) -> None:
+        """Settle *delivery*: it stays on its queue as *returned* says, or is let go."""
         if isinstance(returned, Forwarded):
             self.settlement.send_on(delivery, returned)
             return
@@ -190,11 +365,11 @@ class Batch:
         elif self._has_several and delivery.receive_count > 1:
             self.settlement.delete_settled(at_least=MAXIMUM_ENTRIES)
 
-    def _decide(self, delivery: Delivery, is_alone: bool) -> Outcome | Postponed:
+    def _decide(self, decide: Callable[[], _Decided]) -> _Decided | Returned:
         try:
-            return self.decision.on(delivery, self.deadline, is_alone=is_alone)
+            return decide()
         except Exception:  # it raises nothing; but whoever else is in the batch has done no harm
-            logger.exception("Message %s could not be decided on", delivery.message_id)
+            logger.exception("A message could not be decided on")
             return Returned("an internal error", 0)
 
     def _settle(self, delivery: Delivery, outcome: Outcome) -> Returned | Forwarded | None:
@@ -209,7 +384,7 @@ class Batch:
 
     def _carry_out(self, delivery: Delivery, outcome: Outcome) -> Returned | Forwarded | None:
         match outcome:
-            case Returned():
+            case Returned() | Forwarded():
                 return outcome
             case Deleted():
                 has_payload = is_pointer(delivery.body) and not outcome.keep_payload
@@ -223,10 +398,9 @@ class Batch:
                     )
                 self.decision.parked(delivery, outcome)
                 if outcome.exception is not None:  # else it has been said
-                    logger.error("Message %s is parked: %s", delivery.message_id, outcome.reason)
+                    # No error of its own: the failure has been told as one.
+                    logger.warning("Message %s is parked: %s", delivery.message_id, outcome.reason)
                 return None
-            case Forwarded():
-                return outcome
         raise AssertionError(outcome)  # postponed, although all others are settled
 
     def _is_near_its_last(self, delivery: Delivery) -> bool:

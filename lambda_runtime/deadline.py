@@ -10,6 +10,8 @@ logger = logging.getLogger(__name__)
 
 #: With less than this left, nothing more is asked of AWS: the answer has to leave.
 ANSWER_SECONDS = 0.5
+#: How long the answer waits for what AWS refuses, when nothing else is to be done.
+_PATIENCE_SECONDS = 3.0
 #: No more than this part of an invocation is kept for settling, however short it is.
 _MAXIMUM_RESERVE = 0.2
 
@@ -22,13 +24,23 @@ class Deadline:
 
     def __init__(self, context: Any, reserve_seconds: float) -> None:
         total = _remaining_seconds(context)
-        self.epoch: float = time.time() + total
+        self._began = time.time()
+        self.epoch: float = self._began + total
         self.reserve_seconds: float = min(reserve_seconds, total * _MAXIMUM_RESERVE)
         self._for_tasks = total - self.reserve_seconds
 
     def seconds(self) -> float:
         """Return the seconds until the invocation ends."""
         return self.epoch - time.time()
+
+    def passed_seconds(self) -> float:
+        """Return the seconds since the invocation began."""
+        return time.time() - self._began
+
+    def patience_ends(self) -> float:
+        """Return until when the answer waits for what AWS refuses (``time.monotonic``)."""
+        left = self.seconds() - 2 * ANSWER_SECONDS
+        return time.monotonic() + min(_PATIENCE_SECONDS, left)
 
     def seconds_for_tasks(self) -> float:
         """Return the seconds that tasks may still take; the reserve is not theirs."""

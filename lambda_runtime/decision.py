@@ -33,7 +33,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -72,14 +72,36 @@ from lambda_runtime.running.execution import TaskRunner
 from lambda_runtime.running.failure_policy import UNFINISHED
 from lambda_runtime.running.limits.limit import InvocationEnds
 from lambda_runtime.running.limits.time_limits import call_until
-from lambda_runtime.table.claims import Claim, Claimed, Ending, IdempotencyTable
-from lambda_runtime.table.completions import Completions
+from lambda_runtime.table.claims import (
+    AheadClaim,
+    Claim,
+    Claimed,
+    Ending,
+    IdempotencyTable,
+    lock_end,
+)
+from lambda_runtime.table.completions import Completion, Completions
+from lambda_runtime.table.group_commit import Written
 from lambda_runtime.table.rate_limits import PATIENCE_SECONDS, RateLimiter
 from lambda_runtime.table.settled import Settled
 
 logger = logging.getLogger(__name__)
+#: How late it may be noticed that a task is revoked: so often the table is asked.
+_MOMENT_SECONDS = 1.0
 #: Where a worker says "Task … received".
 received_logger = get_logger("celery.worker.strategy")
+
+
+@dataclass(frozen=True)
+class Killed:
+    """How a run was ended, with its process: *seconds* were its hard limit."""
+
+    claimed: Claimed
+    seconds: float
+
+
+#: Given a delivery with a hard limit, and how its run would be killed: entered around its body.
+Watch = Callable[[Delivery, Killed], AbstractContextManager[None]]
 
 
 @dataclass
@@ -94,12 +116,25 @@ class Case:
     #: From ``readable`` on.
     request: Request = field(init=False)
     publication: Publication = field(init=False)
+    #: Where its body was in S3.
+    payload_stored_at: datetime | None = field(default=None, init=False)
     #: From ``due`` on.
     is_revoked: bool = field(init=False)
     #: What stands in the record of the publication, where it was looked up.
     found: Claimed | None = field(init=False)
+    #: When it was taken up (``time.monotonic``).
+    began_at: float = field(default_factory=time.monotonic, init=False)
+    #: Whether its claim is written together with others, before its run is due.
+    ahead: AheadClaim | None = field(default=None, init=False)
     #: From ``claimed`` on.
     claimed: Claimed = field(init=False)
+    #: Whether all of its run goes on the event loop's thread.
+    is_on_loop: bool = field(default=False, init=False)
+    #: Whether it was begun at all, and whether its thread was left to itself then.
+    has_run: bool = field(default=False, init=False)
+    is_abandoned: bool = field(default=False, init=False)
+    #: What is still to be written of its run, behind it.
+    completion: Completion | None = field(default=None, init=False)
 
     @property
     def is_last_receive(self) -> bool:
@@ -123,6 +158,11 @@ class Case:
     def record_life_seconds(self) -> int:
         """How long it is remembered that its publication has run."""
         return self.publication.own_life_seconds or self.queue.record_life_seconds
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether it may have expired, or been revoked, since it was taken up."""
+        return self.is_expired or time.monotonic() - self.began_at > _MOMENT_SECONDS
 
     @property
     def is_expired(self) -> bool:
@@ -158,12 +198,15 @@ class Decision:
         queues: SourceQueues,
         payloads: PayloadStore,
         hostname: str,
+        watch: Watch | None = None,
     ) -> None:
+        """*watch*, if any, sees to it that no hard limit is outlived."""
         self._app = app
         self._settings = settings
         self._queues = queues
         self._payloads = payloads
         self._hostname = hostname
+        self._watch = watch
         self._table = IdempotencyTable(settings)
         #: To be finished at the batch's end.
         self.completions = Completions(self._table)
@@ -180,7 +223,7 @@ class Decision:
             self._repetition,
             self._its_turn,
             self._still_wanted,
-            self._claimed,
+            self._answers_known,
         )
         self._steps_before_all: tuple[Step, ...] = (
             self._time_left,
@@ -189,6 +232,10 @@ class Decision:
             self._ran_before,
             self._attempts_left,
         )
+
+    def begin_anew(self) -> None:
+        """Keep nothing of what only one environment may have. No message may be under way."""
+        self._table.begin_anew()
 
     def on(
         self, delivery: Delivery, deadline: Deadline, *, is_alone: bool = False
@@ -201,9 +248,90 @@ class Decision:
             process may kill another.
         """
         case = self._case(delivery, deadline, is_alone)
-        outcome = self._through(case, (*self._steps, self._run))
+        outcome = self._through(case, (*self._steps, self._claimed, self._run))
         assert outcome is not None  # _run has one
         return outcome
+
+    def take_up(self, delivery: Delivery, deadline: Deadline) -> Case | Outcome | Postponed:
+        """Return what becomes of *delivery*; or its case, for :meth:`go_on`, if it is to be run.
+
+        Raises nothing.
+        """
+        case = self._case(delivery, deadline, False)
+        outcome = self._through(case, self._steps)
+        return case if outcome is None else outcome
+
+    def may_be_claimed_ahead(self, case: Case) -> bool:
+        """Whether the claim of *case* may be written before its run is due."""
+        # Of one that must not run a second time, nobody could tell whether it had begun.
+        task = case.request.task
+        must_tell = task.reject_on_worker_lost is False or task.retry_on_worker_lost
+        return self._table.writes_together and not must_tell
+
+    def claim_ahead(self, case: Case, then: Callable[[], None]) -> None:
+        """Write the claim of *case* together with others.
+
+        *then* is called, on another thread, when :meth:`go_on` may be; it must not wait.
+        """
+        case.is_on_loop = self._runner.runs_on_loop(case.request)
+
+        def told(ahead: AheadClaim) -> None:
+            case.ahead = ahead
+            if ahead.written is not Written.YES:
+                case.is_on_loop = False  # for the claim is still to be waited for
+            then()
+
+        self._table.claim_ahead(
+            case.publication.key,
+            life_seconds=case.record_life_seconds,
+            run_ends=case.deadline.epoch,
+            message_id=case.delivery.lineage[0],
+            call_id=case.publication.call_id,
+            then=told,
+        )
+
+    def go_on(self, case: Case) -> Outcome | Postponed:
+        """Return what becomes of the message of *case*, which was taken up.
+
+        If the case has a completion then, that is still to be written. Raises nothing.
+        """
+        outcome = self._through(case, (self._wanted_by_now, self._claimed, self._run))
+        assert outcome is not None  # _run has one
+        return outcome
+
+    def give_up(self, case: Case) -> bool:
+        """Release the claim of *case*, which was written ahead, and is not to be run.
+
+        Return whether AWS could be asked.
+        """
+        if case.ahead is None or case.ahead.written is not Written.YES:
+            return True  # if it is written, it is held until its lock ends
+        try:
+            self._table.release(case.publication.key, case.ahead.won, has_run=False)
+        except aws.AWS_ERRORS:
+            return False
+        return True
+
+    def killed(self, delivery: Delivery, deadline: Deadline, killed: Killed) -> Outcome | Postponed:
+        """Return what becomes of *delivery*, whose run has outlived its hard limit. Raises nothing.
+
+        Its process was killed, and this is another one.
+        """
+        case = self._case(delivery, deadline, False)
+        outcome = self._through(case, (self._readable, partial(self._end_killed, killed)))
+        assert outcome is not None  # _end_killed has one
+        return outcome
+
+    def lost(self, delivery: Delivery, deadline: Deadline) -> Returned | Forwarded:
+        """Return what becomes of *delivery*, whose process has died: it waits for its lock's end.
+
+        Raises nothing.
+        """
+        hidden = max(0, math.ceil(lock_end(deadline.epoch) - time.time())) + 1
+        reason = "its process has died"
+        with suppress(*aws.AWS_ERRORS):
+            return self._case(delivery, deadline, False).not_run(reason, hidden)
+        return Returned(reason, hidden)
 
     def before_all(self, delivery: Delivery, deadline: Deadline) -> Outcome | None:
         """Return what becomes of *delivery* if none of the batch is run; ``None``: it is run.
@@ -224,8 +352,12 @@ class Decision:
         try:
             for step in steps:
                 if (outcome := step(case)) is not None:
-                    return outcome
-            return None
+                    break
+            else:
+                return None
+            if isinstance(outcome, Forwarded) and case.payload_stored_at is not None:
+                self._payloads.renew(case.delivery.body, case.payload_stored_at)
+            return outcome
         except aws.AWS_ERRORS as exc:
             return _not_asked(case, exc)
         except BaseException as exc:
@@ -234,14 +366,9 @@ class Decision:
             )
             return _after_error(case, exc)
 
-    @property
-    def bodies_are_through(self) -> bool:
-        """Whether no task that is under way does any work, or may yet begin to."""
-        return self._runner.bodies_are_through
-
-    def abandon(self) -> None:
-        """Have nothing noted any more of the tasks that are under way."""
-        self._runner.abandon()
+    def abandon(self) -> bool:
+        """Leave the tasks that are under way to themselves, if no body runs; return whether."""
+        return self._runner.abandon()
 
     def parked(self, delivery: Delivery, outcome: Parked) -> None:
         """Note that *delivery* is in the dead-letter queue, where *outcome* wanted it.
@@ -271,7 +398,7 @@ class Decision:
     def _readable(self, case: Case) -> Outcome | None:
         delivery = case.delivery
         try:
-            body = self._body(delivery)
+            body = self._body(case)
             if body is None:
                 return Deleted("completed before, with its S3 object")
             case.request = read_request(self._app, self._settings, delivery, body, self._hostname)
@@ -286,17 +413,20 @@ class Decision:
             return spent(str(exc), case.backoff_seconds, case.is_last_receive)
         return None
 
-    def _body(self, delivery: Delivery) -> str | None:
+    def _body(self, case: Case) -> str | None:
         """Return the message's body, from S3 if it is there; ``None`` if it was settled before."""
+        delivery = case.delivery
         if not is_pointer(delivery.body):
             return delivery.body
         try:
-            return self._payloads.fetch(delivery.body)
+            payload = self._payloads.fetch(delivery.body)
         except (PayloadMissingError, *aws.AWS_ERRORS):
             # Without s3:ListBucket, S3 says of a missing object that access is denied.
             if self.settled.has_payload(delivery.body):
                 return None
             raise
+        case.payload_stored_at = payload.stored_at
+        return payload.text
 
     def _due(self, case: Case) -> Outcome | None:
         request = case.request
@@ -325,6 +455,10 @@ class Decision:
         if not (case.is_expired or case.is_revoked or case.request.task.rate_limit):
             return None
         return self._ran_before(case)
+
+    def _answers_known(self, case: Case) -> None:
+        """Ask AWS before the claim what is needed with it, and after the run."""
+        _ = case.is_last_receive, case.record_life_seconds
 
     def _ran_before(self, case: Case) -> Outcome | None:
         case.found = self._table.look_up(case.publication.key, case.delivery.lineage)
@@ -375,33 +509,51 @@ class Decision:
             "args": request.argsrepr, "kwargs": request.kwargsrepr,
         }  # fmt: skip
         received_logger.info(LOG_RECEIVED, about, extra={"data": about})
-        if case.is_revoked:
-            worker_state.revoked.add(request.id)
-        try:
-            is_revoked = call_until(case.deadline.seconds_for_all(), request.revoked)
-        except InvocationEnds:
-            logger.error("That %s is not run could not be stored in time", request.humaninfo())
-            is_revoked = True
-        if is_revoked:
-            return Deleted("revoked" if case.is_revoked else "expired")
+        if (outcome := self._unless_wanted(case)) is not None:
+            return outcome
         signals.task_received.send(sender=self, request=request)
         return None
 
+    def _wanted_by_now(self, case: Case) -> Outcome | None:
+        """Ask again of what has waited with its claim."""
+        if not case.has_waited:
+            return None
+        case.is_revoked = self._revocations.include(_revocation_keys(case.request))
+        outcome = self._unless_wanted(case)
+        if outcome is not None:
+            self.give_up(case)
+        return outcome
+
+    def _unless_wanted(self, case: Case) -> Outcome | None:
+        request = case.request
+        if case.is_revoked:
+            worker_state.revoked.add(request.id)
+        is_known = request.id in worker_state.revoked or worker_state.revoked_stamps
+        if request.expires is None and not is_known:
+            return None  # a watch for each task costs more than all else here
+        try:
+            is_revoked = call_until(case.deadline.seconds_for_all(), request.revoked)
+        except (Exception, InvocationEnds) as exc:
+            is_revoked = case.is_revoked or case.is_expired
+            if not is_revoked:
+                raise
+            logger.error("That %s is not run could not be stored: %r", request.humaninfo(), exc)
+        return Deleted("revoked" if case.is_revoked else "expired") if is_revoked else None
+
     def _claimed(self, case: Case) -> Outcome | Postponed | None:
         request = case.request
-        life_seconds = case.record_life_seconds
-        _ = case.is_last_receive  # before the claim: it may ask AWS
         # False only where somebody has set it: left alone, it is None.
         no_second_run = request.task.reject_on_worker_lost is False
         spare_lost = no_second_run or request.task.retry_on_worker_lost
         case.claimed = self._table.claim(
             case.publication.key,
-            life_seconds=life_seconds,
+            life_seconds=case.record_life_seconds,
             run_ends=case.deadline.epoch,
             lineage=case.delivery.lineage,
             receive_count=case.delivery.receive_count,
             spare_lost=spare_lost or not case.is_alone,
             call_id=case.publication.call_id,
+            ahead=case.ahead,
         )
         if case.claimed.claim is Claim.LOST and not spare_lost:
             logger.warning(
@@ -415,9 +567,15 @@ class Decision:
         return _of_another_run(case, case.claimed)
 
     def _run(self, case: Case) -> Outcome:
-        has_run = case.deadline.allows(self._needed_seconds(case))
+        outcome = self._ran(case)
+        if case.completion is None and not case.is_on_loop:
+            self.note(case, outcome)
+        return outcome
+
+    def _ran(self, case: Case) -> Outcome:
+        case.has_run = case.deadline.allows(self._needed_seconds(case))
         outcome: Outcome
-        if not has_run:  # DynamoDB took its time
+        if not case.has_run:  # DynamoDB took its time
             outcome = case.too_late()
         elif case.claimed.after_lost and case.queue.is_last(case.claimed.number - 1):
             logger.error("Task %s has killed its process too often", case.request.humaninfo())
@@ -427,37 +585,59 @@ class Decision:
             # By the next receive it is parked, and not run again.
             attempt.when_late = partial(
                 self.completions.write,
-                case.publication.key,
-                case.record_life_seconds,
-                Ending.UNFINISHED,
+                Completion(case.publication.key, case.record_life_seconds, Ending.UNFINISHED),
             )
+            if self._watch is not None and attempt.hard_time_limit:
+                killed = Killed(case.claimed, attempt.hard_time_limit)
+                attempt.watch = partial(self._watch, case.delivery, killed)
             outcome = self._runner.run(case.request, attempt)
-            if attempt.is_abandoned:
-                return outcome  # another invocation may have gone on with it
+            case.is_abandoned = attempt.is_abandoned
+        return self._adjusted(case, outcome)
+
+    def _end_killed(self, killed: Killed, case: Case) -> Outcome:
+        case.claimed, case.has_run = killed.claimed, True
+        outcome = self._runner.killed(case.request, _attempt(case), killed.seconds)
+        outcome = self._adjusted(case, outcome)
+        self.note(case, outcome)
+        return outcome
+
+    def _adjusted(self, case: Case, outcome: Outcome) -> Outcome:
+        """Return what becomes of the message after a run with that *outcome*."""
         if isinstance(outcome, Returned) and case.is_last_receive and not case.is_last_attempt:
             # By SQS's count it is spent, by the attempts it is not.
             outcome = Forwarded(datetime.now(UTC) + timedelta(seconds=outcome.delay_seconds))
         if isinstance(outcome, Parked) and outcome.has_run:
             outcome = replace(outcome, record_key=case.publication.key)
+        is_done = isinstance(outcome, Deleted) and not outcome.has_failed
+        if case.ahead is not None and is_done and not case.is_abandoned:
+            case.completion = Completion(
+                case.publication.key, case.record_life_seconds, Ending.DONE
+            )
+        return outcome
+
+    def note(self, case: Case, outcome: Outcome) -> None:
+        """Write down in the record what has become of a run. Raises nothing."""
+        if case.is_abandoned:
+            return  # another invocation may have gone on with it
         try:
-            self._note(case, outcome, has_run)
+            self._note(case, outcome)
         except Exception as exc:
             # The outcome stands: what is done is not done again, and what has failed comes
             # back, to wait for the end of the lock.
             logger.error(
                 "The idempotency record %s is out of date: %s", case.publication.key, sentence(exc)
             )
-        return outcome
 
-    def _note(self, case: Case, outcome: Outcome, has_run: bool) -> None:
-        """Write down in the record what has become of the run."""
+    def _note(self, case: Case, outcome: Outcome) -> None:
         publication = case.publication
         if isinstance(outcome, Deleted) or (isinstance(outcome, Parked) and outcome.has_run):
-            self.completions.write(publication.key, case.record_life_seconds, _ending(outcome))
+            self.completions.write(
+                Completion(publication.key, case.record_life_seconds, _ending(outcome))
+            )
         elif isinstance(outcome, Parked):
             self._table.drop(publication.key, case.claimed)
         else:
-            self._table.release(publication.key, case.claimed, has_run=has_run)
+            self._table.release(publication.key, case.claimed, has_run=case.has_run)
         has_failed = isinstance(outcome, Deleted | Parked) and outcome.has_failed
         if has_failed and publication.has_own_key:
             # The next call with its key is to run, from the start. The retries lie without a gap:
@@ -538,6 +718,7 @@ def _attempt(case: Case) -> Attempt:
     # which takes the rest of the batch along and leaves it hidden for minutes.
     left = max(case.deadline.seconds_for_tasks(), 0.001)
     ends_with_invocation = not soft or left < soft
+    ends_at = time.monotonic() + case.deadline.seconds_for_all()
     return Attempt(
         RunningCall(
             case.request.id,
@@ -547,7 +728,9 @@ def _attempt(case: Case) -> Attempt:
         ),
         last=case.is_last_attempt,
         backoff_seconds=case.attempt_backoff_seconds,
-        ends_at=time.monotonic() + case.deadline.seconds_for_all(),
+        # On the event loop nothing but the body takes time, and timers end that.
+        ends_at=math.inf if case.is_on_loop else ends_at,
+        body_ends_at=ends_at,
         soft_time_limit=left if ends_with_invocation else soft,
         hard_time_limit=hard,
         ends_with_invocation=ends_with_invocation,

@@ -8,10 +8,12 @@ The main path: :meth:`Handler.__call__`, one batch →
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
@@ -20,7 +22,8 @@ from lambda_celery.celery_hooks.registry import async_names
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.publishing.publisher import Publisher
-from lambda_runtime.batch import Batch
+from lambda_runtime import batch_end, restore
+from lambda_runtime.batch import Batch, InThisProcess, Place
 from lambda_runtime.celery_hooks import bootstrap
 from lambda_runtime.deadline import ANSWER_SECONDS, Deadline
 from lambda_runtime.decision import Decision
@@ -31,7 +34,12 @@ from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.settlement import Settlement
 from lambda_runtime.messages.source_queues import SourceQueues
 from lambda_runtime.running.connections import Connections
+from lambda_runtime.running.left_behind import end_if_forked
+from lambda_runtime.running.limits.own_end import ended_with
 from lambda_runtime.running.threads import Pool
+
+if TYPE_CHECKING:
+    from lambda_runtime.processes.parent import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +63,8 @@ class Handler:
             app, hostname, set_up_logging=partial(set_up_logging, app, settings, self._fields)
         )
         self.settings = settings or Settings.from_app(app)
+        if not self.settings.processes:
+            bootstrap.start_process(app)
         self._publisher = Publisher(self.settings)
         self._queues = SourceQueues(self.settings)
         self._decision = Decision(
@@ -64,7 +74,26 @@ class Handler:
             import lambda_runtime.running.event_loop  # noqa: F401 - asyncio, not in a task's time
         self._connections = Connections(app)
         self._mapping_check = MappingCheck(self.settings)
-        self._pool = Pool(app, self.settings.concurrency, self.settings.loop_concurrency)
+        self._processes: Processes | None = None
+        self._pool: Pool | None = None
+        self._place: Place
+        if self.settings.processes:
+            # For those who have them: each import is cold start.
+            from lambda_runtime.processes import child
+            from lambda_runtime.processes.parent import Processes
+
+            serve = partial(
+                child.serve, app=app, settings=self.settings, hostname=hostname, fields=self._fields
+            )
+            self._place = self._processes = Processes(
+                app, self.settings, serve, before_fork=self._mapping_check.wait
+            )
+        else:
+            self._pool = Pool(app, self.settings.concurrency, self.settings.loop_concurrency)
+            self._place = InThisProcess(self._pool)
+        if restore.precedes_snapshot():
+            restore.register(app, self.settings, self._let_go)
+        _keep_what_is_loaded()
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
         """Run the tasks in *event*; return which messages stay on the queue.
@@ -77,8 +106,31 @@ class Handler:
         records = records_of(event)
         deadline = Deadline(context, self.settings.time_reserve_seconds)
         self._fields.request_id = getattr(context, "aws_request_id", None)
-        with aws.ending_at(deadline.epoch - ANSWER_SECONDS):
-            return self._answer(records, deadline, context)
+        process_id = os.getpid()
+        if self._processes is not None:
+            self._processes.begin(deadline, context)
+        with ended_with(deadline):
+            try:
+                with aws.ending_at(deadline.epoch - ANSWER_SECONDS):
+                    return self._answer(records, deadline, context)
+            finally:
+                end_if_forked(process_id, "What is called around a task")
+                if self._processes is not None:
+                    self._processes.begin_end()
+                batch_end.finish(self, context, deadline)
+                if self._processes is not None:
+                    self._processes.await_end(deadline)
+
+    def _let_go(self) -> None:
+        """End what two copies of this process must not share; who needs it makes it anew."""
+        if self._processes is not None:
+            self._processes.end()
+        if self._pool is not None:
+            self._pool.renew()
+        self._mapping_check.wait()
+        self._decision.begin_anew()
+        self._connections.close()
+        aws.close_connections()
 
     def _answer(
         self, records: list[Mapping[str, Any]], deadline: Deadline, context: Any
@@ -90,7 +142,7 @@ class Handler:
             self._decision, settlement, self._queues, self._publisher.payloads, deadline,
             self._fields,
         )  # fmt: skip
-        batch.run([Delivery.from_record(each) for each in records], self._pool)
+        batch.run([Delivery.from_record(each) for each in records], self._place)
         self._connections.after_batch()
         if (sentence := settlement.misconfiguration) is not None:
             # Lambda counts an error, and asks more and more slowly. The receives go by the queue's
@@ -99,3 +151,14 @@ class Handler:
         if (failed := settlement.first_failed) is not None:
             self._mapping_check.after_failure(context, failed.source_arn)
         return settlement.close()
+
+
+@cache  # a second time, it would keep garbage of runs
+def _keep_what_is_loaded() -> None:
+    """Have the garbage collector leave alone what there is now.
+
+    It is of modules and clients, and lives as long as the process. A batch with hundreds of tasks
+    under way has many full collections, which would look at all of it each time. Forked children
+    share its memory for longer.
+    """
+    gc.freeze()

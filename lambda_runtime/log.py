@@ -6,15 +6,21 @@ on a terminal.
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, Token
 from typing import Any
 
-from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+from aws_lambda_powertools.logging.formatter import (
+    RESERVED_LOG_ATTRS,
+    LambdaPowertoolsFormatter,
+)
 from celery import Celery, signals
 from celery.app.log import TaskFormatter
 from celery.app.trace import LOG_RETRY
@@ -24,6 +30,21 @@ from lambda_celery.celery_hooks.thread_state import current_task
 from lambda_celery.conf import Settings
 from lambda_celery.terminal import is_coloured
 from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.python_hooks import write_holding_interpreter
+
+try:
+    from orjson import dumps as _fast_dumps
+except ImportError:  # none of the requirements
+    _fast_dumps = None  # type: ignore[assignment]
+
+#: Where Lambda's runtime puts X-Ray's trace id of the invocation.
+TRACE_VARIABLE = "_X_AMZN_TRACE_ID"
+#: What a record has that is no field of its own, or none that is written.
+_STANDARD_FIELDS = frozenset({*RESERVED_LOG_ATTRS, "data", "message"})
+#: Of what orjson writes the same as json, but for the exponents of floats: 1e16, and 1e+16.
+_SIMPLE_TYPES = frozenset({bool, int, str})
+#: How text begins that Powertools would read as JSON.
+_BEGINS_JSON = frozenset('{["-0123456789tfnIN \t\r\n')
 
 _under_way: ContextVar[Delivery | None] = ContextVar("lambda_runtime_delivery", default=None)
 _told: ContextVar[bool] = ContextVar("lambda_runtime_retry_told", default=False)
@@ -36,14 +57,9 @@ class TaskFields(logging.Filter):
         super().__init__()
         self.request_id: str | None = None
 
-    @contextmanager
-    def of(self, delivery: Delivery) -> Iterator[None]:
+    def of(self, delivery: Delivery) -> _UnderWay:
         """Add the fields of *delivery* to what is logged in the context."""
-        token = _under_way.set(delivery)
-        try:
-            yield
-        finally:
-            _under_way.reset(token)
+        return _UnderWay(delivery)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields; drop nothing."""
@@ -54,11 +70,24 @@ class TaskFields(logging.Filter):
             record.receive_count = delivery.receive_count
             record.message_age_seconds = round(delivery.age_seconds, 3)
         task = current_task()
-        if task is not None and task.request is not None:
+        if task is not None and (request := task.request) is not None:
             record.task_name = task.name
-            record.task_id = task.request.id
-            record.retries = task.request.retries
+            record.task_id = request.id
+            record.retries = request.retries
         return True
+
+
+class _UnderWay:
+    """A context in which what is logged is about *delivery*."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    def __enter__(self) -> None:
+        self._token: Token[Delivery | None] = _under_way.set(self._delivery)
+
+    def __exit__(self, *_: object) -> None:
+        _under_way.reset(self._token)
 
 
 @contextmanager
@@ -76,12 +105,114 @@ def _tells_something_new(record: logging.LogRecord) -> bool:
 
 
 class Formatter(LambdaPowertoolsFormatter):
-    """Powertools' JSON, without what Celery adds for custom handlers: the arguments are in it."""
+    """Powertools' JSON, without what Celery adds for custom handlers: the arguments are in it.
+
+    A plain record, as most are, is written here, by orjson where that is installed: Powertools
+    takes four times as long, and twice as long as without.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._plain_format = self.log_format.copy()
+        self._second: tuple[int, str, str] = (-1, "", "")
+        self._trace: tuple[Any, str | None] = (None, None)
+        self._encode = json.JSONEncoder(
+            ensure_ascii=False, separators=(",", ":"), default=str
+        ).encode
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return *record* as JSON."""
+        is_plain = (
+            record.exc_info is None
+            and self.log_format == self._plain_format
+            and self.json_indent is None
+            and not self.thread_safe_get_current_keys()
+        )
+        if not is_plain:
+            return super().format(record)
+        message: Any = record.msg
+        if record.args:
+            message = record.getMessage()
+        elif not isinstance(message, str) or message[:1] in _BEGINS_JSON:
+            return super().format(record)  # which may read it
+        log = {
+            "level": record.levelname,
+            "location": f"{record.funcName}:{record.lineno}",
+            "message": message,
+            "timestamp": self._timestamp(record),
+        }
+        is_simple = True
+        for name, value in vars(record).items():
+            if value is not None and name not in _STANDARD_FIELDS:
+                log[name] = value
+                if type(value) not in _SIMPLE_TYPES:
+                    is_simple = is_simple and type(value) is float and math.isfinite(value)
+        if trace_id := self._trace_id(log.get("function_request_id")):
+            log["xray_trace_id"] = trace_id
+        if is_simple and _fast_dumps is not None:
+            try:
+                return _fast_dumps(log).decode()
+            except TypeError:  # a number of more than 64 bits, half a character
+                pass
+        return self._encode(log)
+
+    def _trace_id(self, request_id: Any) -> str | None:
+        """Return the trace of the invocation, which is there before its first line."""
+        known_of, trace_id = self._trace
+        if request_id is None or request_id != known_of:
+            variable = os.environ.get(TRACE_VARIABLE)
+            trace_id = variable and variable.split(";")[0].replace("Root=", "")
+            self._trace = request_id, trace_id
+        return trace_id
+
+    def _timestamp(self, record: logging.LogRecord) -> str:
+        second, before, after = self._second
+        if second != int(record.created):
+            second = int(record.created)
+            moment = time.localtime(second)
+            before, after = time.strftime("%Y-%m-%d %H:%M:%S", moment), time.strftime("%z", moment)
+            self._second = second, before, after
+        return f"{before},{int(record.msecs):03}{after}"
 
     def serialize(self, log: Any) -> str:
         """Return *log* as JSON."""
         log.pop("data", None)
         return str(super().serialize(log))
+
+
+class LineHandler(logging.StreamHandler[Any]):
+    """Writes each line at once, for the process may be killed at any moment.
+
+    A line that can be written without waiting is written without giving the interpreter up. Else
+    each line of a task, and there are two at least, would be a moment for another thread.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._descriptor: int | None = None
+        with suppress(OSError, AttributeError, ValueError):  # no file, as in tests
+            self._descriptor = stream.fileno()
+
+    def setStream(self, stream: Any) -> Any:  # noqa: N802 - logging's
+        """Write to *stream*, by its own methods."""
+        self._descriptor = None
+        return super().setStream(stream)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write *record*."""
+        try:
+            line = self.format(record) + self.terminator
+            self.stream.flush()  # what somebody has printed comes first
+            if self._descriptor is not None:
+                data = line.encode(errors="backslashreplace")
+                if write_holding_interpreter(self._descriptor, data):
+                    return
+            self.stream.write(line)
+            self.stream.flush()
+        except RecursionError:  # as in logging
+            raise
+        except Exception:  # noqa: BLE001 - as in logging
+            self.handleError(record)
 
 
 def set_up_logging(app: Celery, settings: Settings | None, fields: TaskFields) -> None:
@@ -107,7 +238,9 @@ def set_up_logging(app: Celery, settings: Settings | None, fields: TaskFields) -
     root = logging.getLogger()
     task_logger = get_logger("celery.task")
     if app.conf.worker_hijack_root_logger:
-        handler = logging.StreamHandler(sys.stdout)
+        # To hold the lines of tasks that have succeeded until the next line would save a seventh
+        # of what a line costs at most.
+        handler = LineHandler(sys.stdout)
         handler.setFormatter(
             ColorFormatter(app.conf.worker_log_format, colorize) if is_text else Formatter()
         )

@@ -20,6 +20,7 @@ class MappingCheck:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._is_done = not settings.report_batch_item_failures
+        self._asking: threading.Thread | None = None
 
     def after_failure(self, context: Any, queue_arn: str) -> None:
         """Begin to ask of the mapping from *queue_arn* to the function that *context* is of.
@@ -30,12 +31,19 @@ class MappingCheck:
         if self._is_done or not isinstance(function_arn, str) or ":sqs:" not in queue_arn:
             return
         self._is_done = True
-        threading.Thread(
+        self._asking = threading.Thread(
             target=self._check,
             args=(function_arn, queue_arn),
             name="lambda-celery-mapping",
             daemon=True,
-        ).start()
+        )
+        self._asking.start()
+
+    def wait(self) -> None:
+        """Wait until nothing is asked: some seconds at most."""
+        if self._asking is not None:
+            self._asking.join()
+            self._asking = None
 
     def _check(self, function_arn: str, queue_arn: str) -> None:
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import boto3
 import pytest
 
+from tests.emulated_aws import aws_endpoint  # noqa: F401 - a fixture
+
 
 @pytest.fixture(autouse=True)
 def no_default_session(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,11 @@
 
 What a queue, a table or a schedule is for does not belong here: it is said where they are used.
 The main path enters at :func:`~lambda_celery.aws.clients.client`. All contact with botocore's
-private parts is in :mod:`lambda_celery.aws.fast_requests`.
+private parts is in :mod:`lambda_celery.aws.fast_requests` and :mod:`lambda_celery.aws.bounded`.
 """
 
 from lambda_celery.aws.bounded import ending_at
-from lambda_celery.aws.clients import client, region_of
+from lambda_celery.aws.clients import client, close_connections, region_of
 from lambda_celery.aws.refusals import (
     AWS_ERRORS,
     ClientError,
@@ -25,6 +25,7 @@ __all__ = [
     "ClientError",
     "cause",
     "client",
+    "close_connections",
     "denied",
     "ending_at",
     "error_code",

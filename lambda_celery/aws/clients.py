@@ -11,6 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import NoRegionError
 
 from lambda_celery.aws import bounded
+from lambda_celery.aws.connections import Patience
 from lambda_celery.aws.fast_requests import FAST_SERVICES, fast_client, is_watched
 from lambda_celery.aws.refusals import explain
 from lambda_celery.conf import Settings
@@ -108,7 +109,20 @@ def _make(
         read_seconds=config.read_timeout,
         attempts=attempts,
     )
-    return (fast and fast_client(made, session.get_credentials())) or made
+    if not fast:
+        return made
+    patience = Patience(config.connect_timeout, config.read_timeout, connections)
+    return fast_client(made, session.get_credentials(), patience) or made
+
+
+def close_connections() -> None:
+    """End the connections of this process's clients, which connect anew with the next request.
+
+    Nothing may be under way.
+    """
+    for (process_id, *_), made in list(_clients.items()):
+        if process_id == os.getpid():
+            made.close()
 
 
 def region_of(settings: Settings) -> str | None:

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial, wraps
 from types import AsyncGeneratorType, CoroutineType
@@ -84,7 +84,7 @@ def _perhaps_asynchronous(task: Any, function: Callable[..., Any]) -> Callable[.
         if runner is None:
             result = function(*args, **kwargs)
         else:
-            with run_by(None):
+            with RunBy(None):
                 result = runner.call(partial(function, *args, **kwargs))
         return finish(task, result) if type(result) in UNFINISHED else result
 
@@ -96,14 +96,19 @@ def is_async(task: Any) -> bool:
     return hasattr(getattr(task, "_orig_run", task.run), RUNS_COROUTINES)
 
 
-@contextmanager
-def run_by(runner: Runner | None) -> Iterator[None]:
-    """Have *runner* run the next asynchronous task in this context."""
-    token = _runner.set(runner)
-    try:
-        yield
-    finally:
-        _runner.reset(token)
+class RunBy:
+    """A context in which *runner* runs the next asynchronous task."""
+
+    __slots__ = ("_given", "_token")
+
+    def __init__(self, runner: Runner | None) -> None:
+        self._given = runner
+
+    def __enter__(self) -> None:
+        self._token = _runner.set(self._given)
+
+    def __exit__(self, *_: object) -> None:
+        _runner.reset(self._token)
 
 
 def finish(task: Any, unfinished: Any) -> Any:
@@ -123,7 +128,7 @@ def finish(task: Any, unfinished: Any) -> Any:
         runner = _runner.get()
         if runner is None:
             return _run_on_own_loop(unfinished)
-        with run_by(None):  # this one alone: what the body calls directly is no attempt
+        with RunBy(None):  # this one alone: what the body calls directly is no attempt
             return runner.run(unfinished)
     except asyncio.CancelledError as exc:
         # A BaseException, which would end a worker's process, and be no failure in autoretry_for.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import _state
+from celery.utils import threads
 
 
 def worker_task() -> Any:
@@ -17,6 +18,12 @@ def worker_task() -> Any:
 def current_task() -> Any:
     """Return the task that is running on this thread, eagerly or not; else ``None``."""
     return _state.get_current_task()
+
+
+def has_stacks_for_greenlets() -> bool:
+    """Whether Celery keeps tasks and requests for each greenlet, and not for each thread."""
+    is_by_greenlet = threads.get_ident.__module__ == "greenlet._greenlet"
+    return is_by_greenlet and threads.LocalStack is threads._LocalStack
 
 
 class CeleryState:

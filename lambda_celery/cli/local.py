@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -58,7 +59,18 @@ def _log_to_terminal(line_format: str) -> None:
     show_default=True,
     metavar="SECONDS",
     help_group="Function",
-    help="The function's time-out. A process that exceeds it is killed.",
+    help="The function's time-out, 900 at most; 5400 on Lambda Managed Instances. A process that "
+    "exceeds it is killed.",
+)
+@click.option(
+    "--per-execution-environment-max-concurrency",
+    cls=CeleryOption,
+    type=click.IntRange(1, 1600),
+    default=None,
+    metavar="N",
+    help_group="Function",
+    help="Run as on Lambda Managed Instances: so many processes in an execution environment, each "
+    "with one batch at a time.  [default: not on these]",
 )
 @click.option(
     "--handler",
@@ -67,6 +79,15 @@ def _log_to_terminal(line_format: str) -> None:
     show_default=True,
     help_group="Function",
     help="The function's handler, as it is deployed.",
+)
+@click.option(
+    "--writable",
+    cls=CeleryOption,
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help_group="Function",
+    help="A file or directory that the function may write, though on Lambda only /tmp can be "
+    "written: it stands for a service. May be given several times.",
 )
 @click.option(
     "--log-format",

@@ -43,6 +43,36 @@ def _tasks_per_second(rate_limit: str) -> float | None:
     help="How long one task takes in the function.",
 )
 @click.option(
+    "--cpu",
+    "cpu_seconds",
+    cls=CeleryOption,
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help_group="Burst",
+    help="What the task's own code takes of a whole vCPU.",
+)
+@click.option(
+    "--message-size",
+    "message_bytes",
+    cls=CeleryOption,
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    metavar="BYTES",
+    help_group="Burst",
+    help="How large a message is, for the pollers.",
+)
+@click.option(
+    "--scheduled",
+    "is_scheduled",
+    cls=CeleryOption,
+    is_flag=True,
+    help_group="Burst",
+    help="All messages have one ETA, and EventBridge Scheduler puts them on the queue.",
+)
+@click.option(
     "--bursts-per-day",
     cls=CeleryOption,
     type=click.FloatRange(min=0),
@@ -60,6 +90,24 @@ def _tasks_per_second(rate_limit: str) -> float | None:
     default=None,
     help_group="Event source mapping",
     help="Its MaximumConcurrency.  [default: none is set]",
+)
+@click.option(
+    "--minimum-pollers",
+    "minimum",
+    cls=CeleryOption,
+    type=click.IntRange(2, 200),
+    default=None,
+    help_group="Event source mapping",
+    help="Of its provisioned mode.  [default: 2, if there is a maximum]",
+)
+@click.option(
+    "--maximum-pollers",
+    "maximum",
+    cls=CeleryOption,
+    type=click.IntRange(2, 10_000),
+    default=None,
+    help_group="Event source mapping",
+    help="Of its provisioned mode.  [default: 200, if there is a minimum]",
 )
 @click.option(
     "-c",
@@ -132,6 +180,16 @@ def _tasks_per_second(rate_limit: str) -> float | None:
     help="Connections that the database has for the tasks.  [default: enough]",
 )
 @click.option(
+    "--table-writes",
+    "table_writes_per_second",
+    cls=CeleryOption,
+    type=click.FloatRange(min=1),
+    default=None,
+    metavar="RATE",
+    help_group="Limits",
+    help="Writes a second that the idempotency table takes.  [default: those of a new table]",
+)
+@click.option(
     "--workers",
     cls=CeleryOption,
     type=click.IntRange(min=1),
@@ -168,24 +226,36 @@ def plan(ctx: click.Context, **options: Any) -> None:
     docs/planning.md.
     """
     from lambda_celery.local.event_source_mapping import EventSourceMappingConfig
-    from lambda_celery.plan.model import Burst, Function, Limits, Workers
+    from lambda_celery.plan.limits import Limits, Pollers
+    from lambda_celery.plan.model import Burst, Function, Workers
     from lambda_celery.plan.plot import plot
     from lambda_celery.plan.report import make_plan, report
 
+    burst_options = (
+        "messages", "duration_seconds", "cpu_seconds", "message_bytes", "is_scheduled",
+    )  # fmt: skip
     function_options = (
         "batch_size", "batch_window_seconds", "concurrency", "memory_mb", "timeout_seconds",
         "cold_start_seconds", "architecture",
     )  # fmt: skip
+    limit_options = (
+        "maximum_concurrency", "database_connections", "tasks_per_second",
+        "table_writes_per_second",
+    )  # fmt: skip
+
+    def given(*names: str) -> dict[str, Any]:
+        return {name: options[name] for name in names if options[name] is not None}
+
     with told_in_a_sentence():
         # What AWS would refuse is not worth a plan.
         EventSourceMappingConfig(options["batch_size"], options["batch_window_seconds"])
+        pollers = given("minimum", "maximum")
         made = make_plan(
-            Burst(options["messages"], options["duration_seconds"]),
-            Function(**{name: options[name] for name in function_options}),
+            Burst(**given(*burst_options)),
+            Function(**given(*function_options)),
             Limits(
-                maximum_concurrency=options["maximum_concurrency"],
-                database_connections=options["database_connections"],
-                tasks_per_second=options["tasks_per_second"],
+                pollers=Pollers(**pollers) if pollers else None,
+                **given(*limit_options),
             ),
             Workers(options["workers"], options["worker_processes"]),
         )

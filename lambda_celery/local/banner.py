@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from celery import Celery
 
@@ -27,7 +28,9 @@ class LocalOptions:
     batch_window_seconds: int = 0
     concurrency: int = 4
     timeout_seconds: int = 30
+    per_execution_environment_max_concurrency: int | None = None
     max_receive_count: int | None = None
+    writable: tuple[Path, ...] = ()
     reload: bool = False
     log_format: str = "json"
     port: int = DEFAULT_PORT
@@ -46,6 +49,9 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
     if not endpoint.emulated:
         whose = "configured"
     used = endpoint.settings
+    per_environment = ""
+    if (number := options.per_execution_environment_max_concurrency) is not None:
+        per_environment = f", up to {number} in an environment (Lambda Managed Instances)"
     lines = [
         f"lambda local v{__version__}",
         "",
@@ -53,7 +59,7 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
         f".> app:         {options.app_name}",
         f".> handler:     {options.handler} (time-out {options.timeout_seconds} s)",
         f".> concurrency: {options.concurrency} processes, in each {used.concurrency} tasks and "
-        f"{used.loop_concurrency} asynchronous ones",
+        f"{used.loop_concurrency} asynchronous ones{per_environment}",
         f".> endpoint:    {endpoint.url} ({whose})",
     ]
     for name in ("queue_url", "idempotency_table", "payload_bucket"):

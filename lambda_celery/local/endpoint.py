@@ -88,21 +88,54 @@ def open_endpoint(
     # put into the settings: that emulator is ours to start.
     port = port if url is None else _loopback_port(url) or port
     with emulator.ministack(port, account_id=_account_id(settings)) as url:
-        max_receive_count = (
-            max_receive_count or settings.max_receive_count or DEFAULT_MAX_RECEIVE_COUNT
-        )
-        endpoint = emulated_endpoint(settings, url, max_receive_count=max_receive_count)
-        # The runtime processes inherit this process's environment.
-        os.environ.update(endpoint.environment)
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-            os.environ.pop(name, None)
-        provision(
-            endpoint.settings,
+        yield _provisioned(
+            settings,
+            url,
             function_timeout_seconds=function_timeout_seconds,
             maximum_batching_window_seconds=maximum_batching_window_seconds,
             max_receive_count=max_receive_count,
         )
-        yield endpoint
+
+
+@contextmanager
+def open_emulator(settings: Settings, *, function_timeout_seconds: int) -> Iterator[Endpoint]:
+    """Yield an emulator with everything that *settings* name on it, on a port of its own.
+
+    No endpoint that is configured has anything to do with it. This process's environment points
+    there from then on.
+
+    Arguments:
+        settings: the project's.
+        function_timeout_seconds: the function's time-out, for the queues made.
+
+    Raises:
+        ConfigurationError: the emulator is missing.
+    """
+    with emulator.ministack(account_id=_account_id(settings)) as url:
+        yield _provisioned(settings, url, function_timeout_seconds=function_timeout_seconds)
+
+
+def _provisioned(
+    settings: Settings,
+    url: str,
+    *,
+    function_timeout_seconds: int,
+    maximum_batching_window_seconds: int = 0,
+    max_receive_count: int | None = None,
+) -> Endpoint:
+    max_receive_count = max_receive_count or settings.max_receive_count or DEFAULT_MAX_RECEIVE_COUNT
+    endpoint = emulated_endpoint(settings, url, max_receive_count=max_receive_count)
+    # The runtime processes inherit this process's environment.
+    os.environ.update(endpoint.environment)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        os.environ.pop(name, None)
+    provision(
+        endpoint.settings,
+        function_timeout_seconds=function_timeout_seconds,
+        maximum_batching_window_seconds=maximum_batching_window_seconds,
+        max_receive_count=max_receive_count,
+    )
+    return endpoint
 
 
 def _nothing_listens_at(url: str) -> bool:

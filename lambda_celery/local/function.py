@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import math
 import os
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError
 from lambda_celery.local.process import ChildProcess, describe_exit
@@ -26,6 +28,13 @@ FUNCTION_NAME = "lambda-celery-local"
 MAXIMUM_EVENT_BYTES = 6 * 1024 * 1024
 #: Lambda gives a handler's module ten seconds; a laptop that does other things gets more.
 INIT_TIMEOUT_SECONDS = 60
+
+#: What Lambda takes as a function's time-out: in general, and what an event source mapping of SQS
+#: invokes on Lambda Managed Instances.
+MAXIMUM_TIMEOUT_SECONDS = 900
+MAXIMUM_MANAGED_TIMEOUT_SECONDS = 5400
+#: Lambda's own bound of PerExecutionEnvironmentMaxConcurrency.
+_MAXIMUM_PER_ENVIRONMENT = 1600
 
 _INIT_BACKOFF_SECONDS = 0.5
 _INIT_BACKOFF_MAX_SECONDS = 10.0
@@ -55,16 +64,32 @@ class LocalFunction:
     time-out is killed, and its place is filled by the next invocation, as is that of one
     that crashed. All methods may be called from any thread.
 
+    With *per_execution_environment_max_concurrency* it runs it as on Lambda Managed Instances:
+    awslambdaric forks that many processes in an environment, of which each takes one event at a
+    time. Nobody kills one that exceeds the time-out. One that has ended is not replaced before
+    all of its environment have, and the event that it had taken ends with its time-out.
+
+    A process lacks what one on Lambda lacks: there are no POSIX semaphores, each process has
+    a directory for temporary files of its own, and all else is read-only.
+
     Arguments:
         handler: "module.function", as in Lambda's configuration.
         timeout_seconds: the function's time-out, from when the process takes the event.
-        maximum_concurrency: how many processes at most.
+        maximum_concurrency: how many events at a time at most.
+        per_execution_environment_max_concurrency: how many of these in one environment, on Lambda
+            Managed Instances; ``None``: it is not on these.
         environment: variables for the processes, on top of this process's own.
         working_directory: stands for the deployed package's root, and is on the processes'
             import path; default: here.
+        writable: files and directories that the handler may write all the same, since they
+            stand for a service; a relative path begins at the working directory.
+        runtime_packages: with it, nothing that is installed here is on the processes' import
+            path, nor what PYTHONPATH names: it is the working directory, these directories,
+            which stand for what Lambda's runtime has, and the standard library.
+        output: takes the processes' standard output and error; default: this process's own.
 
     Raises:
-        ConfigurationError: awslambdaric is not installed, or a number is below 1.
+        ConfigurationError: awslambdaric is not installed, or a number is one that Lambda refuses.
     """
 
     def __init__(
@@ -73,16 +98,23 @@ class LocalFunction:
         *,
         timeout_seconds: int = 30,
         maximum_concurrency: int = 4,
+        per_execution_environment_max_concurrency: int | None = None,
         environment: Mapping[str, str] | None = None,
         working_directory: Path | None = None,
+        writable: Sequence[Path] = (),
+        runtime_packages: Sequence[Path] | None = None,
+        output: IO[Any] | None = None,
     ) -> None:
         if importlib.util.find_spec("awslambdaric") is None:
             raise ConfigurationError(
                 "The Lambda runtime client is missing: install `lambda-celery[local]`."
             )
-        if not 1 <= timeout_seconds <= 900:
+        per_environment = per_execution_environment_max_concurrency
+        _check_timeout(timeout_seconds, is_managed=per_environment is not None)
+        if per_environment is not None and not 1 <= per_environment <= _MAXIMUM_PER_ENVIRONMENT:
             raise ConfigurationError(
-                f"The function's time-out is {timeout_seconds} s: Lambda takes 1 to 900."
+                f"The maximum concurrency of an execution environment is {per_environment}: "
+                f"Lambda takes 1 to {_MAXIMUM_PER_ENVIRONMENT}."
             )
         if maximum_concurrency < 1:
             raise ConfigurationError(
@@ -91,11 +123,23 @@ class LocalFunction:
         self.handler = handler
         self.timeout_seconds = timeout_seconds
         self.maximum_concurrency = maximum_concurrency
+        self.per_execution_environment_max_concurrency = per_environment
+        self._most_environments = math.ceil(maximum_concurrency / (per_environment or 1))
         self._working_directory = (working_directory or Path.cwd()).resolve()
-        self._environment = self._lambda_environment(environment or {})
+        self._environment = lambda_environment(handler, self._working_directory, environment or {})
+        self._writable = [
+            "/tmp",  # noqa: S108 - for who does not ask where temporary files belong
+            tempfile.gettempdir(),
+            # What renews a developer's credentials keeps them there; Lambda hands them out.
+            os.path.expanduser("~/.aws"),
+            *(str(self._working_directory / path) for path in writable),
+        ]
+        self._runtime_packages = runtime_packages
+        self._output = output
         self._changed = threading.Condition()
         self._environments: list[_ExecutionEnvironment] = []
-        self._idle: list[_ExecutionEnvironment] = []
+        #: Those that take one more event; the one used last is the last.
+        self._free: list[_ExecutionEnvironment] = []
         self._generation = 0
         self._closed = False
         self._init_failures = 0
@@ -135,13 +179,13 @@ class LocalFunction:
         return InvocationResult(payload, outcome.error, time.monotonic() - started)
 
     def process_ids(self) -> list[int]:
-        """Return the ids of the runtime processes that live now."""
+        """Return the ids of the runtime processes that live now; not of what they have forked."""
         with self._changed:
             environments = list(self._environments)
         return [each.pid for each in environments if each.alive and each.pid is not None]
 
     def recycle(self) -> None:
-        """Replace every process: the idle ones now, a busy one after its invocation.
+        """Replace every process: the idle ones now, a busy one after its invocations.
 
         Each invocation that begins after this call runs in a new process, and so with the
         code that is on disk now.
@@ -150,7 +194,7 @@ class LocalFunction:
             self._generation += 1
             self._init_failures = 0
             self._start_not_before = 0.0
-            stale, self._idle = self._idle, []
+            stale, self._free = [each for each in self._free if each.invocations == 0], []
             self._environments = [each for each in self._environments if each not in stale]
             self._changed.notify_all()
         for each in stale:
@@ -161,7 +205,7 @@ class LocalFunction:
         with self._changed:
             self._closed = True
             environments = list(self._environments)
-            self._environments, self._idle = [], []
+            self._environments, self._free = [], []
             self._changed.notify_all()
         for each in environments:
             each.close()
@@ -176,7 +220,6 @@ class LocalFunction:
                 init_error = environment.ensure_ready()
                 if init_error is not None:
                     self._note_init_failure()
-                    environment.discard_process()
                     return Outcome(error=f"init error {init_error}")
                 with self._changed:
                     self._init_failures = 0
@@ -193,21 +236,42 @@ class LocalFunction:
         with self._changed:
             while True:
                 self._check_open()
-                if self._idle:
-                    return self._idle.pop()  # the one used last: it is warm
-                if len(self._environments) < self.maximum_concurrency:
+                under_way = sum(each.invocations for each in self._environments)
+                if under_way >= self.maximum_concurrency:
+                    self._changed.wait()
+                    continue
+                if not self._free and len(self._environments) < self._most_environments:
                     environment = _ExecutionEnvironment(
-                        self.handler, self._environment, self._working_directory, self._generation
+                        self.handler,
+                        self._environment,
+                        self._working_directory,
+                        self._writable,
+                        self._runtime_packages,
+                        self._output,
+                        self._generation,
+                        self.per_execution_environment_max_concurrency,
                     )
                     self._environments.append(environment)
+                    self._free.append(environment)
+                if self._free:
+                    environment = self._free[-1]  # it is warm
+                    environment.invocations += 1
+                    if environment.is_full:
+                        self._free.pop()
                     return environment
                 self._changed.wait()
 
     def _release(self, environment: _ExecutionEnvironment) -> None:
         with self._changed:
+            environment.invocations -= 1
             stale = self._closed or environment.generation != self._generation
             if not stale:
-                self._idle.append(environment)
+                if environment in self._free:
+                    self._free.remove(environment)
+                self._free.append(environment)
+                self._changed.notify_all()
+                return
+            if environment.invocations > 0:
                 self._changed.notify_all()
                 return
         # Its place is free only when it is gone, so that there are never more than N processes.
@@ -235,31 +299,52 @@ class LocalFunction:
                 self._changed.wait(remaining)
                 self._check_open()
 
-    def _lambda_environment(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Return the variables of the processes: this process's, Lambda's own, *given*."""
-        region = next(
-            source[name]
-            for source in (given, os.environ, {"AWS_REGION": "us-east-1"})
-            for name in ("AWS_REGION", "AWS_DEFAULT_REGION")
-            if source.get(name)
+
+def lambda_environment(handler: str, task_root: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Return a function's environment: this process's variables, Lambda's own, and those *given*.
+
+    Arguments:
+        handler: "module.function".
+        task_root: the deployed package's directory.
+        given: these win.
+    """
+    region = next(
+        source[name]
+        for source in (given, os.environ, {"AWS_REGION": "us-east-1"})
+        for name in ("AWS_REGION", "AWS_DEFAULT_REGION")
+        if source.get(name)
+    )
+    lambdas_own = {
+        "_HANDLER": handler,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_EXECUTION_ENV": (
+            f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}"
+        ),
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+        "AWS_LAMBDA_FUNCTION_NAME": FUNCTION_NAME,
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{FUNCTION_NAME}",
+        "AWS_REGION": region,
+        "LAMBDA_TASK_ROOT": str(task_root),
+        "TZ": ":UTC",
+    }
+    return {**os.environ, **lambdas_own, **given}
+
+
+def _check_timeout(seconds: int, *, is_managed: bool) -> None:
+    maximum = MAXIMUM_MANAGED_TIMEOUT_SECONDS if is_managed else MAXIMUM_TIMEOUT_SECONDS
+    if 1 <= seconds <= maximum:
+        return
+    longer = ""
+    if 1 <= seconds <= MAXIMUM_MANAGED_TIMEOUT_SECONDS:
+        longer = (
+            f", and up to {MAXIMUM_MANAGED_TIMEOUT_SECONDS} on Lambda Managed Instances "
+            "(--per-execution-environment-max-concurrency)"
         )
-        task_root = str(self._working_directory)
-        lambdas_own = {
-            "_HANDLER": self.handler,
-            "AWS_DEFAULT_REGION": region,
-            "AWS_EXECUTION_ENV": (
-                f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}"
-            ),
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
-            "AWS_LAMBDA_FUNCTION_NAME": FUNCTION_NAME,
-            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{FUNCTION_NAME}",
-            "AWS_REGION": region,
-            "LAMBDA_TASK_ROOT": task_root,
-            "TZ": ":UTC",
-        }
-        return {**os.environ, **lambdas_own, **given}
+    raise ConfigurationError(
+        f"The function's time-out is {seconds} s: Lambda takes 1 to {maximum}{longer}."
+    )
 
 
 class _ExecutionEnvironment:
@@ -270,16 +355,35 @@ class _ExecutionEnvironment:
         handler: str,
         environment: Mapping[str, str],
         working_directory: Path,
+        writable: Sequence[str],
+        runtime_packages: Sequence[Path] | None,
+        output: IO[Any] | None,
         generation: int,
+        max_concurrency: int | None,
     ) -> None:
         self.generation = generation
-        self._handler = handler
+        #: How many are on their way to it, or in it.
+        self.invocations = 0
+        self._max_concurrency = max_concurrency
         self._environment = environment
         self._working_directory = working_directory
+        self._output = output
+        self._interpreter = [sys.executable]
+        if runtime_packages is not None:
+            # Neither variables nor what `site` finds: the script puts the path together.
+            self._interpreter += ["-I", "-S"]
+        script = Path(__file__).with_name("_like_lambda.py")
+        packages = [str(each) for each in runtime_packages or ()]
+        self._arguments = [str(script), json.dumps(writable), json.dumps(packages), handler]
         self._lock = threading.Lock()
         self._closed = False
         self._api: RuntimeApi | None = None
         self._process: ChildProcess | None = None
+        self._tmp: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return self.invocations >= (self._max_concurrency or 1)
 
     @property
     def alive(self) -> bool:
@@ -293,7 +397,7 @@ class _ExecutionEnvironment:
     def ensure_ready(self) -> str | None:
         """Start the process if it is not alive, and wait until it wants an event.
 
-        Return ``None`` if it does, else why it does not.
+        Return ``None`` if it does, else why it does not; then it has been killed.
         """
         with self._lock:
             # Whoever closes the function may do so between an invocation's start and this line:
@@ -304,7 +408,10 @@ class _ExecutionEnvironment:
                 self._discard()
                 self._api = self._start()
             api = self._api
-        return api.wait_until_ready(INIT_TIMEOUT_SECONDS)
+        init_error = api.wait_until_ready(INIT_TIMEOUT_SECONDS)
+        if init_error is not None:
+            self._discard_process(api)
+        return init_error
 
     def invoke(self, event: bytes, timeout_seconds: float) -> Outcome:
         """Run the handler with *event* in the process, which must be ready."""
@@ -312,14 +419,15 @@ class _ExecutionEnvironment:
         if api is None:  # closed in the meantime
             return Outcome(error="process exited with signal SIGKILL", taken=False)
         outcome = api.invoke(event, timeout_seconds)
-        if outcome.timed_out:
-            self.discard_process()
+        if outcome.timed_out and self._max_concurrency is None:
+            self._discard_process(api)
         return outcome
 
-    def discard_process(self) -> None:
-        """Kill the process, if there is one; the next :meth:`ensure_ready` starts another."""
+    def _discard_process(self, api: RuntimeApi) -> None:
+        """Kill the process that *api* serves; the next :meth:`ensure_ready` starts another."""
         with self._lock:
-            self._discard()
+            if api is self._api:  # else somebody else has, whose event was in it, too
+                self._discard()
 
     def close(self) -> None:
         """Kill the process, if there is one, for good. Return when it is gone."""
@@ -332,26 +440,50 @@ class _ExecutionEnvironment:
             self._process.kill()
         if self._api is not None:
             self._api.close()
-        self._process = self._api = None
+        if self._tmp is not None:
+            self._tmp.cleanup()
+        self._process = self._api = self._tmp = None
 
     def _start(self) -> RuntimeApi:
         api = RuntimeApi(
-            f"arn:aws:lambda:{self._environment['AWS_REGION']}:000000000000:function:{FUNCTION_NAME}"
+            f"arn:aws:lambda:{self._environment['AWS_REGION']}:000000000000:function:{FUNCTION_NAME}",
+            self._max_concurrency or 1,
         )
+        self._tmp = tmp = tempfile.TemporaryDirectory(
+            prefix="lambda-celery-", ignore_cleanup_errors=True
+        )
+
+        def ended(returncode: int) -> None:
+            tmp.cleanup()
+            api.process_exited(describe_exit(returncode))
+
         log_stream = f"{time.strftime('%Y/%m/%d')}/[$LATEST]{os.urandom(16).hex()}"
         try:
             self._process = ChildProcess(
-                [sys.executable, "-m", "awslambdaric", self._handler],
+                [*self._interpreter, *self._arguments],
                 environment={
                     **self._environment,
+                    **self._of_managed_instances(),
                     "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
                     "AWS_LAMBDA_RUNTIME_API": api.address,
+                    **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), tmp.name),
                 },
                 working_directory=self._working_directory,
-                on_exit=lambda returncode: api.process_exited(describe_exit(returncode)),
+                output=self._output,
+                on_exit=ended,
             )
         except BaseException:
             api.close()
+            tmp.cleanup()
             raise
         logger.debug("Started the runtime process %d", self._process.pid)
         return api
+
+    def _of_managed_instances(self) -> dict[str, str]:
+        """Return what there is more in the environment on Lambda Managed Instances."""
+        if self._max_concurrency is None:
+            return {}
+        return {
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances",
+            "AWS_LAMBDA_MAX_CONCURRENCY": str(self._max_concurrency),
+        }

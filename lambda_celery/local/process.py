@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 # PR_SET_PDEATHSIG fires when the *thread* that made the child ends, not the process. So every
 # child is made by this one thread, which lives as long as the interpreter.
@@ -48,7 +48,7 @@ class ChildProcess:
         *,
         environment: Mapping[str, str],
         working_directory: Path | None = None,
-        output: IO[bytes] | None = None,
+        output: IO[Any] | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
         on_exit: Callable[[int], None] | None = None,
     ) -> None:

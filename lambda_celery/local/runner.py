@@ -47,7 +47,7 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
     Raises:
         ConfigurationError: the settings or the options contradict each other or what is there.
     """
-    _import_tasks(app)
+    import_tasks(app)
     configured = Settings.from_app(app)
     config = EventSourceMappingConfig(
         batch_size=options.batch_size,
@@ -74,11 +74,15 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
                 timeout_seconds=options.timeout_seconds,
                 # With several queues, a busy one must not lock the others out for good.
                 maximum_concurrency=max(options.concurrency, len(settings.queue_urls)),
+                per_execution_environment_max_concurrency=(
+                    options.per_execution_environment_max_concurrency
+                ),
                 environment={
                     **endpoint.environment,
                     APP_VARIABLE: options.app_name,
                     f"{ENV_PREFIX}LOG_FORMAT": options.log_format,
                 },
+                writable=options.writable,
             )
         )
         mappings = [
@@ -111,8 +115,11 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
                 pass
 
 
-def _import_tasks(app: Celery) -> None:
-    """Import the task modules as the function will: better an error now than a hidden batch."""
+def import_tasks(app: Celery) -> None:
+    """Import the task modules as the function will: better an error now than a hidden batch.
+
+    Raises :exc:`ConfigurationError`, with the place, if one cannot be imported.
+    """
     try:
         app.loader.import_default_modules()
     except Exception as exc:

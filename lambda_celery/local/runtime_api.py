@@ -8,6 +8,10 @@
 
 One server serves one process and ends with it, so that no request of a killed
 process can ever be taken for one of its successor.
+
+With a maximum concurrency, as on Lambda Managed Instances, the process has forked that many, each
+of which asks for events of its own. Nothing tells that one of them has died: an event that it had
+taken ends with its time-out.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import socket
 import threading
 import time
 import uuid
+from collections import deque
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -61,13 +66,16 @@ class RuntimeApi:
 
     Arguments:
         function_arn: goes into the Lambda context.
+        max_concurrency: how many events are in its hands at most.
     """
 
-    def __init__(self, function_arn: str) -> None:
+    def __init__(self, function_arn: str, max_concurrency: int = 1) -> None:
         self._function_arn = function_arn
+        self._max_concurrency = max_concurrency
         self._changed = threading.Condition()
-        self._offered: _Invocation | None = None
-        self._current: _Invocation | None = None
+        self._offered: deque[_Invocation] = deque()
+        #: By request id, what has been taken, and is waited for.
+        self._current: dict[str, _Invocation] = {}
         self._ready = False
         self._closed = False
         self._exit: str | None = None
@@ -99,29 +107,33 @@ class RuntimeApi:
         """Give *event* to the process and wait for what becomes of it.
 
         The time-out counts from when the process takes the event. After one, the caller
-        has to kill the process: this server does not know how.
+        has to kill the process where Lambda does: this server does not know how.
         """
         invocation = _Invocation(str(uuid.uuid4()), event, timeout_seconds)
         with self._changed:
-            self._offered = invocation
+            self._offered.append(invocation)
             self._changed.notify_all()
-            while invocation.outcome is None:
-                if self._exit is not None or self._closed:
-                    self._offered = None
-                    reason = self._exit or "signal SIGKILL"
-                    return Outcome(
-                        error=f"process exited with {reason}",
-                        taken=invocation.deadline is not None,
-                    )
-                if invocation.deadline is None:
-                    self._changed.wait()
-                    continue
-                remaining = invocation.deadline - time.monotonic()
-                if remaining <= 0:
-                    return Outcome(error=f"timed out after {timeout_seconds:g} s", timed_out=True)
-                self._changed.wait(remaining)
-            self._current = None
-            return invocation.outcome
+            try:
+                return self._outcome(invocation)
+            finally:
+                self._current.pop(invocation.request_id, None)
+
+    def _outcome(self, invocation: _Invocation) -> Outcome:
+        while invocation.outcome is None:
+            if self._exit is not None or self._closed:
+                reason = self._exit or "signal SIGKILL"
+                return Outcome(
+                    error=f"process exited with {reason}", taken=invocation.deadline is not None
+                )
+            if invocation.deadline is None:
+                self._changed.wait()
+                continue
+            remaining = invocation.deadline - time.monotonic()
+            if remaining <= 0:
+                seconds = f"{invocation.timeout_seconds:g} s"
+                return Outcome(error=f"timed out after {seconds}", timed_out=True)
+            self._changed.wait(remaining)
+        return invocation.outcome
 
     def process_exited(self, description: str) -> None:
         """Note that the process is gone, which ends its invocation; *description* says how."""
@@ -142,29 +154,30 @@ class RuntimeApi:
     def _take(self, connection: socket.socket) -> _Invocation | HTTPStatus | None:
         """Return the next event for the process, once there is one, and start its time-out."""
         with self._changed:
-            if self._current is not None and self._current.outcome is None:
+            unanswered = sum(each.outcome is None for each in self._current.values())
+            if unanswered >= self._max_concurrency:
                 return HTTPStatus.FORBIDDEN
             self._ready = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._offered or self._closed or self._exit)
-            if self._offered is None or self._closed or self._exit:
+            if self._closed or self._exit:
                 return None
             # The process may have died while it was parked here, and nobody has noticed yet.
             # The event must not get lost in its dead connection as one that may have run.
             if _is_disconnected(connection):
                 return None
-            invocation, self._offered = self._offered, None
+            invocation = self._offered.popleft()
             invocation.deadline = time.monotonic() + invocation.timeout_seconds
-            self._current = invocation
+            self._current[invocation.request_id] = invocation
             self._changed.notify_all()
             return invocation
 
     def _settle(self, request_id: str, outcome: Outcome) -> bool:
         with self._changed:
-            if self._current is None or self._current.request_id != request_id:
+            if (invocation := self._current.get(request_id)) is None:
                 return False
-            if self._current.outcome is None:
-                self._current.outcome = outcome
+            if invocation.outcome is None:
+                invocation.outcome = outcome
             self._changed.notify_all()
             return True
 

@@ -6,20 +6,21 @@ import math
 from dataclasses import dataclass
 
 from lambda_celery.message import MAXIMUM_ENTRIES
+from lambda_celery.plan.drain import Drain
 from lambda_celery.plan.figures import figure
-from lambda_celery.plan.model import Burst, Drain, Function, Limits, Workers
+from lambda_celery.plan.limits import Limits
+from lambda_celery.plan.model import Burst, Function, Workers
 
 HOURS_PER_MONTH = 730
 DAYS_PER_MONTH = HOURS_PER_MONTH / 24
 
 _MILLION = 1_000_000
-#: The claim of a publication, and its completion.
-_WRITES_PER_TASK = 2
-_WRITES_PER_TOKEN = 1
 #: A token that is not to be had, and the place in the line.
 _WRITES_PER_RETURN = 2
 #: Each environment looks once a second for what was revoked, in a strongly consistent read.
 _READS_PER_SECOND = 1
+#: What a poller is billed for at least.
+_POLLER_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -44,30 +45,43 @@ class Cost:
 
 
 def cost_of(burst: Burst, function: Function, limits: Limits, drain: Drain) -> Cost:
-    """Return what draining *burst* costs: Lambda, SQS and DynamoDB.
+    """Return what draining *burst* costs: Lambda, SQS and DynamoDB, pollers and schedules.
 
     Messages are taken to be sent one by one, and to be of up to 64 KB. What is sent on by the
-    rate limit is received and deleted in full batches.
+    rate limit is received and deleted in full batches. Pollers count that are there for the burst:
+    the others are :func:`pollers_usd_per_month`.
     """
     invocations = drain.invocations + math.ceil(drain.returns / function.batch_size)
     gb_seconds = drain.billed_seconds * function.memory_mb / 1024
     sends = burst.messages + drain.returns
     # A receive and a delete for every ten.
     transfers = 2 * math.ceil(function.batch_size / MAXIMUM_ENTRIES) * invocations
-    writes = _WRITES_PER_TASK * burst.messages + _WRITES_PER_RETURN * drain.returns
-    if limits.tasks_per_second is not None:
-        writes += _WRITES_PER_TOKEN * burst.messages
+    writes = limits.writes_per_task * burst.messages + _WRITES_PER_RETURN * drain.returns
     reads = _READS_PER_SECOND * drain.billed_seconds
     per_gb_second = figure(f"lambda_gb_second_{function.architecture}_usd")
-    return Cost(
-        (
-            _per_million("Lambda requests", invocations, "lambda_million_requests_usd"),
-            Item("Lambda GB-seconds", gb_seconds, gb_seconds * per_gb_second),
-            _per_million("SQS requests", sends + transfers, "sqs_million_requests_usd"),
-            _per_million("DynamoDB writes", writes, "dynamodb_million_writes_usd"),
-            _per_million("DynamoDB reads", reads, "dynamodb_million_reads_usd"),
-        )
-    )
+    items = [
+        _per_million("Lambda requests", invocations, "lambda_million_requests_usd"),
+        Item("Lambda GB-seconds", gb_seconds, gb_seconds * per_gb_second),
+        _per_million("SQS requests", sends + transfers, "sqs_million_requests_usd"),
+        _per_million("DynamoDB writes", writes, "dynamodb_million_writes_usd"),
+        _per_million("DynamoDB reads", reads, "dynamodb_million_reads_usd"),
+    ]
+    if limits.pollers is not None:
+        needed = math.ceil(drain.environments / limits.pollers.concurrency(1))
+        added = max(0, needed - limits.pollers.minimum)
+        hours = added * max(drain.seconds, _POLLER_SECONDS) / 3600
+        items.append(Item("Poller hours", hours, hours * figure("poller_hour_usd")))
+    if burst.is_scheduled:
+        price = "scheduler_million_invocations_usd"
+        items.append(_per_million("Schedules", burst.messages, price))
+    return Cost(tuple(items))
+
+
+def pollers_usd_per_month(limits: Limits) -> float:
+    """Return what the pollers cost in a month that are always there, in US dollars."""
+    if limits.pollers is None:
+        return 0.0
+    return limits.pollers.minimum * figure("poller_hour_usd") * HOURS_PER_MONTH
 
 
 def workers_usd_per_month(workers: Workers) -> float:

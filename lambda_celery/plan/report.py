@@ -5,30 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lambda_celery.plan.cost import DAYS_PER_MONTH, Cost, cost_of, workers_usd_per_month
-from lambda_celery.plan.figures import figures
-from lambda_celery.plan.model import (
-    Burst,
-    Drain,
-    Function,
-    Limit,
-    Limits,
-    Point,
-    Workers,
-    WorkersDrain,
+from lambda_celery.plan.cost import (
+    DAYS_PER_MONTH,
+    Cost,
+    cost_of,
+    pollers_usd_per_month,
+    workers_usd_per_month,
 )
+from lambda_celery.plan.drain import Drain, Point, WorkersDrain
+from lambda_celery.plan.figures import figure, figures
+from lambda_celery.plan.limits import Limit, Limits
+from lambda_celery.plan.model import Burst, Function, Workers
 from lambda_celery.plan.simulation import messages_left, simulate, simulate_workers
 
 _BAR_WIDTH = 24
+#: A limit that binds for a smaller part of the time is not worth a sentence.
+_SHARE_WORTH_TELLING = 0.1
 
 _ADVICE = {
-    Limit.RAMP: "AWS sets its speed: publish earlier, make the tasks shorter, or run more of "
-    "them in each environment (--concurrency). Where that is not enough, the event source "
-    "mapping's provisioned mode ramps faster",
     Limit.MAXIMUM_CONCURRENCY: "raise it, as far as the database and the "
     "providers that the tasks call stand it",
-    Limit.EVENT_SOURCE_MAPPING: "run more tasks in each environment (--concurrency), or spread "
-    "the messages over several queues",
+    Limit.EVENT_SOURCE_MAPPING: "run more tasks in each environment (--concurrency), spread "
+    "the messages over several queues, or give the event source mapping pollers of its own "
+    "(--maximum-pollers)",
     Limit.ACCOUNT_CONCURRENCY: "ask AWS for a higher concurrency quota, or run more tasks in "
     "each environment (--concurrency)",
     Limit.DATABASE_CONNECTIONS: "put a connection pooler (RDS Proxy, PgBouncer) before the "
@@ -76,7 +75,7 @@ def report(plan: Plan, bursts_per_day: float) -> Iterator[str]:
         f"in batches of up to {plan.function.batch_size}"
     )
     yield ""
-    monthly = plan.cost.usd * bursts_per_day * DAYS_PER_MONTH
+    monthly = plan.cost.usd * bursts_per_day * DAYS_PER_MONTH + pollers_usd_per_month(plan.limits)
     label = f"{workers.count} workers of {workers.processes}"
     yield from _table(
         [
@@ -97,11 +96,10 @@ def report(plan: Plan, bursts_per_day: float) -> Iterator[str]:
     )
     yield ""
     yield "What limited it"
-    ordered = sorted(drain.limited_seconds.items(), key=lambda each: -each[1])
     yield from _table(
         [
             (f"  {limit.value}", duration(seconds), f"{seconds / drain.seconds:.0%}")
-            for limit, seconds in ordered
+            for limit, seconds in _by_time(drain)
         ]
     )
     if drain.returns:
@@ -115,19 +113,92 @@ def report(plan: Plan, bursts_per_day: float) -> Iterator[str]:
     yield "Messages left"
     yield from _curves(drain.curve, plan.workers_drain.curve, label)
     yield ""
-    yield what_limits(drain)
-    newest = max(each.read for each in figures().values())
+    yield from what_limits(plan)
+    oldest = min(each.read for each in figures().values() if each.unit.startswith("USD"))
     yield (
         f"Each worker is reckoned at {workers.vcpu:g} vCPU and {workers.memory_gb:g} GB on "
-        f"Fargate, always on. Prices: us-east-1, read {newest}, without free tiers."
+        f"Fargate, always on. Prices: us-east-1, read {oldest} or later, without free tiers."
     )
 
 
-def what_limits(drain: Drain) -> str:
-    """Return one sentence: what limits the burst, and what to change."""
-    limit = drain.main_limit
-    share = drain.limited_seconds[limit] / drain.seconds
-    return f"For {share:.0%} of the time, the limit is {limit.value}: {_ADVICE[limit]}."
+def what_limits(plan: Plan) -> Iterator[str]:
+    """Yield a sentence for each limit that matters: what it is, and what to change."""
+    drain = plan.drain
+    for limit, seconds in _by_time(drain):
+        share = seconds / drain.seconds
+        if limit is drain.main_limit or share >= _SHARE_WORTH_TELLING:
+            advice = _advice(limit, plan)
+            yield f"For {share:.0%} of the time, the limit is {limit.value}: {advice}."
+
+
+def _advice(limit: Limit, plan: Plan) -> str:
+    function, limits = plan.function, plan.limits
+    match limit:
+        case Limit.RAMP if limits.pollers is not None:
+            return (
+                "keep more pollers (--minimum-pollers), which are there when the burst comes, or "
+                "run more tasks in each environment (--concurrency)"
+            )
+        case Limit.RAMP:
+            return (
+                "AWS sets its speed: publish earlier, make the tasks shorter, or run more of "
+                "them in each environment (--concurrency). Where that is not enough, the event "
+                "source mapping's provisioned mode (--minimum-pollers) ramps faster"
+            )
+        case Limit.INVOCATION_RATE:
+            rate = figure("environment_invocations_per_second")
+            return (
+                f"Lambda invokes an environment {rate:g} times a second at most, and a batch takes "
+                f"{function.batch_seconds(function.batch_size, plan.burst):.2g} s: make the "
+                f"batches larger (--batch-size), so that one takes {1 / rate:g} s or more"
+            )
+        case Limit.CPU:
+            return _advice_on_cpu(plan)
+        case Limit.TABLE_WRITES:
+            return (
+                f"it takes {limits.table_writes_per_second:,.0f} a second, and a task writes "
+                f"{limits.writes_per_task} times; what it refuses comes back, and counts as a "
+                "receive. A new table on demand takes about "
+                f"{figure('table_writes_per_second'):,.0f}: raise its WarmThroughput before the "
+                "burst (--table-writes), or set MaximumConcurrency to what it takes"
+            )
+        case Limit.POLLERS:
+            return (
+                f"a poller runs {figure('poller_concurrency'):g} invocations at a time, receives "
+                f"{figure('poller_receives_per_second'):g} times a second and takes "
+                f"{figure('poller_megabytes_per_second'):g} MB a second: let there be more "
+                "(--maximum-pollers, --minimum-pollers), or make batches larger or messages smaller"
+            )
+        case Limit.SCHEDULER:
+            return (
+                f"it puts {figure('scheduler_invocations_per_second'):,.0f} messages a second on "
+                "the queue by default: spread their ETA over more minutes, or ask AWS for a higher "
+                "quota (its invocations throttle limit)"
+            )
+        case _:
+            return _ADVICE[limit]
+
+
+def _advice_on_cpu(plan: Plan) -> str:
+    function = plan.function
+    vcpus = function.memory_mb / figure("vcpu_memory_mb")
+    does = (
+        f"{function.memory_mb:,} MB are {vcpus:.2g} vCPU, and a process does "
+        f"{function.cpu_tasks_per_second(plan.burst):,.3g} of these tasks a second"
+    )
+    if function.vcpus < 1:
+        return (
+            f"{does}: give the function more memory (--memory), up to "
+            f"{figure('vcpu_memory_mb'):,.0f} MB, which are a whole vCPU; a process uses no more"
+        )
+    return (
+        f"{does}, since it uses one vCPU at most: it takes more environments, with smaller "
+        "batches, to be faster"
+    )
+
+
+def _by_time(drain: Drain) -> list[tuple[Limit, float]]:
+    return sorted(drain.limited_seconds.items(), key=lambda each: -each[1])
 
 
 def duration(seconds: float) -> str:

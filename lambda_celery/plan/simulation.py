@@ -1,10 +1,14 @@
 """The simulation: which batch starts when, on which environment.
 
-Each batch starts at the earliest of these times, and what made it wait is what limits:
+Each batch starts at the latest of these times, and what made it wait is what limits:
 
-    an environment ends its batch     the ramp opens a new one (cold start first)
+    an environment is free again      the ramp opens a new one (cold start first)
+    (its batch has ended, and a tenth
+    of a second since it began)
               └───────────────┬───────────────┘
-                    the rate limit has a token
+        EventBridge Scheduler has put the messages on the queue
+        the pollers have fetched them
+        the rate limit has a token, and the table takes the writes
                               │
               the window of the one batch that is not full
 """
@@ -14,27 +18,99 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 from lambda_celery.message import MAXIMUM_DELAY_SECONDS
-from lambda_celery.plan.model import (
-    Burst,
-    Drain,
-    Function,
-    Limit,
-    Limits,
-    Point,
-    Workers,
-    WorkersDrain,
-)
+from lambda_celery.plan.drain import Drain, Point, WorkersDrain
+from lambda_celery.plan.figures import figure
+from lambda_celery.plan.limits import Limit, Limits
+from lambda_celery.plan.model import Burst, Function, Workers
 
 _CURVE_POINTS = 200
 #: The rate limiter's: how long a task waits for its token inside the invocation, and how long one
 #: waits on average that was sent on for longer than SQS can delay a message.
 PATIENCE_SECONDS = 2.0
 _LONG_DELAY_SECONDS = 675.0
+#: A schedule fires at least so much earlier than its message is due.
+SCHEDULE_LEAD_SECONDS = 60.0
+
+
+class _Environments:
+    """The execution environments: when the next place is free, and what it was waited for."""
+
+    def __init__(self, burst: Burst, function: Function, limits: Limits) -> None:
+        self._limits = limits
+        self._cap, self._cap_limit = limits.cap(function)
+        self._invocation_seconds = 1 / figure("environment_invocations_per_second")
+        self._is_cpu_bound = function.is_cpu_bound(function.batch_size, burst)
+        self.count = 0
+        #: When each that exists is free, its number, and whether it had had to wait.
+        self._warm: list[tuple[float, int, bool]] = []
+
+    def place(self) -> tuple[float, Limit]:
+        """Return when there is a place for a batch, and what says that there is none earlier."""
+        opens = self._limits.opens_at(self.count) if self.count < self._cap else math.inf
+        if self._warm and (freed := self._warm[0])[0] <= opens:
+            if freed[2]:
+                return freed[0], Limit.INVOCATION_RATE
+            if self._is_cpu_bound:
+                return freed[0], Limit.CPU
+            return freed[0], self._cap_limit if self.count == self._cap else Limit.RAMP
+        return opens, Limit.RAMP
+
+    def take(self, now: float) -> tuple[int, bool]:
+        """Return the number of the environment that takes a batch now, and whether it is new."""
+        if self._warm and self._warm[0][0] <= now:
+            return heapq.heappop(self._warm)[1], False
+        self.count += 1
+        return self.count, True
+
+    def give_back(self, number: int, started: float, ended: float) -> None:
+        """Note that the batch of environment *number* has *started* and *ended*."""
+        allowed = started + self._invocation_seconds
+        heapq.heappush(self._warm, (max(ended, allowed), number, allowed > ended))
+
+
+class _Pace:
+    """What lets no more than so many messages a second through.
+
+    What is told by the second lets a second's worth through at once.
+    """
+
+    def __init__(
+        self, limit: Limit, per_second: Callable[[float], float], at_once_seconds: float
+    ) -> None:
+        self.limit = limit
+        self._per_second = per_second
+        self._at_once_seconds = at_once_seconds
+        self._even = 0.0
+
+    @property
+    def opens(self) -> float:
+        """When it lets the next message through."""
+        return self._even - self._at_once_seconds
+
+    def passed(self, now: float, messages: int) -> None:
+        self._even = max(now, self._even) + messages / self._per_second(now)
+
+
+def _paces(burst: Burst, function: Function, limits: Limits) -> Iterator[_Pace]:
+    if (pollers := limits.pollers) is not None:
+        yield _Pace(Limit.POLLERS, lambda now: pollers.messages_per_second(now, burst, function), 1)
+    if (tasks_per_second := limits.tasks_per_second) is not None:
+        yield _Pace(Limit.RATE_LIMIT, lambda _: tasks_per_second, 0)
+    by_writes = limits.table_writes_per_second / limits.writes_per_task
+    yield _Pace(Limit.TABLE_WRITES, lambda _: by_writes, 1)
+
+
+def _arrives(burst: Burst, message: int) -> float:
+    """Return how late message number *message* is on the queue, counted from 0."""
+    if not burst.is_scheduled:
+        return 0.0
+    fires = message / figure("scheduler_invocations_per_second")
+    return max(0.0, fires - SCHEDULE_LEAD_SECONDS)
 
 
 def simulate(burst: Burst, function: Function, limits: Limits) -> Drain:
@@ -44,43 +120,40 @@ def simulate(burst: Burst, function: Function, limits: Limits) -> Drain:
         ConfigurationError: a batch takes longer than the function's time-out, or the limits
             leave no environment.
     """
-    cap, cap_limit = limits.cap(function)
+    environments = _Environments(burst, function, limits)
+    paces = list(_paces(burst, function, limits))
     limited: dict[Limit, float] = defaultdict(float)
-    warm: list[float] = []  # when the environments that exist are free, a heap
-    environments = 0
     ends: list[tuple[float, int]] = []
-    billed = now = next_token = 0.0
+    billed = now = 0.0
     left = burst.messages
     while left:
         size = min(left, function.batch_size)
         left -= size
-        freed = warm[0] if warm else math.inf
-        opens = limits.opens_at(environments) if environments < cap else math.inf
-        place = min(freed, opens)
-        start = max(place, next_token)
-        if start == place:
-            waited_for = cap_limit if environments == cap else Limit.RAMP
-        else:
-            waited_for = Limit.RATE_LIMIT
+        # Of several that end at the same time, the first is named.
+        start, waited_for = environments.place()
+        if (arrives := _arrives(burst, burst.messages - left - 1)) > start:
+            start, waited_for = arrives, Limit.SCHEDULER
+        for pace in paces:
+            if pace.opens > start:
+                start, waited_for = pace.opens, pace.limit
         limited[waited_for] += start - now
         now = start
-        seconds = function.batch_seconds(size, burst.duration_seconds)
+        seconds = function.batch_seconds(size, burst)
+        for pace in paces:
+            pace.passed(now, size)
         if limits.tasks_per_second is not None:
             interval = 1 / limits.tasks_per_second
-            next_token = start + size * interval
             # Its tasks take their tokens one by one; the environment waits, but not for long.
             paced = min(interval, PATIENCE_SECONDS + burst.duration_seconds)
             seconds = max(seconds, (size - 1) * paced + burst.duration_seconds)
-        if freed <= start:
-            heapq.heappop(warm)
-        else:
-            environments += 1
+        number, is_new = environments.take(now)
+        if is_new:
             seconds += function.cold_start_seconds
         if size < function.batch_size and function.batch_window_seconds:
             limited[Limit.BATCH_ASSEMBLY] += function.batch_window_seconds
-            start = now = start + function.batch_window_seconds
-        heapq.heappush(warm, start + seconds)
-        ends.append((start + seconds, size))
+            now += function.batch_window_seconds
+        environments.give_back(number, now, now + seconds)
+        ends.append((now + seconds, size))
         billed += seconds
     ends.sort()
     total = ends[-1][0]
@@ -88,7 +161,7 @@ def simulate(burst: Burst, function: Function, limits: Limits) -> Drain:
     return Drain(
         seconds=total,
         invocations=len(ends),
-        environments=environments,
+        environments=environments.count,
         billed_seconds=billed,
         returns=_returns(burst, function, limits, total),
         limited_seconds={limit: seconds for limit, seconds in limited.items() if seconds > 0},
@@ -101,7 +174,10 @@ def simulate_workers(burst: Burst, workers: Workers, limits: Limits) -> WorkersD
     processes = workers.count * workers.processes
     if limits.database_connections is not None:
         processes = min(processes, limits.database_connections)
-    seconds = math.ceil(burst.messages / processes) * burst.duration_seconds
+    seconds = max(
+        math.ceil(burst.messages / processes) * burst.duration_seconds,
+        burst.messages * burst.cpu_seconds / (workers.count * workers.vcpu),
+    )
     if limits.tasks_per_second is not None:
         last = (burst.messages - 1) / limits.tasks_per_second
         seconds = max(seconds, last + burst.duration_seconds)

@@ -18,10 +18,17 @@ from celery.utils import uuid
 from kombu import serialization
 
 from lambda_celery.celery_hooks.declared import is_pydantic
+from lambda_celery.celery_hooks.registry import BY_CELERY
 from lambda_celery.envelope import MARK_HEADER, REDACTED
 from lambda_celery.message import is_fifo
 from lambda_celery.publishing.argument_repr import flat_repr
-from lambda_celery.publishing.held_messages import HeldMessages, Outgoing, hold, holding
+from lambda_celery.publishing.held_messages import (
+    HeldMessages,
+    Outgoing,
+    hold,
+    holding,
+    open_batch,
+)
 from lambda_celery.publishing.marks import new_mark
 from lambda_celery.traced import is_plain
 
@@ -116,9 +123,66 @@ def _made(
     def take(held: HeldMessages) -> None:
         messages.extend(held.close())
 
+    # Celery's, or whatever else somebody has put there; not our own way into here.
+    apply_async = getattr(task.apply_async, BY_CELERY, task.apply_async)
     with holding(take):
-        result = task.apply_async(args, kwargs, **options)
+        result = apply_async(args, kwargs, **options)
     return result, messages
+
+
+def call_in_batch(
+    task: Any, positional: tuple[Any, ...], named: dict[str, Any], by_celery: Callable[..., Any]
+) -> Any:
+    """Call *task* within a batch, as *by_celery* does with *positional* and *named*.
+
+    The first call is made by Celery and is the template of those that are alike.
+    """
+    call = _alike(task, positional, named)
+    batch = open_batch()
+    if call is None or batch is None:
+        return by_celery(*positional, **named)
+    args, kwargs, options, key = call
+    if (task, key) not in batch.templates:
+        result, made = _made(task, args, kwargs, options)
+        from lambda_celery.publishing.bulk_sender import BulkSender  # loads boto3
+
+        with BulkSender() as sender:  # where the batch has ended meanwhile
+            for each in made:
+                _send(sender, each)
+        template = _template(task, made, args, kwargs)
+        batch.templates[task, key] = template, result.ignored
+        return result
+    template, is_ignored = batch.templates[task, key]
+    if template is None:
+        return by_celery(*positional, **named)
+    task_id = uuid()
+    if not hold(template(task_id, args, kwargs)):
+        return by_celery(*positional, **named)
+    result = task.AsyncResult(task_id)
+    result.ignored = is_ignored
+    return result
+
+
+def _alike(
+    task: Any, positional: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[Any, Any, dict[str, Any], str] | None:
+    """Return a call's args, kwargs and options, and what the options say; ``None`` if it is not
+    one of those of which the first is a template.
+    """
+    if len(positional) > 2:
+        return None
+    options = dict(named)
+    try:
+        args = positional[0] if positional else options.pop("args", None)
+        kwargs = positional[1] if len(positional) > 1 else options.pop("kwargs", None)
+        # As text, for a mapping that the caller changes would be equal to itself.
+        key = json.dumps(options, sort_keys=True) if options else ""
+    except (TypeError, ValueError):
+        return None
+    are_arguments = isinstance(args, list | tuple | None) and isinstance(kwargs, dict | None)
+    if not (are_arguments and options.keys() <= _ALIKE and _is_plain(task)):
+        return None
+    return args or (), kwargs or {}, options, key
 
 
 def _send(sender: BulkSender, outgoing: Outgoing) -> None:
@@ -201,8 +265,9 @@ def _template(
             kwargs_repr = flat_repr(kwargs, amqp.kwargsrepr_maxsize, levels)
             values["args"] = json.dumps(args_repr)[1:-1]
             values["kwargs"] = json.dumps(kwargs_repr)[1:-1]
-        parts[1::2] = [values[name] for name in names]
-        whole = "".join(parts)
+        whole_parts = parts.copy()  # several threads may fill it in
+        whole_parts[1::2] = [values[name] for name in names]
+        whole = "".join(whole_parts)
         return base64.b64encode(whole.encode()).decode() if is_base64 else whole
 
     names = parts[1::2]

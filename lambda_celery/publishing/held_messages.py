@@ -53,8 +53,15 @@ class HeldMessages:
         self._outer = outer
         self._messages: list[Outgoing] = []
         self._is_open = True
+        #: What fills in further calls of a task, by the task.
+        self.templates: dict[Any, Any] = {}
         # What runs in a copy of the block's context, such as asyncio.to_thread, is another thread.
         self._lock = threading.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds what is published, or the block around it does."""
+        return self._is_open or (self._outer is not None and self._outer.is_open)
 
     def hold(self, *messages: Outgoing) -> bool:
         """Keep *messages* and return whether that is done: not after the block's end."""
@@ -85,6 +92,15 @@ class HeldMessages:
 
 
 _current: ContextVar[HeldMessages | None] = ContextVar("lambda_celery_batch", default=None)
+
+
+def open_batch() -> HeldMessages | None:
+    """Return what this context's batch holds, where one is open.
+
+    A copy of its context, as an asyncio task has one, may outlive it.
+    """
+    held = _current.get()
+    return held if held is not None and held.is_open else None
 
 
 def hold(message: Outgoing) -> bool:

@@ -16,8 +16,7 @@ import json
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,14 +56,17 @@ class _Run:
 _run: ContextVar[_Run | None] = ContextVar("lambda_celery_run", default=None)
 
 
-@contextmanager
-def running(call: RunningCall) -> Iterator[None]:
-    """Make the marks of the calls in the context of that of *call*."""
-    token = _run.set(_Run(call))
-    try:
-        yield
-    finally:
-        _run.reset(token)
+class Running:
+    """A context in which the marks of calls are made of that of *call*, which runs."""
+
+    def __init__(self, call: RunningCall) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._token = _run.set(_Run(self._call))
+
+    def __exit__(self, *_: object) -> None:
+        _run.reset(self._token)
 
 
 def own_call(task_id: str | None) -> RunningCall | None:

@@ -220,7 +220,7 @@ class Channel(SQS.Channel):
             pointer = message["Body"]
             if is_pointer(pointer):
                 try:
-                    message["Body"] = self.publisher.payloads.fetch(pointer)
+                    message["Body"] = self.publisher.payloads.fetch(pointer).text
                 except (UnreadableMessageError, *aws.AWS_ERRORS) as exc:
                     logger.error("Message %s stays on its queue: %s", message["MessageId"], exc)
                     continue

@@ -45,8 +45,8 @@ def check_key(task: Any) -> None:
     """Raise :exc:`ConfigurationError` if the key of *task* wants what is none of its arguments."""
     function = options_of(task).get(KEY_OPTION)
     if function is not None:
-        _signature_of(task)
         check_function(function, task.run, task.name)
+        _signature_of(task)  # before anything instruments the task
 
 
 def check_function(key: Callable[..., Any], run: Callable[..., Any], task_name: str) -> None:

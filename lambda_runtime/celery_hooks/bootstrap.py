@@ -12,6 +12,7 @@ from celery.app.utils import find_app
 from celery.fixups.django import DjangoFixup
 from celery.utils.nodenames import gethostname
 from celery.utils.time import rate
+from celery.worker import state as worker_state
 
 from lambda_celery.celery_hooks.amqp import routing_of
 from lambda_celery.conf import APP_VARIABLE
@@ -42,7 +43,7 @@ def load_app(name: str | None) -> Celery:
 
 
 def start(app: Celery, hostname: str, set_up_logging: Callable[[], None]) -> None:
-    """Make *app* ready, as a worker's process does: Django, task modules, logging, signals.
+    """Make *app* ready, as a worker does before it has children: Django, task modules, logging.
 
     No database, broker or result back end is connected.
     """
@@ -54,7 +55,6 @@ def start(app: Celery, hostname: str, set_up_logging: Callable[[], None]) -> Non
     app.loader.init_worker()  # Django is set up, and the task modules are imported
     # As in a worker: after Django's LOGGING, and before the tracers ask which levels are on.
     set_up_logging()
-    app.loader.init_worker_process()
     setup_worker_optimizations(app, hostname)
     # As in a worker's process: a task that waits for another's result is told so at once.
     _set_task_join_will_block(True)
@@ -63,7 +63,18 @@ def start(app: Celery, hostname: str, set_up_logging: Callable[[], None]) -> Non
             # A worker's signal would do it. It closes connections and caches around tasks.
             fixup.worker_fixup.install()
     check_tasks(app)
+
+
+def start_process(app: Celery) -> None:
+    """Tell that this process is one that runs the tasks of *app*, as a worker's child is told."""
+    app.loader.init_worker_process()
     signals.worker_process_init.send(sender=None)
+
+
+def start_child(app: Celery) -> None:
+    """Make this process, a fork of one in which *app* is ready, one that runs its tasks."""
+    worker_state.reset_state()
+    start_process(app)
 
 
 def check_tasks(app: Celery) -> None:

@@ -11,19 +11,34 @@ import threading
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
+from weakref import ReferenceType
 
 import celery.app.task
 from billiard.einfo import ExceptionInfo
-from celery import Celery, Task
+from celery import Celery, Task, signals
 from celery.app import trace
+from celery.backends.base import Backend, DisabledBackend
 from celery.exceptions import Retry
+from celery.loaders.base import BaseLoader
 from celery.worker.request import Request
 
 from lambda_celery.traced import is_plain
 
 #: On a function of a class that has been wrapped.
 _MARK = "lambda_wrapped"
+#: On the ``__call__`` of one: whether a class of the project had it before.
+_HAS_CALL = "lambda_has_call"
 _wrapping = threading.Lock()
+
+#: What the tracer calls of a task, and of a loader.
+_HOOKS = ("after_return", "before_start", "on_failure", "on_retry", "on_success")
+_LOADER_HOOKS = ("on_process_cleanup", "on_task_init")
+_SIGNALS_OF_A_RUN = (
+    signals.task_failure, signals.task_postrun, signals.task_prerun, signals.task_retry,
+    signals.task_success,
+)  # fmt: skip
+#: Celery's closes connections of the thread's own, of which the event loop's has none.
+_OWN_RECEIVERS = ("celery.fixups.django.", "lambda_celery.", "lambda_runtime.")
 
 #: Given the exception that passes.
 Note = Callable[[BaseException], None]
@@ -49,9 +64,7 @@ def wrap_body(
     differ where no class of the project has a ``__call__``: for the tracer it is ``run`` then,
     whose arguments may have any names. Celery's ``__call__`` takes none that is called ``self``.
     """
-    # The tracer takes the one that a worker puts in Celery's class for a project's.
-    given = type(task).__call__
-    has_call = not (is_plain(given, trace) or is_plain(given, celery.app.task))
+    has_call = _has_call(task)
 
     def make(body: Any) -> Any:
         @wraps(body)
@@ -60,9 +73,19 @@ def wrap_body(
             run = partial(self.run, *args, **kwargs)
             return around(self, directly if has_call else partial(_traced, self, run), directly)
 
+        setattr(wrapped, _HAS_CALL, has_call)
         return wrapped
 
     _wrap(type(task), "__call__", make)
+
+
+def _has_call(task: Task) -> bool:
+    """Whether a class of the project has a ``__call__``, or somebody has put one there."""
+    given = type(task).__call__
+    if (found := getattr(given, _HAS_CALL, None)) is not None:
+        return bool(found)
+    # The tracer takes the one that a worker puts in Celery's class for a project's.
+    return not (is_plain(given, trace) or is_plain(given, celery.app.task))
 
 
 def _traced(task: Task, run: Callable[[], Any]) -> Any:
@@ -77,13 +100,16 @@ def watch_retry(task: Task, note: Note) -> None:
     _wrap(type(task), "retry", _noting(note, but=Retry))
 
 
-def watch_backend(backend: Any, result_failed: Note, chord_failed: Note) -> None:
-    """Have the two told what goes wrong in the class of *backend*, a result back end.
+def watch_backend(
+    backend: Any, result_failed: Note, chord_failed: Note, result_stored: Callable[[], None]
+) -> None:
+    """Have those told what goes on in the class of *backend*, a result back end.
 
     :param result_failed: told what storing a success raises.
     :param chord_failed: told why the back end fails a chord whose parts have all succeeded: it
         cannot read their results or publish the body, and says nothing of it to the part that
         is at work.
+    :param result_stored: told that a success is stored, and with it all that Celery does for one.
     """
 
     def make_failing(fail_chord: Any) -> Any:
@@ -95,8 +121,46 @@ def watch_backend(backend: Any, result_failed: Note, chord_failed: Note) -> None
 
         return wrapped
 
-    _wrap(type(backend), "mark_as_done", _noting(result_failed))
+    _wrap(type(backend), "mark_as_done", _noting(result_failed, done=result_stored))
     _wrap(type(backend), "chord_error_from_stack", make_failing)
+
+
+def waits_for_nothing(request: Request) -> bool:
+    """Whether the tracer does nothing around the body of *request* that may take time.
+
+    It stores no result, publishes nothing that follows, and calls nothing of the project's.
+    """
+    task, embed = request.task, request.body[2]
+    if any(embed.get(each) for each in ("callbacks", "errbacks", "chain", "chord")):
+        return False
+    ignored = request.request_dict.get("ignore_result")
+    is_stored = not (task.ignore_result if ignored is None else ignored)
+    if (is_stored or task.store_errors_even_if_ignored) and not _stores_nothing(task):
+        return False
+    if _has_call(task) or hasattr(task, "_orig_run"):  # autoretry_for publishes behind the body
+        return False
+    if type(task.backend).process_cleanup is not Backend.process_cleanup:
+        return False
+    loader = type(task.app.loader)
+    return (
+        all(is_plain(getattr(task, name), celery.app.task) for name in _HOOKS)
+        and all(getattr(loader, name) is getattr(BaseLoader, name) for name in _LOADER_HOOKS)
+        and not _has_foreign_receivers()
+    )
+
+
+def _stores_nothing(task: Task) -> bool:
+    return isinstance(task.backend, DisabledBackend)
+
+
+def _has_foreign_receivers() -> bool:
+    for signal in _SIGNALS_OF_A_RUN:
+        for _, receiver in signal.receivers or ():
+            called = receiver() if isinstance(receiver, ReferenceType) else receiver
+            module = getattr(called, "__module__", None) or ""
+            if called is not None and not f"{module}.".startswith(_OWN_RECEIVERS):
+                return True
+    return False
 
 
 def success_is_stored(request: Request) -> bool:
@@ -113,20 +177,25 @@ def exception_info(exc: BaseException) -> ExceptionInfo:
 
 
 def _noting(
-    note: Note, but: type[BaseException] | tuple[()] = ()
+    note: Note, but: type[BaseException] | tuple[()] = (), done: Callable[[], None] = lambda: None
 ) -> Callable[[Any], Callable[..., Any]]:
-    """Return what wraps a method so that *note* is told of what it raises, *but* of that kind."""
+    """Return what wraps a method so that *note* is told of what it raises, *but* of that kind.
+
+    *done* is told of its end.
+    """
 
     def make(method: Any) -> Callable[..., Any]:
         @wraps(method)
         def wrapped(self: Any, /, *args: Any, **kwargs: Any) -> Any:
             try:
-                return method(self, *args, **kwargs)
+                result = method(self, *args, **kwargs)
             except but:
                 raise
             except BaseException as exc:
                 note(exc)
                 raise
+            done()
+            return result
 
         return wrapped
 

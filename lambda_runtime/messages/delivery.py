@@ -6,8 +6,7 @@ import base64
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 from lambda_celery.envelope import read_envelope
@@ -39,6 +38,17 @@ class Delivery:
     source_arn: str
     attributes: Mapping[str, str]
     message_attributes: Mapping[str, Mapping[str, Any]]
+    #: How often SQS has handed this message out, this time included.
+    receive_count: int = field(init=False)
+    #: Between its two readers. Python 3.11's cached properties have a lock, one for all deliveries.
+    _envelope: list[dict[str, Any]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        """Work out what is asked for again and again."""
+        count = _whole_number(self.attributes.get("ApproximateReceiveCount"))
+        object.__setattr__(self, "receive_count", max(1, count))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Delivery:
@@ -60,17 +70,19 @@ class Delivery:
             },
         )
 
-    @cached_property
+    @property
     def envelope(self) -> dict[str, Any]:
         """kombu's envelope; raises :exc:`UnreadableMessageError` if the body is none."""
-        return read_envelope(self.body)
+        if not self._envelope:
+            self._envelope.append(read_envelope(self.body))
+        return self._envelope[0]
 
-    @cached_property
-    def receive_count(self) -> int:
-        """How often SQS has handed this message out, this time included."""
-        return max(1, _whole_number(self.attributes.get("ApproximateReceiveCount")))
+    def take_envelope(self) -> dict[str, Any]:
+        """Return the envelope, and keep it no longer: thousands are a load for the collector."""
+        kept = self._envelope
+        return kept.pop() if kept else read_envelope(self.body)
 
-    @cached_property
+    @property
     def lineage(self) -> tuple[str, ...]:
         """The ids of this message and of those that it was before it was sent on.
 

@@ -5,7 +5,6 @@ What is wrong in them is found before anything is done for the message, and is a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,9 +35,11 @@ def check_embed(embed: Mapping[str, Any]) -> None:
     """Raise :exc:`UnreadableMessageError` if what is to follow the task is no signature."""
     for name in ("callbacks", "errbacks", "chain"):
         signatures = embed.get(name)
+        if not signatures:
+            continue
         if isinstance(signatures, Mapping):
             signatures = [signatures]
-        if signatures and not (
+        if not (
             isinstance(signatures, list | tuple)
             and all(isinstance(each, Mapping) for each in signatures)
         ):
@@ -48,6 +49,8 @@ def check_embed(embed: Mapping[str, Any]) -> None:
 
 
 def _check_text(name: str, value: Any) -> None:
+    if isinstance(value, str) and value.isascii() and len(value) <= _MAXIMUM_ID_BYTES:
+        return
     if not isinstance(value, str):
         raise UnreadableMessageError(f"Its {name} is {value!r}, not a string.")
     try:
@@ -86,11 +89,13 @@ def _is_limit(value: Any) -> bool:
     if value is None:
         return True
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and 0 <= value <= _MAXIMUM_LIMIT_SECONDS
+    return is_number and 0 <= value <= _MAXIMUM_LIMIT_SECONDS
 
 
 def _check_stamps(headers: Mapping[str, Any], settings: Settings) -> None:
     names, stamps = headers.get("stamped_headers"), headers.get("stamps")
+    if names is None and stamps in (None, {}):
+        return
     if not (names is None or isinstance(names, list | tuple | set)):
         raise UnreadableMessageError(f"Its stamped_headers is {names!r}, not a list.")
     if not (stamps is None or isinstance(stamps, Mapping)):

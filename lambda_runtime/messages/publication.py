@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery.worker.request import Request
-from kombu.utils.json import dumps
+from kombu.utils.json import JSONEncoder
 
 from lambda_celery.envelope import MARK_HEADER
 from lambda_celery.exceptions import UnreadableMessageError
 from lambda_celery.publishing.marks import identity
 from lambda_celery.table.own_keys import LIFE_OPTION, options_of, own_key
 from lambda_celery.table.schema import publication_key
+
+#: As kombu writes them. The text is a part of the key: another one would be another publication.
+_written = JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def publication_of(request: Request, retries: int | None = None) -> Publication:
     :raises UnreadableMessageError: the task's own function cannot make a key.
     """
     headers: Mapping[str, Any] = request.request_dict
+    sent_mark = request.message.headers.get(MARK_HEADER)
     try:
         own = own_key(request.task, request.args, request.kwargs)
     except Exception as exc:
@@ -63,25 +67,23 @@ def publication_of(request: Request, retries: int | None = None) -> Publication:
         parts = ["own", own, number]
     else:
         try:
-            arguments = dumps([request.args, request.kwargs], sort_keys=True)
+            arguments = _written([request.args, request.kwargs])
         except RecursionError as exc:
             raise UnreadableMessageError("Its arguments are nested too deeply.") from exc
         except (TypeError, ValueError):  # pickled objects, mixed key types
             arguments = request.message.body
-        parts = [identity(request.message.headers.get(MARK_HEADER), request.id), number, arguments]
-    digest = hashlib.sha256()
+        parts = [identity(sent_mark, request.id), number, arguments]
     if nesting := headers.get("replaced_task_nesting"):
         parts.append(str(nesting))
-    for part in parts:
-        try:
-            digest.update(part if isinstance(part, bytes) else part.encode())
-        except UnicodeEncodeError as exc:
-            raise UnreadableMessageError(
-                f"idempotency_key of {request.type} is no text that can be written down: {exc}."
-            ) from exc
-        digest.update(b"\0")
-    key = publication_key(request.type, digest.hexdigest())
-    mark = request.message.headers.get(MARK_HEADER) or f"{key}#{request.id}"
+    try:
+        raw = [each if isinstance(each, bytes) else each.encode() for each in parts]
+    except UnicodeEncodeError as exc:
+        raise UnreadableMessageError(
+            f"idempotency_key of {request.type} is no text that can be written down: {exc}."
+        ) from exc
+    digest = hashlib.sha256(b"\0".join([*raw, b""])).hexdigest()
+    key = publication_key(request.type, digest)
+    mark = sent_mark or f"{key}#{request.id}"
     if own is None:
         return Publication(key, mark)
     return Publication(key, mark, request.id, options_of(request.task).get(LIFE_OPTION))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from celery import Celery
 from celery.exceptions import InvalidTaskError
@@ -14,9 +16,11 @@ from celery.worker.strategy import hybrid_to_proto2
 from kombu.message import Message
 
 from lambda_celery.conf import Settings, setting_names
+from lambda_celery.decoding import decode_payload
 from lambda_celery.envelope import (
     MARK_HEADER,
     SCHEDULE_HEADER,
+    accepted_types,
     read_envelope,
     read_message,
     redacted,
@@ -24,6 +28,17 @@ from lambda_celery.envelope import (
 from lambda_celery.exceptions import LambdaCeleryError, UnreadableMessageError, cut
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.headers import check_embed, check_headers
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How an app has its messages read: its configuration, of which each look-up is a search."""
+
+    accepted: frozenset[str] | None
+    uses_utc: bool
+
+
+_ways: WeakKeyDictionary[Celery, _Way] = WeakKeyDictionary()
 
 
 class UnregisteredTaskError(LambdaCeleryError):
@@ -54,22 +69,22 @@ def read_request(
     """
     # kombu on SQS loses the flag; the receive count has it.
     redelivered = {"redelivered": delivery.receive_count > 1}
-    envelope = delivery.envelope if body is delivery.body else read_envelope(body)
-    message = read_message(
-        envelope, app.conf.accept_content, redelivered, settings.maximum_body_bytes
-    )
+    envelope = delivery.take_envelope() if body is delivery.body else read_envelope(body)
+    way = _way_of(app)
+    message = read_message(envelope, way.accepted, redelivered, settings.maximum_body_bytes)
     try:
-        payload = message.payload
+        payload = decode_payload(message)
     except Exception as exc:  # what a deserialiser raises is its own affair
         raise UnreadableMessageError(f"The arguments cannot be decoded: {exc}.") from exc
     try:
-        arguments, headers, utc = _protocol_2(app, message, payload)
+        arguments, headers, utc = _protocol_2(way, message, payload)
         headers = _of_occurrence(redacted(headers) if settings.redact_arguments else headers)
         name = headers.get("task")
         check_headers(headers, settings)
         check_embed(arguments[2])
         # Ours, and none of those that a task sees and its retry takes over.
-        headers = {header: each for header, each in headers.items() if header != MARK_HEADER}
+        headers = dict(headers)
+        headers.pop(MARK_HEADER, None)
         if name not in app.tasks:
             raise UnregisteredTaskError(
                 f"The task {name!r} is not registered here: deploy the code that has it, "
@@ -87,8 +102,15 @@ def read_request(
     return request
 
 
+def _way_of(app: Celery) -> _Way:
+    if (found := _ways.get(app)) is not None:
+        return found
+    made = _Way(accepted_types(app.conf.accept_content), app.uses_utc_timezone())
+    return _ways.setdefault(app, made)
+
+
 def _protocol_2(
-    app: Celery, message: Message, payload: Any
+    way: _Way, message: Message, payload: Any
 ) -> tuple[tuple[Any, Any, Mapping[str, Any]], dict[str, Any], bool]:
     if isinstance(payload, Mapping):  # protocol 1: everything is in the body
         body, headers, _, utc = hybrid_to_proto2(message, payload)
@@ -99,10 +121,12 @@ def _protocol_2(
         raise InvalidTaskError("arguments must be a list, keyword arguments a mapping")
     if not isinstance(embed, Mapping):
         raise InvalidTaskError("callbacks, errbacks, chain and chord must be a mapping")
-    return (args, kwargs, embed), message.headers, app.uses_utc_timezone()
+    return (args, kwargs, embed), message.headers, way.uses_utc
 
 
 def _check_eta(request: Request, settings: Settings) -> None:
+    if request.eta is None and request.expires is None:
+        return
     now = datetime.now(UTC)
     for each in (request.eta, request.expires):
         if each is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -43,6 +44,11 @@ EXCEPTION_ATTRIBUTE = "LambdaCeleryException"
 RECEIVE_COUNT_ATTRIBUTE = "LambdaCeleryReceiveCount"
 _ATTRIBUTE_TEXT_BYTES = 1024
 _HIDING_THREADS = 8
+#: How long a message may be hidden, from the invocation's beginning. SQS counts from the receive,
+#: and refuses more: a batching window of five minutes, and throttling, may be in between.
+_LONGEST_HIDING_SECONDS = MAXIMUM_VISIBILITY_SECONDS - 600
+#: How often it is tried at the end to send on what SQS would park.
+_PAUSE_SECONDS = 0.25
 
 
 class Settlement:
@@ -56,9 +62,20 @@ class Settlement:
         self._returned: list[tuple[Delivery, Returned]] = []
         self._settled = 0
         self._known: set[str] = set()
+        self._begun: set[str] = set()
         self._to_send: dict[SourceQueue, list[tuple[Delivery, Forwarded]]] = {}
+        #: What could not be sent on, and is parked by SQS if it stays on its queue.
+        self._unsent: list[tuple[Delivery, Forwarded]] = []
         self._to_hide: dict[SourceQueue, list[tuple[Delivery, int]]] = {}
         self._to_delete: dict[SourceQueue, list[Delivery]] = {}
+
+    def begin(self, delivery: Delivery) -> None:
+        """Note that a lane has come to *delivery*."""
+        self._begun.add(delivery.message_id)
+
+    def has_begun(self, delivery: Delivery) -> bool:
+        """Whether a lane has come to *delivery*."""
+        return delivery.message_id in self._begun
 
     def has(self, delivery: Delivery) -> bool:
         """Whether it has been said what becomes of *delivery*."""
@@ -66,7 +83,7 @@ class Settlement:
 
     def hand_back(self, delivery: Delivery, returned: Returned) -> None:
         """Leave the message on its queue, hidden for its delay once the batch is through."""
-        hidden = max(0, min(returned.delay_seconds, MAXIMUM_VISIBILITY_SECONDS))
+        hidden = max(0, returned.delay_seconds)
         queue = self._queues.get(delivery.source_arn)
         with self._lock:
             self._known.add(delivery.message_id)
@@ -108,7 +125,7 @@ class Settlement:
         for queue, items in _in_requests(to_send):
             if self._deadline.seconds() < ANSWER_SECONDS:
                 for delivery, outcome in items:
-                    self._hand_back_unsent(delivery, outcome, None)
+                    self._keep_unsent(delivery, outcome, None)
                 continue
             messages = [_sent_on(*each) for each in items]
             is_small = sum(each.size_bytes for each in messages) <= MAXIMUM_MESSAGE_SIZE_BYTES
@@ -120,7 +137,37 @@ class Settlement:
                 if failure is None:
                     self.let_go(delivery)
                 else:
-                    self._hand_back_unsent(delivery, outcome, failure)
+                    self._keep_unsent(delivery, outcome, failure)
+
+    def take_unsent(self) -> list[Delivery]:
+        """Return what is at its last receive, and could not be sent on: as if nothing were said."""
+        with self._lock:
+            unsent, self._unsent = self._unsent, []
+            self._known.difference_update(delivery.message_id for delivery, _ in unsent)
+        return [delivery for delivery, _ in unsent]
+
+    def send_rest(self) -> None:
+        """Try again to send on what SQS would park, while there is time; else leave it there."""
+        until = self._deadline.patience_ends()
+        while self._unsent and time.monotonic() < until:
+            time.sleep(_PAUSE_SECONDS)
+            unsent, self._unsent = self._unsent, []
+            for each in unsent:
+                self.send_on(*each)
+            self.send_all()
+        for delivery, outcome in self._unsent:
+            self._hand_back_unsent(delivery, outcome, None)
+        self._unsent = []
+
+    def _keep_unsent(
+        self, delivery: Delivery, outcome: Forwarded, failure: Exception | None
+    ) -> None:
+        is_last = self._queues.get(delivery.source_arn).is_last(delivery.receive_count)
+        if is_last and (failure is None or misconfiguration(failure) is None):
+            with self._lock:
+                self._unsent.append((delivery, outcome))
+        else:
+            self._hand_back_unsent(delivery, outcome, failure)
 
     def _send_together(
         self, queue: SourceQueue, messages: list[OutgoingMessage]
@@ -234,8 +281,13 @@ class Settlement:
     def _hide(self, queue: SourceQueue, hidden: list[tuple[Delivery, int]]) -> None:
         if self._deadline.seconds() < ANSWER_SECONDS:
             return  # better late than the whole batch again: the answer must leave in time
+        longest = int(_LONGEST_HIDING_SECONDS - self._deadline.passed_seconds())
         entries = [
-            {"Id": str(n), "ReceiptHandle": each.receipt_handle, "VisibilityTimeout": seconds}
+            {
+                "Id": str(n),
+                "ReceiptHandle": each.receipt_handle,
+                "VisibilityTimeout": min(seconds, longest),
+            }
             for n, (each, seconds) in enumerate(hidden)
         ]
         try:

@@ -54,8 +54,10 @@ class SourceQueue:
         That of the settings, or of the queue's redrive policy. Where both say it, the smaller one:
         by the settings' the task would be told that attempts are left while SQS has moved it.
         """
-        limits = (self.settings.max_receive_count, self._redrive_limit)
-        return min((each for each in limits if each is not None), default=None)
+        given, told = self.settings.max_receive_count, self._redrive_limit
+        if given is None or told is None:
+            return told if given is None else given
+        return min(given, told)
 
     @cached_property
     def dead_letter_queue_url(self) -> str | None:
@@ -132,6 +134,8 @@ class SourceQueue:
     def _redrive_limit(self) -> int | None:
         if self._named_url is None and not self.arn.startswith("arn:"):
             return None  # none of SQS's records
+        if self._refusal is not None and self._has_told:
+            return None  # as it has been said
         try:
             return self._known_limit
         except aws.AWS_ERRORS as exc:
@@ -157,7 +161,7 @@ class SourceQueue:
 
     def _attributes(self, url: str, name: str) -> dict[str, str]:
         if self._refusal is not None:  # each further one would wait as long
-            raise self._refusal
+            raise self._refusal.with_traceback(None)  # which would grow
         sqs = aws.client("sqs", self.settings, patient=False)
         try:
             answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])

@@ -8,6 +8,7 @@ import time
 from celery import Celery
 
 from lambda_runtime.celery_hooks.broker_pool import renew_broker_connections
+from lambda_runtime.celery_hooks.restored import close_result_connections
 
 #: Lambda freezes a process between invocations. A socket that has been frozen for longer
 #: than this may be dead without knowing it, and a message written to it would be lost.
@@ -50,6 +51,21 @@ class Connections:
         idle = time.time() - self._idle_since
         if idle > _SUSPECT_SECONDS:
             renew_broker_connections(self._app)
+
+    def close(self) -> None:
+        """Close all, pools included, of Django's databases and caches, the broker and Redis."""
+        if uses_django():
+            from django.core.cache import caches
+            from django.db import connections
+
+            connections.close_all()
+            for each in connections.all(initialized_only=True):
+                if hasattr(each, "close_pool"):  # of Django 5.1, with psycopg and Oracle
+                    each.close_pool()
+            caches.close_all()
+        renew_broker_connections(self._app)
+        close_result_connections(self._app)
+        self.after_batch()
 
     def after_batch(self) -> None:
         """Close what asynchronous tasks have opened; note when the process has become idle."""

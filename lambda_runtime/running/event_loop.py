@@ -1,11 +1,12 @@
 """The event loop on which the bodies of asynchronous tasks run: one a process, on its own thread.
 
-Celery's tracer is synchronous. It runs a task on a thread of the pool, and waits there for the
-task's coroutine, which runs here among those of the other threads. What Celery keeps for each
-thread, the request for one, is therefore put in place before each step of a coroutine, and taken
-away after it::
+Celery's tracer is synchronous. Where nothing but the body takes time, it runs in a greenlet on the
+loop's thread (:func:`start`). Else it runs on a thread of the pool. There it waits for the task's
+coroutine, which runs here among the others. What Celery keeps for each thread, or greenlet, the
+request for one, is therefore put in place before each step of a coroutine, and taken away after
+it::
 
-    tracer's thread   prerun |- - - - - - waits - - - - - -| success, chain, result, postrun
+    tracer            prerun |- - - - - - waits - - - - - -| success, chain, result, postrun
     loop's thread            | step |  ...  | step | step |
                                other bodies' steps in between
 
@@ -18,15 +19,19 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import math
+import os
 import threading
-from collections.abc import Coroutine, Generator
-from contextvars import ContextVar
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
 from lambda_celery.celery_hooks.thread_state import CeleryState
 from lambda_runtime.python_hooks import abandon, has_threads
-from lambda_runtime.running import connections
+from lambda_runtime.running import connections, greenlets
+from lambda_runtime.running.left_behind import end_if_forked
 from lambda_runtime.running.limits.by_loop import LoopLimits, limit_behind
 
 logger = logging.getLogger(__name__)
@@ -43,6 +48,7 @@ def run(
     soft_seconds: float | None,
     hard_seconds: float | None,
     passed_seconds: float = 0.0,
+    ends_in_seconds: float = math.inf,
 ) -> Any:
     """Run the *coroutine* of the task *name* on the loop, and return what it returns.
 
@@ -50,11 +56,19 @@ def run(
 
     :raises SoftTimeLimitExceeded: raised in the coroutine, after *soft_seconds*.
     :raises HardTimeLimit: raised in the coroutine, after *hard_seconds*.
+    :raises InvocationEnds: raised in the coroutine, after *ends_in_seconds*.
     """
-    body = _Body(coroutine, name, task_id, soft_seconds, hard_seconds, passed_seconds)
+    is_here = _thread.is_current()
+    limits = LoopLimits(soft_seconds, hard_seconds, passed_seconds, ends_in_seconds)
     loop = _thread.loop()
+    # Who gives way on the loop needs no lock.
+    finished: _Finished = loop.create_future() if is_here else concurrent.futures.Future()
+    body = _Body(coroutine, name, task_id, limits, finished)
     try:
-        loop.call_soon_threadsafe(body.start)  # in a copy of this context
+        if is_here:
+            greenlets.give_way(partial(body.begin, loop))
+            return body.finished.result()
+        loop.call_soon_threadsafe(body.start, loop)  # in a copy of this context
         return body.finished.result()
     except BaseException:
         if not body.finished.done():  # a signal has raised it here, on the main thread
@@ -62,6 +76,14 @@ def run(
         raise
     finally:
         del body  # else it and the exception, by its traceback, would hold each other
+
+
+def start(step: Callable[[], None]) -> None:
+    """Have *step* called on the loop's thread, in a greenlet.
+
+    It must not wait for anything but coroutines, by :func:`run`.
+    """
+    _thread.start(step)
 
 
 def close_database_connections() -> None:
@@ -87,6 +109,10 @@ def close_database_connections() -> None:
     abandon(executor)
 
 
+#: Where a body's result is waited for.
+_Finished = asyncio.Future[Any] | concurrent.futures.Future[Any]
+
+
 class _Body:
     """One run of a task's coroutine."""
 
@@ -95,24 +121,38 @@ class _Body:
         coroutine: Coroutine[Any, Any, Any],
         name: str,
         task_id: str,
-        soft_seconds: float | None,
-        hard_seconds: float | None,
-        passed_seconds: float,
+        limits: LoopLimits,
+        finished: _Finished,
     ) -> None:
         self.state = CeleryState()
-        self.finished: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self.children: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self.finished = finished
+        self.children: WeakSet[asyncio.Task[Any]] | None = None
         self._coroutine = coroutine
         self._name = name
         self._task_id = task_id
-        self.limits = LoopLimits(soft_seconds, hard_seconds, passed_seconds)
+        self.limits = limits
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    def begin(self, loop: asyncio.AbstractEventLoop, then: Callable[[], None]) -> None:
+        """Begin, in a copy of this context; call *then*, on the loop, at the end."""
+        self.finished.add_done_callback(lambda _: then())
+        copy_context().run(self.start, loop)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin; in the loop's thread, in a context of its own."""
         _current.set(self)
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(_BodySteps(self._run(), self), name=self._task_id)
+        # Whatever the loop's task factory is by now: an eager one would begin right here.
+        self._task = asyncio.Task(_BodySteps(self._run(), self), loop=loop, name=self._task_id)
+        self._task.add_done_callback(self._let_go)
+
+    def _let_go(self, _task: asyncio.Task[None]) -> None:
+        # It has this in its context. As garbage of thousands of bodies, which hold each other, it
+        # costs more than the bodies: each full collection stops the loop for a tenth of a second.
+        self._task = None
+        self.limits.let_go()
+        if not self.finished.done():  # somebody has cancelled it before its first step
+            self._coroutine.close()
+            self.finished.set_exception(asyncio.CancelledError())
 
     def cancel(self) -> None:
         """End it where it awaits, if it has begun."""
@@ -125,12 +165,14 @@ class _Body:
         # Here: a task that is cancelled before its first step never comes to its end.
         assert self._task is not None
         self.limits.start(self._task)
+        process_id = os.getpid()
         try:
             result = await self._coroutine
         except asyncio.CancelledError as exc:
             failure = limit_behind(exc) or exc
         except BaseException as exc:  # noqa: BLE001 - for the tracer to judge; the loop is everybody's
             failure = exc
+        end_if_forked(process_id, f"Task {self._name}[{self._task_id}]")
         self.limits.stop()
         try:
             await self._end_children()
@@ -144,7 +186,7 @@ class _Body:
             failure = None  # else it and this frame would hold each other
 
     async def _end_children(self) -> None:
-        left = [each for each in self.children if not each.done()]
+        left = [each for each in self.children or () if not each.done()]
         if not left:
             return
         logger.warning(
@@ -219,6 +261,8 @@ def _make_task(
     if body is None or isinstance(coroutine, _BodySteps):
         return asyncio.Task(coroutine, loop=loop, **options)
     task = asyncio.Task(_Steps(coroutine, body), loop=loop, **options)
+    if body.children is None:
+        body.children = WeakSet()
     body.children.add(task)
     return task
 
@@ -230,12 +274,15 @@ class _LoopThread:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._steps: list[Callable[[], None]] = []
+        self._adding = threading.Lock()
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop, which is running."""
         with self._starting:
             # No thread survives a fork.
             if self._loop is None or self._thread is None or not self._thread.is_alive():
+                self._steps = []
                 self._loop = asyncio.new_event_loop()
                 self._loop.set_task_factory(_make_task)
                 self._thread = threading.Thread(
@@ -243,6 +290,24 @@ class _LoopThread:
                 )
                 self._thread.start()
             return self._loop
+
+    def is_current(self) -> bool:
+        """Whether this is the loop's thread."""
+        return self._thread is threading.current_thread()
+
+    def start(self, step: Callable[[], None]) -> None:
+        loop = self.loop()
+        with self._adding:
+            self._steps.append(step)
+            is_first = len(self._steps) == 1
+        if is_first:  # else it is called already
+            loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        with self._adding:
+            steps, self._steps = self._steps, []
+        for step in steps:
+            greenlets.start(step)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -12,6 +12,8 @@ things are put into it:
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
@@ -20,28 +22,43 @@ from typing import Any
 from celery import Celery, Task, signals
 from celery.app import trace
 from celery.app.task import Context
-from celery.exceptions import BackendError, Reject, Retry, WorkerLostError
+from celery.exceptions import (
+    BackendError,
+    Ignore,
+    Reject,
+    Retry,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
 from celery.states import FAILURE, REJECTED, RETRY
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
 from lambda_celery import aws
 from lambda_celery.celery_hooks.async_tasks import UNFINISHED as UNFINISHED_RESULTS
-from lambda_celery.celery_hooks.async_tasks import finish, is_async, run_by
+from lambda_celery.celery_hooks.async_tasks import RunBy, finish, is_async
+from lambda_celery.celery_hooks.registry import async_names
 from lambda_celery.publishing import marks
 from lambda_runtime.celery_hooks import tracing
 from lambda_runtime.log import retry_told
 from lambda_runtime.messages.outcome import Deleted, Outcome, Parked, Returned
-from lambda_runtime.running.attempt import Attempt, current
+from lambda_runtime.running.attempt import Attempt, current, is_requeued
 from lambda_runtime.running.failure_policy import UNFINISHED, outcome_of_failure
+from lambda_runtime.running.left_behind import Tidied
 from lambda_runtime.running.limits.limit import HardTimeLimit, InvocationEnds
-from lambda_runtime.running.limits.time_limits import TimeLimits, call_until
+from lambda_runtime.running.limits.time_limits import call_until, call_within
+from lambda_runtime.running.limits.watchdog import Kept
 from lambda_runtime.running.run_times import RunTimes
+from lambda_runtime.running.worker_state import Counted
 
 logger = logging.getLogger(__name__)
 
 #: What publishing raises where the broker, ours or another, is at fault.
 _BROKER_ERRORS = (OperationalError, *aws.AWS_ERRORS)
+#: What a body raises that is no failure.
+_WISHES = (Retry, Ignore, Reject)
+#: Held while it is decided whether a body may begin, or all are left to themselves.
+_beginning = threading.Lock()
 
 
 class TaskRunner:
@@ -55,36 +72,51 @@ class TaskRunner:
         self.run_times = RunTimes()
         signals.after_task_publish.connect(_note_publication)
 
+    def runs_on_loop(self, request: Request) -> bool:
+        """Whether nothing but its coroutine may take time, so that no thread has to wait for it."""
+        # With that, Django's connections may be open on the loop's thread, among the bodies.
+        is_unsafe = "DJANGO_ALLOW_ASYNC_UNSAFE" in os.environ
+        if is_unsafe or request.task.name not in async_names(self._app):
+            return False
+        from lambda_runtime.running import greenlets
+
+        return greenlets.ARE_USABLE and tracing.waits_for_nothing(request)
+
     def run(self, request: Request, attempt: Attempt) -> Outcome:
         """Run the task of *request* and return what becomes of its message.
 
         Raises nothing of the task's.
         """
+        self._app.set_current()  # on the event loop's thread, nobody else has done it
         token = current.set(attempt)
         started = time.monotonic()
         self._under_way[id(attempt)] = attempt
         try:
-            with marks.running(attempt.call):
-                return self._run(request, attempt)
+            with Counted(request) as ended, marks.Running(attempt.call):
+                outcome = self._run(request, attempt)
+                ended.with_success = attempt.body_finished and isinstance(outcome, Deleted)
+                return outcome
         finally:
             attempt.is_over = True
             current.reset(token)
             del self._under_way[id(attempt)]
             self.run_times.note(request.type, time.monotonic() - started)
 
-    @property
-    def bodies_are_through(self) -> bool:
-        """Whether no task that is under way does any work, or may yet begin to."""
-        return all(each.body_ended for each in list(self._under_way.values()))
-
-    def abandon(self) -> None:
-        """Leave the tasks that are under way to themselves."""
-        for each in list(self._under_way.values()):
-            each.is_abandoned = True
+    def abandon(self) -> bool:
+        """Leave the tasks that are under way to themselves, if no body runs; return whether."""
+        with _beginning:
+            under_way = list(self._under_way.values())
+            if any(each.started and not each.body_ended for each in under_way):
+                return False
+            for each in under_way:
+                each.is_abandoned = True
+        for each in under_way:  # its body may have ended after it was to be told
+            each.note_late()
+        return True
 
     def worker_lost(self, request: Request, attempt: Attempt) -> Outcome:
         """Settle a task whose earlier run ended with its process, as a worker would."""
-        if tracing.success_is_stored(request):
+        if _success_is_stored(request, attempt):
             return Deleted("succeeded before its process was lost")
         lost = WorkerLostError(
             "An earlier run of this task ended with its process, and it is not to be run again."
@@ -92,7 +124,7 @@ class TaskRunner:
         token = current.set(attempt)
         try:
             # FAILURE and task_failure; or the retry that retry_on_worker_lost asks for.
-            with marks.running(attempt.call):
+            with marks.Running(attempt.call):
                 info = tracing.exception_info(lost)
                 call_until(attempt.ends_in_seconds, partial(request.on_failure, info))
         except (Exception, InvocationEnds) as exc:
@@ -103,16 +135,21 @@ class TaskRunner:
             return Deleted("lost with its process, and retried as a new message")
         return Parked("the process was lost", lost)
 
+    def killed(self, request: Request, attempt: Attempt, seconds: float) -> Outcome:
+        """Settle a task whose process was killed, for it had outlived its hard limit."""
+        context = _context(request)
+        failure = _hard_limit_exceeded(request.task, context, HardTimeLimit(seconds))
+        attempt.started = True
+        token = current.set(attempt)
+        try:
+            with marks.Running(attempt.call):
+                return record_failure(request.task, Context(context), failure, attempt)
+        finally:
+            current.reset(token)
+
     def _run(self, request: Request, attempt: Attempt) -> Outcome:
         task: Task = request.task
-        _, _, embed = request.body
-        context = {
-            **request.request_dict,
-            **embed,
-            "args": request.args,
-            "kwargs": request.kwargs,
-            "is_eager": False,
-        }
+        context = _context(request)
         trace = partial(self._tracer(task), request.id, request.args, request.kwargs, context)
         try:
             _, info, _, _ = call_until(attempt.ends_in_seconds, trace, attempt.note_late)
@@ -136,7 +173,9 @@ class TaskRunner:
             return found
         tracing.wrap_body(task, _call_body)
         tracing.watch_retry(task, _note_retry_error)
-        tracing.watch_backend(task.backend, _note_result_error, _note_chord_error)
+        tracing.watch_backend(
+            task.backend, _note_result_error, _note_chord_error, _note_result_stored
+        )
         tracer = tracing.make_tracer(self._app, task, self._hostname, AttemptInfo)
         self._tracers[task.name] = tracer
         return tracer
@@ -152,9 +191,7 @@ class TaskRunner:
         if isinstance(exc, InvocationEnds):
             return _cut_off(task, context, exc, attempt)
         if isinstance(exc, HardTimeLimit):
-            label = _label(task, context)
-            logger.error("Hard time limit (%ss) exceeded for %s", exc.seconds, label)
-            exc = exc.as_failure()
+            exc = _hard_limit_exceeded(task, context, exc)
         elif not isinstance(exc, Exception):
             exc = WorkerLostError(f"The task raised {type(exc).__name__}: {exc}.")
         return record_failure(task, Context(context), exc, attempt)
@@ -165,15 +202,16 @@ class TaskRunner:
             # Not the task's wish: retry() could not publish. The message is still here.
             failure = exc.reason.with_traceback(None)
             return record_failure(request.task, Context(request.request_dict), failure, attempt)
-        if exc.requeue:
-            return Returned("rejected, to be requeued", attempt.backoff_seconds)
+        outcome = _as_wished(exc, attempt)
+        if isinstance(outcome, Returned):
+            return outcome
         try:
             # FAILURE and task_failure, as in a worker.
             info = tracing.exception_info(exc)
             call_until(attempt.ends_in_seconds, partial(request.on_failure, info, return_ok=True))
         except (Exception, InvocationEnds) as failure:
             _log_not_stored(request.humaninfo(), failure)
-        return Parked("rejected", exc)
+        return outcome
 
 
 class AttemptInfo(trace.TraceInfo):
@@ -196,18 +234,23 @@ class AttemptInfo(trace.TraceInfo):
                 # Recording the first failure failed itself, and the tracer comes again with that.
                 _log_not_stored(_label(task, req), self.retval)
                 return None
-            attempt.outcome = outcome_of_failure(task, req, self.retval, attempt)
-            if isinstance(attempt.outcome, Returned):
-                # Celery logs a retry without its reason's traceback; nobody asked for this one.
-                logger.warning(
-                    "%s raised, and comes back in %d s",
-                    _label(task, req), attempt.outcome.delay_seconds, exc_info=self.retval,
-                )  # fmt: skip
-                self.state = RETRY
-                self.retval = Retry(exc=self.retval, when=attempt.outcome.delay_seconds)
-                with retry_told():
-                    return super().handle_error_state(task, req, eager=eager, call_errbacks=False)
+            outcome = attempt.outcome = outcome_of_failure(task, req, self.retval, attempt)
+            if isinstance(outcome, Returned):
+                self.state, self.retval = RETRY, _retry_by_queue(task, req, self.retval, attempt)
+        if attempt.comes_back:
+            with retry_told():
+                return super().handle_error_state(task, req, eager=eager, call_errbacks=False)
         return super().handle_error_state(task, req, eager=eager, call_errbacks=call_errbacks)
+
+
+def _retry_by_queue(task: Task, req: Context, exc: Exception, attempt: Attempt) -> Retry:
+    """Tell that *task* raised *exc* and its message comes back; return what Celery calls it."""
+    assert isinstance(attempt.outcome, Returned)
+    seconds = attempt.outcome.delay_seconds
+    # Celery logs a retry without its reason's traceback; nobody asked for this one.
+    logger.warning("%s raised, and comes back in %d s", _label(task, req), seconds, exc_info=exc)
+    attempt.comes_back = True
+    return Retry(exc=exc, when=seconds)
 
 
 def record_failure(task: Task, req: Context, exc: BaseException, attempt: Attempt) -> Outcome:
@@ -223,24 +266,76 @@ def record_failure(task: Task, req: Context, exc: BaseException, attempt: Attemp
     return attempt.outcome or Returned("failed", attempt.backoff_seconds)
 
 
-def _cut_off(task: Task, context: dict[str, Any], exc: InvocationEnds, attempt: Attempt) -> Outcome:
-    """Settle what was cut off outside of the body: whoever did not answer then is not asked again.
+def _hard_limit_exceeded(
+    task: Task, context: Mapping[str, Any], limit: HardTimeLimit
+) -> TimeLimitExceeded:
+    label = _label(task, context)
+    logger.error("Hard time limit (%ss) exceeded for %s", limit.seconds, label)
+    return limit.as_failure()
 
-    So no state is stored.
+
+def _context(request: Request) -> dict[str, Any]:
+    """Return what the tracer makes the task's request of."""
+    _, _, embed = request.body
+    return {
+        **request.request_dict,
+        **embed,
+        "args": request.args,
+        "kwargs": request.kwargs,
+        "is_eager": False,
+    }
+
+
+def _success_is_stored(request: Request, attempt: Attempt) -> bool:
+    """Whether the result back end says so; one that does not answer in time says nothing."""
+    # Less than there is, for its failure is to be recorded.
+    seconds = attempt.ends_in_seconds / 2
+    try:
+        return bool(call_until(seconds, partial(tracing.success_is_stored, request)))
+    except InvocationEnds:
+        return False
+
+
+def _cut_off(task: Task, context: dict[str, Any], exc: InvocationEnds, attempt: Attempt) -> Outcome:
+    """Settle what was cut off by the invocation's end.
+
+    Outside of the body, whoever did not answer then is not asked again: so no state is stored.
     """
+    label = _label(task, context)
     if attempt.sent_on:
         return Deleted("failed, after it had sent its own retry")
+    if attempt.wish is not None:
+        return _as_wished(attempt.wish, attempt)
+    if any(type(each) not in UNFINISHED_RESULTS for each in attempt.kept.results):
+        attempt.body_finished = True  # it was cut off in between
+    if attempt.started and not attempt.body_finished:
+        logger.error(
+            "%s was cut off by the invocation's end, because it has swallowed its soft time limit.",
+            label,
+        )
+        if attempt.last:
+            return Parked("failed", exc.as_failure())
+        return Returned("the invocation's time ran out", attempt.backoff_seconds)
     logger.error(
         "%s %s the invocation's time ran out: the result back end, a broker or a signal's "
         "receiver did not answer. Give its client a time-out of a few seconds.",
-        _label(task, context),
-        "has run, but in what follows it" if attempt.body_finished else "has not run:",
-    )
+        label, "has run, but in what follows it" if attempt.body_finished else "has not run:",
+    )  # fmt: skip
     if not attempt.body_finished:
         return Returned("the invocation's time ran out before it", attempt.backoff_seconds)
+    if attempt.result_is_stored and attempt.chord_error is None:
+        return Deleted("succeeded")
     if attempt.result_error is exc and not context.get("chord"):
         return Deleted("succeeded, but its result could not be stored in time")
     return Parked(UNFINISHED, exc.as_failure(), has_run=True)
+
+
+def _as_wished(wish: BaseException, attempt: Attempt) -> Outcome:
+    if not isinstance(wish, Reject):
+        return Deleted(type(wish).__name__.lower())
+    if is_requeued(wish):
+        return Returned("rejected, to be requeued", attempt.backoff_seconds)
+    return Parked("rejected", wish)
 
 
 def _note_publication(headers: Mapping[str, Any] | None = None, body: Any = None, **_: Any) -> None:
@@ -262,6 +357,11 @@ def _note_result_error(exc: BaseException) -> None:
         attempt.result_error = exc
 
 
+def _note_result_stored() -> None:
+    if (attempt := current.get()) is not None:
+        attempt.result_is_stored = True
+
+
 def _note_chord_error(exc: BaseException) -> None:
     attempt = current.get()
     if attempt is not None and isinstance(exc, (*_BROKER_ERRORS, BackendError)):
@@ -277,10 +377,26 @@ def _call_body(task: Task, body: Callable[[], Any], directly: Callable[[], Any])
     attempt = current.get()
     if attempt is None or attempt.started or task.request.id != attempt.task_id:
         return directly()
-    attempt.started = True
+    with _beginning:
+        if attempt.is_abandoned:
+            raise InvocationEnds(0.0)  # another invocation may be running it by now
+        attempt.started = True
     try:
-        result = _limited(task, attempt, body)
+        with attempt.watch(), Tidied(f"Task {task.name}[{attempt.task_id}]"):
+            result = _limited(task, attempt, body)
         attempt.body_finished = True
+    except _WISHES as exc:
+        if exc is not attempt.retry_error:  # that one could not be published
+            attempt.wish = exc
+        raise
+    except Exception as exc:
+        outcome = outcome_of_failure(task, task.request, exc, attempt)
+        if not isinstance(outcome, Returned):
+            raise  # the tracer records it, and comes to the same
+        # What others put around this, as Sentry does, is to see a retry where there is one.
+        attempt.outcome = outcome
+        retry = _retry_by_queue(task, task.request, exc, attempt)
+        raise retry.with_traceback(exc.__traceback__) from None
     finally:
         attempt.body_ended = True
     return result
@@ -291,12 +407,12 @@ def _limited(task: Task, attempt: Attempt, body: Callable[[], Any]) -> Any:
     limited = _Limited(task, attempt)
     if is_async(task):
         # Not around it all: on this thread they could only end the waiting for the coroutine.
-        with run_by(limited):
+        with RunBy(limited):
             return body()
     result = limited.call(body)
     if type(result) not in UNFINISHED_RESULTS:
         return result
-    with run_by(limited):
+    with RunBy(limited):
         return finish(task, result)
 
 
@@ -311,8 +427,9 @@ class _Limited:
     def call(self, function: Callable[[], Any]) -> Any:
         """Return ``function()``, called on this thread."""
         started = time.monotonic()
-        limits = TimeLimits(self._attempt.soft_time_limit, self._attempt.hard_time_limit)
-        result = limits.call(function)
+        soft, hard = self._attempt.soft_time_limit, self._attempt.hard_time_limit
+        self._attempt.kept = Kept()
+        result = call_within(soft, hard, function, self._attempt.kept)
         self._passed = time.monotonic() - started
         return result
 
@@ -325,6 +442,7 @@ class _Limited:
             soft_seconds=self._attempt.soft_time_limit,
             hard_seconds=self._attempt.hard_time_limit,
             passed_seconds=self._passed,
+            ends_in_seconds=self._attempt.body_ends_at - time.monotonic(),
         )  # fmt: skip
 
 

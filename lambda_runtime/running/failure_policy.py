@@ -23,14 +23,16 @@ def outcome_of_failure(task: Task, request: Context, exc: Exception, attempt: At
         return Parked(UNFINISHED, exc, has_run=True)
     if attempt.sent_on:
         return Deleted("failed, after it had sent its own retry")
-    if _acknowledges_failure(task):
+    # Before it has begun it is somebody else's failure, a result back end's, say. What the task
+    # says of its own is not asked then: that may throw it away, and it has not run.
+    if attempt.started and _acknowledges_failure(task):
         return Deleted("failed, and acks_on_failure_or_timeout is set", has_failed=True)
     if attempt.last:
         return Parked("failed", exc)
     if attempt.ends_with_invocation and isinstance(exc, SoftTimeLimitExceeded):
         # No fault of the task's, whatever its max_retries say.
         return Returned("the invocation's time ran out", attempt.backoff_seconds)
-    if _retries_used_up(task, request, exc, attempt):
+    if attempt.started and _retries_used_up(task, request, exc, attempt):
         return Parked("failed", exc)
     return Returned("failed", attempt.backoff_seconds)
 

@@ -10,7 +10,8 @@ write::
     |                                              |---- release -----|  its lock is 0
 
 A process that dies leaves its lock behind, which ends when Lambda would have
-ended the invocation, and a second later: nothing of it can run after that.
+ended the invocation, and a second later: nothing of it can run after that. (Where
+Lambda does not end it, :mod:`lambda_runtime.running.limits.own_end` does.)
 
 A record counts the attempts, by the message that they were made for. SQS counts receives,
 and some of them are none: a neighbour has killed the process, or came before in a FIFO group.
@@ -18,13 +19,15 @@ and some of them are none: a neighbour has killed the process, or came before in
 
 from __future__ import annotations
 
+import itertools
+import os
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
 from aws_lambda_powertools.utilities.idempotency.exceptions import IdempotencyItemNotFoundError
@@ -33,10 +36,13 @@ from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import D
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.table.schema import EXPIRATION, KEY
-from lambda_runtime.table.group_commit import GroupCommit, Written
+from lambda_runtime.table.group_commit import GroupCommit, Result, Statement, Written
 
 #: A lock outlives its invocation a little: clocks differ, and so do kills.
 _LOCK_MARGIN_SECONDS = 1
+#: Powertools' states of a record.
+_IN_PROGRESS = "INPROGRESS"
+_COMPLETED = "COMPLETED"
 #: The attribute that says whose lock it is; in Powertools' words, what a call is validated by.
 _OWNER = "owner"
 #: In that, what comes before the id of the call.
@@ -44,6 +50,9 @@ _CALL_SEPARATOR = "#"
 #: How many attempts have been made, and for which message the last of them was.
 _ATTEMPTS = "attempts"
 _MESSAGE = "message_id"
+
+
+_counted = itertools.count()
 
 
 class Ending(Enum):
@@ -88,6 +97,21 @@ class Claimed:
         return self.lock_ends_ms / 1000 - time.time()
 
 
+class AheadClaim(NamedTuple):
+    """A claim that was tried together with others, and what has become of it."""
+
+    record: DataRecord
+    written: Written
+    #: What stood in its way, where DynamoDB has said so.
+    item: dict[str, Any] | None = None
+
+    @property
+    def won(self) -> Claimed:
+        """The answer to it, if it is written."""
+        lock_ends_ms = int(self.record.in_progress_expiry_timestamp or 0)
+        return Claimed(Claim.WON, lock_ends_ms, self.record.payload_hash)
+
+
 class IdempotencyTable(DynamoDBPersistenceLayer):
     """The table, through Powertools' persistence layer."""
 
@@ -103,7 +127,38 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         self._group: GroupCommit | None = None
         # PartiQL knows tables by their names alone.
         if settings.most_concurrency > 1 and not table.startswith("arn:"):
-            self._group = GroupCommit(_one_attempt(self.client))
+            self._group = GroupCommit(self.client)
+
+    def begin_anew(self) -> None:
+        """Have no thread and no connection; and owners that no copy of this process has."""
+        _of_process.cache_clear()
+        if self._group is not None:
+            self._group.end()
+
+    @property
+    def writes_together(self) -> bool:
+        """Whether records can be written several at a time, and behind who hands them in."""
+        return self._group is not None and not self._group.is_refused
+
+    def claim_ahead(
+        self,
+        key: str,
+        *,
+        life_seconds: int,
+        run_ends: float,
+        message_id: str,
+        call_id: str | None,
+        then: Callable[[AheadClaim], None],
+    ) -> None:
+        """Begin to claim *key*; see :meth:`claim`, which is to be given what *then* is given.
+
+        *then* is called on another thread, and must not wait for anything.
+        """
+        record = _new_record(key, life_seconds, run_ends, call_id)
+        assert self._group is not None
+        self._group.submit(
+            self._insertion(record, message_id), lambda result: then(AheadClaim(record, *result))
+        )
 
     def claim(
         self,
@@ -115,6 +170,7 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         receive_count: int = 1,
         spare_lost: bool = False,
         call_id: str | None = None,
+        ahead: AheadClaim | None = None,
     ) -> Claimed:
         """Claim *key* for a run that ends at *run_ends* (epoch seconds) at the latest.
 
@@ -125,53 +181,55 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         :param spare_lost: answer ``LOST`` where an earlier run died, instead of taking over.
         :param call_id: which call it is, where several share the key. What another call has
             left without success is taken over.
+        :param ahead: what has been tried of it by :meth:`claim_ahead`, with the same values.
         :raises botocore.exceptions.ClientError: and its kin, if DynamoDB cannot be asked.
         """
-        lock_ends_ms = int((run_ends + _LOCK_MARGIN_SECONDS) * 1000)
-        record = DataRecord(
-            idempotency_key=key,
-            status="INPROGRESS",
-            # Not before the lock ends: a life may be shorter than a run.
-            expiry_timestamp=max(int(time.time()) + life_seconds, lock_ends_ms // 1000 + 1),
-            in_progress_expiry_timestamp=lock_ends_ms,
-            payload_hash=uuid.uuid4().hex + (f"{_CALL_SEPARATOR}{call_id}" if call_id else ""),
-        )
-        won = Claimed(Claim.WON, lock_ends_ms, record.payload_hash)
-        written = self._insert(record, lineage[0])
+        is_fresh = ahead is None
+        if ahead is None:
+            record = _new_record(key, life_seconds, run_ends, call_id)
+            result = self._write_together(self._insertion(record, lineage[0]))
+            ahead = AheadClaim(record, *result)
+        (record, written, item), won = ahead, ahead.won
         if written is Written.YES:
             return won
+        told = self._item_to_data_record(item) if item else None
+        if told is not None and not is_fresh and not _is_done(told):
+            told = None  # it may have changed since
         left: DataRecord | None = None
         for _ in range(4):
-            try:
-                self._put(record, lineage[0], won.number, left)
-                return won
-            except aws.ClientError as exc:
-                if aws.error_code(exc) != "ConditionalCheckFailedException":
-                    raise
+            repeated = written is Written.PERHAPS
+            stored, told = told, None
+            if stored is None:
                 try:
-                    stored = self._stored(key, exc)
-                except IdempotencyItemNotFoundError:
-                    left, won = None, replace(won, number=1, after_lost=False)
-                    continue  # deleted between the write and this line
-                repeated = written is Written.PERHAPS or _is_repeated(exc)
-                if repeated and stored.payload_hash == record.payload_hash:
+                    self._put(record, lineage[0], won.number, left)
                     return won
-                found = _read(stored)
-                if found is None:  # it has expired since
-                    continue
-                is_foreign = getattr(stored, _MESSAGE, None) not in lineage
-                found = replace(found, is_foreign=is_foreign)
-                is_lost = found.claim is Claim.LOST
-                is_free = is_lost or found.claim is Claim.RELEASED
-                if _is_of_another_call(stored, call_id):
-                    if not is_free and stored.response_data != Ending.FAILED.value:
-                        return found
-                    number, is_lost = receive_count, False
-                elif is_free and not (is_lost and spare_lost):
-                    number = receive_count if is_foreign else found.number + 1
-                else:
+                except aws.ClientError as exc:
+                    if aws.error_code(exc) != "ConditionalCheckFailedException":
+                        raise
+                    repeated = repeated or _is_repeated(exc)
+                    try:
+                        stored = self._stored(key, exc)
+                    except IdempotencyItemNotFoundError:
+                        left, won = None, replace(won, number=1, after_lost=False)
+                        continue  # deleted between the write and this line
+            if repeated and stored.payload_hash == record.payload_hash:
+                return won
+            found = _read(stored)
+            if found is None:  # it has expired since
+                continue
+            is_foreign = getattr(stored, _MESSAGE, None) not in lineage
+            found = replace(found, is_foreign=is_foreign)
+            is_lost = found.claim is Claim.LOST
+            is_free = is_lost or found.claim is Claim.RELEASED
+            if _is_of_another_call(stored, call_id):
+                if not is_free and stored.response_data != Ending.FAILED.value:
                     return found
-                left, won = stored, replace(won, number=number, after_lost=is_lost)
+                number, is_lost = receive_count, False
+            elif is_free and not (is_lost and spare_lost):
+                number = receive_count if is_foreign else found.number + 1
+            else:
+                return found
+            left, won = stored, replace(won, number=number, after_lost=is_lost)
         return Claimed(Claim.IN_PROGRESS, int(time.time() * 1000) + 1000)
 
     def _put(
@@ -188,8 +246,8 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         values = {":now": {"N": str(int(now))}}
         if left is not None:
             names |= {"#status": self.status_attr, "#owner": _OWNER}
-            values[":inprogress"] = {"S": "INPROGRESS"}
-            if left.status == "INPROGRESS":
+            values[":inprogress"] = {"S": _IN_PROGRESS}
+            if left.status == _IN_PROGRESS:
                 # A run that was taken for lost may have completed since: that is not overwritten.
                 condition += " OR (#status = :inprogress AND #lock < :now_ms AND "
                 names["#lock"] = self.in_progress_expiry_attr
@@ -230,50 +288,92 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         return self._item_to_data_record(item) if item else self._get_record(key)
 
     def complete(self, key: str, *, life_seconds: int, ending: Ending = Ending.DONE) -> None:
-        """Remember for *life_seconds* that *key* has run, with that *ending*."""
-        record = DataRecord(
-            idempotency_key=key,
-            status="COMPLETED",
-            expiry_timestamp=int(time.time()) + life_seconds,
-            response_data=ending.value,
-        )
-        if self._update(record) is not Written.YES:
+        """Remember for *life_seconds* that *key* has run, with that *ending*.
+
+        What is done stays done: that it is unfinished may be said late, by another thread.
+        """
+        record = _completed_record(key, life_seconds, ending)
+        if ending is Ending.UNFINISHED:
+            self._update_unless_completed(record)
+        elif self._write_together(self._completion(record)).written is not Written.YES:
             self._update_record(record)
 
-    def _insert(self, record: DataRecord, message_id: str) -> Written:
-        """Write *record* together with others, if it has no predecessor at all."""
-        return self._write_together(
-            record,
+    def complete_behind(
+        self, key: str, *, life_seconds: int, ending: Ending, then: Callable[[bool], None]
+    ) -> None:
+        """Begin to remember that *key* has run; see :meth:`complete`.
+
+        *then* is told whether it is written, on another thread, and must not wait for anything.
+        """
+        record = _completed_record(key, life_seconds, ending)
+        assert self._group is not None
+        self._group.submit(
+            self._completion(record), lambda result: then(result.written is Written.YES)
+        )
+
+    def _update_unless_completed(self, record: DataRecord) -> None:
+        # It has been claimed; where it is gone, its message was parked meanwhile, and may be run.
+        try:
+            self.client.update_item(
+                TableName=self.table_name,
+                Key=self._get_key(record.idempotency_key),
+                UpdateExpression="SET #data = :data, #expiry = :expiry, #status = :completed",
+                ConditionExpression="attribute_exists(#status) AND #status <> :completed",
+                ExpressionAttributeNames={
+                    "#data": self.data_attr,
+                    "#expiry": self.expiry_attr,
+                    "#status": self.status_attr,
+                },
+                ExpressionAttributeValues={
+                    ":data": {"S": record.response_data},
+                    ":expiry": {"N": str(record.expiry_timestamp)},
+                    ":completed": {"S": record.status},
+                },
+            )
+        except aws.ClientError as exc:
+            if aws.error_code(exc) != "ConditionalCheckFailedException":
+                raise
+
+    def _insertion(self, record: DataRecord, message_id: str) -> Statement:
+        """Return what writes *record* together with others, if it has no predecessor at all.
+
+        Whose predecessor is told with the refusal is spared a request. Where it is not told (see
+        :class:`~lambda_runtime.table.group_commit.Result`), the conditional write asks for it.
+        """
+        return Statement(
+            record.idempotency_key,
             f"INSERT INTO \"{self.table_name}\" VALUE {{'{self.key_attr}': ?, "
             f"'{self.expiry_attr}': ?, '{self.in_progress_expiry_attr}': ?, "
             f"'{self.status_attr}': ?, '{_OWNER}': ?, '{_ATTEMPTS}': ?, '{_MESSAGE}': ?}}",
-            {"S": record.idempotency_key},
-            {"N": str(record.expiry_timestamp)},
-            {"N": str(record.in_progress_expiry_timestamp)},
-            {"S": record.status},
-            {"S": record.payload_hash},
-            {"N": "1"},
-            {"S": message_id},
+            (
+                {"S": record.idempotency_key},
+                {"N": str(record.expiry_timestamp)},
+                {"N": str(record.in_progress_expiry_timestamp)},
+                {"S": _IN_PROGRESS},  # the record would look at the clock first
+                {"S": record.payload_hash},
+                {"N": "1"},
+                {"S": message_id},
+            ),
+            wants_item=True,
         )
 
-    def _update(self, record: DataRecord) -> Written:
-        """Write what has become of *record* together with others, if it is still there."""
-        return self._write_together(
-            record,
+    def _completion(self, record: DataRecord) -> Statement:
+        """Return what writes what has become of *record* together with others, if it is there."""
+        return Statement(
+            record.idempotency_key,
             f'UPDATE "{self.table_name}" SET "{self.data_attr}"=? SET "{self.expiry_attr}"=? '  # noqa: S608 - a setting
             f'SET "{self.status_attr}"=? WHERE "{self.key_attr}"=?',
-            {"S": record.response_data},
-            {"N": str(record.expiry_timestamp)},
-            {"S": record.status},
-            {"S": record.idempotency_key},
+            (
+                {"S": record.response_data},
+                {"N": str(record.expiry_timestamp)},
+                {"S": _COMPLETED},
+                {"S": record.idempotency_key},
+            ),
+            is_urgent=True,
         )
 
-    def _write_together(
-        self, record: DataRecord, statement: str, *parameters: dict[str, str]
-    ) -> Written:
-        if self._group is None:
-            return Written.NO
-        return self._group.write(record.idempotency_key, statement, parameters)
+    def _write_together(self, statement: Statement) -> Result:
+        return Result(Written.NO) if self._group is None else self._group.write(statement)
 
     def release(self, key: str, claimed: Claimed, *, has_run: bool = True) -> None:
         """Give up what was *claimed*, so that *key* can run again: now its lock is 0.
@@ -318,7 +418,7 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
                 ConditionExpression="#status = :inprogress AND #owner = :owner",
                 ExpressionAttributeNames={"#status": self.status_attr, "#owner": _OWNER, **names},
                 ExpressionAttributeValues={
-                    ":inprogress": {"S": "INPROGRESS"},
+                    ":inprogress": {"S": _IN_PROGRESS},
                     ":owner": {"S": claimed.owner},
                     **values,
                 },
@@ -355,24 +455,62 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         return found is not None and found.claim is Claim.COMPLETED
 
 
-def _one_attempt(client: Any) -> Callable[..., dict[str, Any]]:
-    """Return BatchExecuteStatement of *client*, without repeats where that can be had."""
-    once = getattr(client, "once", None)
-    return partial(once, "BatchExecuteStatement") if once else client.batch_execute_statement
+def lock_end(run_ends: float) -> float:
+    """Return when the lock ends of a run that ends at *run_ends* (epoch seconds) at the latest."""
+    return run_ends + _LOCK_MARGIN_SECONDS
+
+
+def _new_record(key: str, life_seconds: int, run_ends: float, call_id: str | None) -> DataRecord:
+    lock_ends_ms = int(lock_end(run_ends) * 1000)
+    return DataRecord(
+        idempotency_key=key,
+        status=_IN_PROGRESS,
+        # Not before the lock ends: a life may be shorter than a run.
+        expiry_timestamp=max(int(time.time()) + life_seconds, lock_ends_ms // 1000 + 1),
+        in_progress_expiry_timestamp=lock_ends_ms,
+        payload_hash=_new_owner() + (f"{_CALL_SEPARATOR}{call_id}" if call_id else ""),
+    )
+
+
+def _new_owner() -> str:
+    """Return what no other run has: asking the system for it each time costs more than it looks.
+
+    The interpreter is given up for it, and others take it.
+    """
+    return f"{_of_process(os.getpid())}-{next(_counted):x}"
+
+
+@cache
+def _of_process(_id: int) -> str:
+    return uuid.uuid4().hex  # another one in a forked child
+
+
+def _completed_record(key: str, life_seconds: int, ending: Ending) -> DataRecord:
+    return DataRecord(
+        idempotency_key=key,
+        status=_COMPLETED,
+        expiry_timestamp=int(time.time()) + life_seconds,
+        response_data=ending.value,
+    )
 
 
 def _read(record: DataRecord) -> Claimed | None:
     # DynamoDB's numbers are Decimals.
     lock_ends_ms = int(record.in_progress_expiry_timestamp or 0)
-    if record.status == "COMPLETED":
+    if record.status == _COMPLETED:
         unfinished = record.response_data == Ending.UNFINISHED.value
         return Claimed(Claim.UNFINISHED if unfinished else Claim.COMPLETED)
-    if record.status == "INPROGRESS":
+    if record.status == _IN_PROGRESS:
         claim = Claim.IN_PROGRESS
         if lock_ends_ms <= time.time() * 1000:
             claim = Claim.LOST if lock_ends_ms else Claim.RELEASED
         return Claimed(claim, lock_ends_ms, number=getattr(record, _ATTEMPTS, 1))
     return None  # expired, and not yet removed by DynamoDB's TTL
+
+
+def _is_done(record: DataRecord) -> bool:
+    """Whether *record* says that its publication has run to its end, which stays true."""
+    return record.status == _COMPLETED and record.response_data == Ending.DONE.value
 
 
 def _is_of_another_call(record: DataRecord, call_id: str | None) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lambda_celery import aws
@@ -21,13 +22,12 @@ logger = logging.getLogger(__name__)
 #: How often it is tried again while other tasks run, and when they are through.
 _PAUSE_SECONDS = 1.0
 _LAST_PAUSE_SECONDS = 0.25
-#: How long the answer waits for it when nothing else is to be done, and what it leaves.
-_PATIENCE_SECONDS = 3.0
-_ANSWER_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class _Completion:
+class Completion:
+    """That a publication has run, and how long that is to be remembered."""
+
     key: str
     life_seconds: int
     ending: Ending
@@ -38,26 +38,51 @@ class Completions:
 
     def __init__(self, table: IdempotencyTable) -> None:
         self._table = table
-        self._left: dict[str, _Completion] = {}
+        self._left: dict[str, Completion] = {}
         self._lock = threading.Lock()
         self._again_at = 0.0
 
-    def write(self, key: str, life_seconds: int, ending: Ending) -> None:
-        """Write that *key* has run, now or later."""
-        self.forget(key)  # this is newer
+    def write(self, completion: Completion) -> None:
+        """Write that a publication has run, now or later."""
+        self.forget(completion.key)  # this is newer
         self.try_again()
-        completion = _Completion(key, life_seconds, ending)
+        if self._left:  # the table has just refused others, and each costs its patience
+            with self._lock:
+                self._left[completion.key] = completion
+            return
         if (failure := self._written(completion)) is None:
             return
-        logger.error("The idempotency record %s is out of date: %s", key, sentence(failure))
+        logger.error(
+            "The idempotency record %s is out of date: %s", completion.key, sentence(failure)
+        )
         if aws.misconfigured(failure):
             return  # it stays so
         with self._lock:
-            self._left[key] = completion
+            self._left[completion.key] = completion
             self._again_at = time.monotonic() + _PAUSE_SECONDS
+
+    def write_behind(self, completion: Completion, then: Callable[[bool], None]) -> None:
+        """Write that a publication has run, together with others.
+
+        *then* is told, on another thread, whether that is done. If not, :meth:`write` it.
+        """
+        self.forget(completion.key)
+        self._table.complete_behind(
+            completion.key,
+            life_seconds=completion.life_seconds,
+            ending=completion.ending,
+            then=then,
+        )
+
+    @property
+    def are_left(self) -> bool:
+        """Whether some were refused, and are to be tried again."""
+        return bool(self._left)
 
     def forget(self, key: str) -> None:
         """Do not write what has been refused of *key*."""
+        if not self._left:
+            return
         with self._lock:
             self._left.pop(key, None)
 
@@ -76,7 +101,7 @@ class Completions:
 
     def finish(self, deadline: Deadline) -> None:
         """Write what was refused, while there is time; and forget what could not be written."""
-        until = time.monotonic() + min(_PATIENCE_SECONDS, deadline.seconds() - _ANSWER_SECONDS)
+        until = deadline.patience_ends()
         while self._left and time.monotonic() < until:
             self._again_at = 0.0
             self.try_again()
@@ -86,13 +111,12 @@ class Completions:
             logger.error("The idempotency record %s stays out of date", key)
         self._left.clear()
 
-    def _written(self, completion: _Completion) -> Exception | None:
+    def _written(self, completion: Completion) -> Exception | None:
         """Write *completion*; return what stood in the way, if anything."""
         try:
             self._table.complete(
                 completion.key, life_seconds=completion.life_seconds, ending=completion.ending
             )
-        except aws.AWS_ERRORS as exc:
-            failure: Exception = exc
-            return failure
+        except Exception as exc:  # noqa: BLE001 - of somebody's hook, too: the work is done
+            return exc
         return None

@@ -1,4 +1,7 @@
-"""A proxy before the emulated AWS, for outages: it stalls, resets, refuses, or loses the answer."""
+"""Proxies before the emulated AWS and before Redis, for outages.
+
+They stall, reset, refuse, or lose the answer.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,15 @@ from urllib.parse import urlsplit
 _STALL_SECONDS = 60
 MODES = ("stall", "reset", "answer lost", "500", "throttle")
 SERVICES = {"dynamodb": b"dynamodb_", "sqs": b"amazonsqs", "s3": b""}
+#: What a Redis server says when it does not do as it is told.
+REDIS_REFUSALS = {
+    "loading": b"-LOADING Redis is loading the dataset in memory",
+    "out of memory": b"-OOM command not allowed when used memory > 'maxmemory'.",
+    "denied": b"-NOAUTH Authentication required.",
+}
+#: What it says to commands that it does not do yet.
+_IN_TRANSACTION = (b"+OK\r\n", b"+QUEUED\r\n")
+REDIS_MODES = ("stall", "reset", "answer lost", *REDIS_REFUSALS)
 
 
 @dataclass
@@ -33,6 +45,8 @@ class Outage:
 class Proxy:
     """Passes requests on to *target*, but for those that :attr:`outage` concerns."""
 
+    _scheme = "http"
+
     def __init__(self, target: str) -> None:
         parts = urlsplit(target)
         self._target = parts.hostname, parts.port
@@ -49,16 +63,19 @@ class Proxy:
 
         async def serve() -> None:
             server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            self.url = f"{self._scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             ready.set()
+
+        async def end() -> None:
+            waiting = asyncio.all_tasks() - {asyncio.current_task()}
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
         def run() -> None:
             loop.run_until_complete(serve())
             loop.run_forever()
-            waiting = asyncio.all_tasks(loop)
-            for each in waiting:
-                each.cancel()
-            loop.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
+            loop.run_until_complete(end())
             loop.close()
 
         thread = threading.Thread(target=run, daemon=True)
@@ -90,7 +107,7 @@ class Proxy:
                     await writer.drain()
                     continue
                 return
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             return
         finally:
             writer.close()
@@ -113,6 +130,56 @@ class Proxy:
             rest = _unchunked(rest)
             kept.append(b"Content-Length: %d" % len(rest))
         return b"\r\n".join(kept) + b"\r\n\r\n" + rest
+
+
+class RedisProxy(Proxy):
+    """Passes commands on to the Redis server *target*, but for those while there is an outage."""
+
+    _scheme = "redis"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server = await asyncio.open_connection(*self._target)
+        answers = asyncio.create_task(_copy(server_reader, writer))
+        try:
+            while command := await _redis_command(reader):
+                outage = self.outage
+                if outage is None:
+                    server.write(command)
+                    continue
+                self.hit += 1
+                if outage.mode in REDIS_REFUSALS:
+                    writer.write(REDIS_REFUSALS[outage.mode] + b"\r\n")
+                    continue
+                answers.cancel()
+                if outage.mode == "stall":
+                    await asyncio.sleep(_STALL_SECONDS)
+                elif outage.mode == "answer lost":
+                    server.write(command)
+                    if await server_reader.readuntil(b"\r\n") in _IN_TRANSACTION:
+                        continue  # nothing is done before its end
+                elif outage.mode == "reset":
+                    writer.transport.abort()
+                return
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            return
+        finally:
+            answers.cancel()
+            server.close()
+            writer.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+
+
+async def _redis_command(reader: asyncio.StreamReader) -> bytes:
+    """Return the next command, an array of strings, as it was written."""
+    whole = head = await reader.readuntil(b"\r\n")
+    for _ in range(int(head[1:])):
+        length = await reader.readuntil(b"\r\n")
+        whole += length + await reader.readexactly(int(length[1:]) + 2)
+    return whole
 
 
 def random_outage(generator: random.Random) -> Outage:

@@ -34,6 +34,7 @@ from lambda_celery import aws  # noqa: E402
 from lambda_celery.conf import Settings  # noqa: E402
 from lambda_celery.local.emulator import ministack  # noqa: E402
 from lambda_celery.local.event_source_mapping import (  # noqa: E402
+    BatchReport,
     EventSourceMapping,
     EventSourceMappingConfig,
 )
@@ -56,6 +57,8 @@ class Result:
     #: Process id to when it died.
     died: dict[int, float] = field(default_factory=dict)
     parked: list[int] = field(default_factory=list)
+    #: Of a FIFO queue, at their last receive in a process that died: SQS has parked them.
+    killed_at_last: set[int] = field(default_factory=set)
     left: int = 0
     outages: int = 0
     seconds: float = 0.0
@@ -69,6 +72,7 @@ class Result:
         twice = {n for n, ends in self.ends.items() if len(ends) > 1}
         excused = {n for n in twice if self._in_the_window(n)}
         parked = set(self.parked)
+        harmless = (parked & self._harmless) - set(self.ends)
         return [
             ("sent", len(self.sent), False),
             ("  of which kill their process", len(self.sent) - len(self._harmless), False),
@@ -78,8 +82,9 @@ class Result:
             ("run twice", len(twice - excused), True),
             ("  killed between the work and its record", len(excused), False),
             ("parked although it has run", len(parked & set(self.ends)), True),
-            ("parked although harmless", len((parked & self._harmless) - set(self.ends)), True),
-            ("parked without a run", len(parked - set(self.begins)), True),
+            ("parked although harmless", len(harmless - self.killed_at_last), True),
+            ("  killed at its last receive", len(harmless & self.killed_at_last), False),
+            ("parked without a run", len(parked - set(self.begins) - self.killed_at_last), True),
             ("left on the queue", self.left, True),
         ]
 
@@ -101,6 +106,9 @@ def main() -> int:
     parser.add_argument("--kill-every", type=float, default=3.0, metavar="SECONDS")
     parser.add_argument("--outage-every", type=float, default=4.0, metavar="SECONDS")
     parser.add_argument("--concurrency", type=int, default=1, help="tasks at a time in a process")
+    parser.add_argument(
+        "--processes", type=int, default=0, help="children of a process, which run its tasks"
+    )
     parser.add_argument("--fifo", action="store_true")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS")
@@ -158,6 +166,7 @@ def storm(options: argparse.Namespace, generator: random.Random) -> Result:
             "LAMBDA_CELERY_IDEMPOTENCY_TABLE": "storm",
             "LAMBDA_CELERY_DEAD_LETTER_QUEUE_URL": f"{endpoint}/000000000000/storm-dead{suffix}",
             "LAMBDA_CELERY_CONCURRENCY": str(options.concurrency),
+            "LAMBDA_CELERY_PROCESSES": str(options.processes),
             "LAMBDA_CELERY_RETRY_BACKOFF_SECONDS": "1",
             "LAMBDA_CELERY_RETRY_BACKOFF_MAX_SECONDS": "2",
             "LAMBDA_CELERY_TIME_RESERVE_SECONDS": "1",
@@ -185,7 +194,15 @@ def storm(options: argparse.Namespace, generator: random.Random) -> Result:
         size = 10 if options.fifo else 20
         config = EventSourceMappingConfig(size, 0 if options.fifo else 1, 3)
         started = time.monotonic()
-        with EventSourceMapping(url, function, config, sqs) as mapping:
+
+        def note_killed(report: BatchReport) -> None:
+            if not (options.fifo and "process exited" in (report.error or "")):
+                return
+            for each in report.event["Records"]:
+                if int(each["attributes"]["ApproximateReceiveCount"]) >= MAX_RECEIVE_COUNT:
+                    result.killed_at_last.add(number_in(each["body"]))
+
+        with EventSourceMapping(url, function, config, sqs, on_batch=note_killed) as mapping:
             with raging(function, proxy, record, options, generator, result):
                 time.sleep(min(5.0, options.timeout))
                 calm = threading.Event()

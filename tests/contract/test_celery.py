@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
+from weakref import ReferenceType
 
 import pytest
 from celery import Celery, Task, _state
@@ -12,12 +14,17 @@ from celery.app.amqp import AMQP
 from celery.app.registry import TaskRegistry
 from celery.backends.dynamodb import DynamoDBBackend
 from celery.fixups.django import DjangoFixup
+from celery.loaders.base import BaseLoader
 from celery.utils.threads import LocalStack
 from celery.worker.request import Request
+from greenlet import greenlet
 
 from lambda_celery import ConfigurationError
 from lambda_celery.celery_hooks import apps, declared, thread_state, wrappers
+from lambda_runtime.celery_hooks import tracing
 from lambda_runtime.celery_hooks.broker_pool import renew_broker_connections
+from lambda_runtime.celery_hooks.restored import close_result_connections, renew_ids
+from lambda_runtime.python_hooks import run_after_forkers
 
 
 @pytest.fixture
@@ -203,6 +210,25 @@ def test_the_apps_pool_can_be_emptied_and_used_again(app):
         after.ensure_connection()
 
 
+def test_a_forked_child_closes_the_connections_in_its_parents_pool_and_makes_its_own(app):
+    """python_hooks.py: run_after_forkers; kombu and Celery register with multiprocessing."""
+    with app.pool.acquire(block=True) as connection:
+        connection.ensure_connection()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            run_after_forkers()
+            was_closed = not connection.connected
+            with app.pool.acquire(block=False) as own:
+                own.ensure_connection()
+            code = int(not was_closed or own is connection)
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert connection.connected
+
+
 def test_the_django_fixup_is_among_the_apps_fixups(app, monkeypatch):
     """celery_hooks/bootstrap.py installs what a worker's signal would."""
     assert isinstance(app._fixups, list)
@@ -229,3 +255,68 @@ def test_the_dynamodb_back_end_is_made_of_what_ours_overrides_or_uses(name):
     assert hasattr(DynamoDBBackend, name), (
         f"Celery's DynamoDBBackend has no {name} any longer: see celery_hooks/dynamodb_results.py."
     )
+
+
+def test_celery_keeps_its_stacks_for_each_greenlet_where_that_is_installed():
+    """lambda_celery/celery_hooks/thread_state.py: else asynchronous tasks wait on threads."""
+    assert thread_state.has_stacks_for_greenlets()
+    stack = LocalStack()
+    stack.push("of this one")
+    seen = []
+    greenlet(lambda: seen.append(stack.top)).switch()
+    assert seen == [None]
+
+
+def test_a_signals_receivers_can_be_looked_at():
+    """lambda_runtime/celery_hooks/tracing.py: whether somebody's may take time."""
+
+    def receive(**_):
+        """Somebody's."""
+
+    for signal in tracing._SIGNALS_OF_A_RUN:
+        signal.connect(receive, weak=False)
+        try:
+            assert receive in [found for _, found in signal.receivers]
+        finally:
+            signal.disconnect(receive)
+        signal.connect(receive)
+        try:
+            references = [found for _, found in signal.receivers]
+            assert receive in [each() for each in references if isinstance(each, ReferenceType)]
+        finally:
+            signal.disconnect(receive)
+
+
+@pytest.mark.parametrize("name", tracing._LOADER_HOOKS)
+def test_what_a_loader_has_for_a_task_is_its_own_to_change(name):
+    """lambda_runtime/celery_hooks/tracing.py: one that has changed it may take time."""
+    assert callable(getattr(BaseLoader, name))
+
+
+def test_the_ids_of_an_app_follow_from_one_of_kombus():
+    """celery_hooks/restored.py: two copies of a process would have the same."""
+    app = Celery("restored", set_as_current=False)
+    before = app.oid, app.thread_oid
+    assert before == (app.oid, app.thread_oid)
+    renew_ids(app)
+
+    assert not {app.oid, app.thread_oid} & set(before)
+
+
+def test_a_result_back_end_that_was_not_used_stays_so():
+    """celery_hooks/restored.py: asking for it, or for its client, would make them."""
+    app = Celery("restored", backend="redis://127.0.0.1:1", set_as_current=False)
+    close_result_connections(app)
+    assert app._backend is None
+    backend = app.backend
+    close_result_connections(app)
+    assert "client" not in vars(backend)
+
+
+def test_the_connections_of_redis_are_ended(monkeypatch):
+    """celery_hooks/restored.py: where Redis's back end keeps them."""
+    app = Celery("restored", backend="redis://127.0.0.1:1", set_as_current=False)
+    ended = []
+    monkeypatch.setattr(app.backend.client.connection_pool, "disconnect", lambda: ended.append(1))
+    close_result_connections(app)
+    assert ended == [1]

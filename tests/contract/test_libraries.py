@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
+import os
+import select
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import thread as executors
@@ -14,10 +19,13 @@ import botocore.handlers
 import pytest
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
 from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
+from kombu.serialization import registry
 from kombu.transport import SQS
+from kombu.utils.json import loads
 
 from lambda_celery import aws
 from lambda_celery.aws import fast_requests
+from lambda_celery.aws.connections import Patience
 from lambda_celery.conf import Settings
 from lambda_celery.payloads import _extended_session_class
 from lambda_runtime import python_hooks
@@ -43,8 +51,16 @@ def client(service):
 @pytest.mark.parametrize("service", sorted(fast_requests.FAST_SERVICES))
 def test_the_fast_path_knows_this_botocore(service):
     """lambda_celery/aws/fast_requests.py: else every request would go botocore's way."""
-    assert fast_requests.fast_client(client(service), None) is not None
+    assert fast_requests.fast_client(client(service), None, Patience(1, 1, 1)) is not None
     assert not fast_requests.is_watched()
+
+
+@pytest.mark.parametrize("service", sorted(fast_requests.FAST_SERVICES))
+def test_nobody_but_botocore_and_powertools_listens_to_requests(service):
+    """lambda_celery/aws/fast_requests.py: else every request would go botocore's way."""
+    found = fast_requests.fast_client(client(service), None, Patience(1, 1, 1))
+    assert found is not None
+    assert not any(map(found.is_botocores, found._events))
 
 
 def test_what_tracing_is_put_around_is_there():
@@ -103,6 +119,25 @@ def test_the_extended_client_has_what_is_used_of_it():
     assert callable(made.retrieve_message_from_s3)
 
 
+def test_kombu_decodes_json_by_the_function_that_is_there():
+    """lambda_celery/decoding.py: else its own way would always be taken."""
+    assert registry._decoders["application/json"] is loads
+
+
+def test_a_signals_handler_and_mask_are_read_and_set_by_the_module_below():
+    """lambda_runtime/python_hooks.py."""
+    handler = signal.getsignal(signal.SIGUSR2)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR2,))
+    try:
+        signal.signal(signal.SIGUSR2, print)
+        assert python_hooks.signal_handler(signal.SIGUSR2) is print
+        python_hooks.unblock_signal(signal.SIGUSR2)
+        assert signal.SIGUSR2 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.signal(signal.SIGUSR2, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def test_an_executor_can_be_abandoned():
     """lambda_runtime/python_hooks.py: the process's end does not wait for its threads."""
     executor = ThreadPoolExecutor(1)
@@ -135,3 +170,39 @@ def test_a_clients_requests_and_repeats_can_be_bounded():
     with aws.ending_at(time.time() - 1):
         assert 0 < timeout.clone().read_timeout < 1
     assert timeout.clone().read_timeout == 10
+
+
+def test_a_running_loop_can_be_hidden():
+    """lambda_runtime/python_hooks.py: Django's database methods look for it."""
+    seen = []
+
+    async def look():
+        with python_hooks.hidden_loop():
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                seen.append(None)
+        seen.append(asyncio.get_running_loop())
+
+    with asyncio.Runner() as runner:
+        runner.run(look())
+        assert seen == [None, runner.get_loop()]
+
+
+def test_a_line_is_written_without_giving_the_interpreter_up():
+    """lambda_runtime/python_hooks.py: where it can be, and by other means else."""
+    reads, writes = os.pipe()
+    try:
+        assert python_hooks.write_holding_interpreter(writes, b"a line\n")
+        assert os.read(reads, 100) == b"a line\n"
+        assert not python_hooks.write_holding_interpreter(writes, b"x" * (select.PIPE_BUF + 1))
+        os.set_blocking(writes, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writes, b"x" * select.PIPE_BUF)
+        assert not python_hooks.write_holding_interpreter(writes, b"it would wait\n")
+        os.close(reads)
+        assert not python_hooks.write_holding_interpreter(writes, b"nobody reads\n")
+    finally:
+        os.close(writes)
+    assert not python_hooks.write_holding_interpreter(writes, b"it is closed\n")

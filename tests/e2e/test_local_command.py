@@ -213,6 +213,27 @@ def test_a_signal_lets_invocations_finish_and_ends_every_child(
     assert all(map(ended, children))
 
 
+def test_managed_instances_run_two_batches_in_one_environment(
+    start: StartCommand, tmp_path: Path
+) -> None:
+    command = start("--per-execution-environment-max-concurrency", "2", "--timeout", "1000")
+    exports = command.exports()
+    send(exports, MAIL, "hang")
+    running = int(command.wait_for(r"RUNNING hang (\d+)")[1])
+    send(exports, MAIL, "other")
+    command.wait_for("DONE other")
+
+    children = command.child_pids()
+    assert running not in children  # awslambdaric is, which has forked it
+    assert len(children) == 2
+    assert "up to 2 in an environment (Lambda Managed Instances)" in "\n".join(command.output)
+    (tmp_path / "go").touch()
+    command.process.send_signal(signal.SIGINT)
+    assert command.wait() == 0
+    assert "DONE hang proj" in command.output
+    assert ended(running)
+
+
 def test_a_second_ctrl_c_kills(start: StartCommand) -> None:
     command = start()
     send(command.exports(), MAIL, "hang")
@@ -261,6 +282,29 @@ def test_every_child_ends_when_the_command_is_killed(start: StartCommand) -> Non
                 break
             threading.Event().wait(0.05)
         assert ended(pid)
+
+
+def test_the_project_is_read_only_unless_a_path_is_named(
+    start: StartCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "lambda_module.py").write_text(
+        """
+def handler(event, context):
+    open("ran.log", "a").close()
+    print("DONE")
+"""
+    )
+    command = start()
+    send(command.exports(), MAIL, "one")
+
+    command.wait_for(rf"on Lambda only /tmp can be.* --writable {tmp_path}/ran\.log")
+    assert not (tmp_path / "ran.log").exists()
+
+    command = start("--writable", "ran.log")
+    send(command.exports(), MAIL, "one")
+
+    command.wait_for("DONE")
+    assert (tmp_path / "ran.log").exists()
 
 
 def test_a_project_without_any_setting_gets_a_queue(start: StartCommand, tmp_path: Path) -> None:
@@ -425,6 +469,12 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(start: StartCommand) -> None
         (["--batch-size", "20"], 1, "A batch size of 20 needs a batch window"),
         (["--concurrency", "0"], 1, "maximum concurrency is 0"),
         (["--timeout", "901"], 1, "Lambda takes 1 to 900"),
+        (
+            ["--timeout", "5401", "--per-execution-environment-max-concurrency", "2"],
+            1,
+            "Lambda takes 1 to 5400.",
+        ),
+        (["--per-execution-environment-max-concurrency", "0"], 2, "concurrency"),
         (["--port", "0"], 2, "--port"),
     ],
 )

@@ -141,8 +141,11 @@ class Project:
 
     @contextmanager
     def local(self, *arguments: str) -> Iterator[dict[str, str]]:
-        """Run the function here; yield the variables that it prints for publishers."""
-        with self.celery("lambda", "local", *arguments) as output:
+        """Run the function here; yield the variables that it prints for publishers.
+
+        The project's directory is writable: it has the broker, and the log of what ran.
+        """
+        with self.celery("lambda", "local", "--writable", ".", *arguments) as output:
             wait_until(lambda: "Press Ctrl-C" in output.read_text(), output)
             exported = re.search(r"^ *export (.+)$", output.read_text(), re.MULTILINE)
             pairs = exported[1].split() if exported else []

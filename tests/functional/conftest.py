@@ -1,4 +1,4 @@
-"""An emulated AWS for the whole session, and resources of its own for every test."""
+"""Resources of its own in the emulated AWS for every test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 
 from lambda_celery.aws import client
 from lambda_celery.conf import Settings
-from lambda_celery.local.emulator import ministack
 from lambda_celery.local.event_source_mapping import (
     BatchReport,
     EventSourceMapping,
@@ -23,33 +22,11 @@ from lambda_celery.local.event_source_mapping import (
 )
 from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.provision import provision
+from tests.emulated_aws import REGION, aws_environment
+from tests.functional.postgres_server import postgres_url  # noqa: F401 - a fixture
 from tests.functional.redis_server import redis_url  # noqa: F401 - a fixture
 
-REGION = "eu-west-1"
 ACCOUNT_ID = "000000000000"
-
-
-@pytest.fixture(scope="session")
-def aws_endpoint() -> Iterator[str]:
-    """The URL of an emulator, to which the whole process's AWS environment points."""
-    with ministack() as url, pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-            patch.delenv(name, raising=False)
-        for name, value in _aws_environment(url).items():
-            patch.setenv(name, value)
-        # A unit test may have made a client that found no credentials.
-        patch.setattr("lambda_celery.aws.clients._clients", {})
-        yield url
-
-
-def _aws_environment(url: str) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_REGION": REGION,
-    }
 
 
 @dataclass(frozen=True)
@@ -92,7 +69,7 @@ class Stack:
             "idempotency_table",
             "payload_bucket",
         )
-        return _aws_environment(self.settings.endpoint_url) | {
+        return aws_environment(self.settings.endpoint_url) | {
             f"LAMBDA_CELERY_{name.upper()}": str(getattr(self.settings, name)) for name in names
         }
 
@@ -194,12 +171,17 @@ def results_table(aws_endpoint: str) -> str:
 def local_function(tmp_path: Path) -> Iterator[Callable[..., LocalFunction]]:
     """Make a local function that is closed at the test's end.
 
-    Its working directory is ``tmp_path``, so a handler module can be written there.
+    Its working directory is ``tmp_path``, so a handler module can be written there; and its
+    tasks may note there what they do.
     """
     with ExitStack() as exit_stack:
 
         def make(handler: str, **options: Any) -> LocalFunction:
-            options = {"timeout_seconds": 5, "working_directory": tmp_path} | options
+            options = {
+                "timeout_seconds": 5,
+                "working_directory": tmp_path,
+                "writable": [tmp_path],
+            } | options
             return exit_stack.enter_context(LocalFunction(handler, **options))
 
         yield make

@@ -147,12 +147,13 @@ from proj import celery_app
 
 opened, together = [], threading.Barrier(2)
 
-def run_lane(lane):
+def take_up(lane, way):
     connection.ensure_connection()
     opened.append((threading.get_ident(), connection.connection))
     together.wait(30)
+    way.end()
 
-Pool(celery_app, 2, 1).run([[], []], run_lane)
+Pool(celery_app, 2, 1).run([[], []], None, take_up)
 """
         + TELL_WHICH_ARE_CLOSED,
     )

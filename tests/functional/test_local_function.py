@@ -52,6 +52,10 @@ def handler(event, context):
     if what == "grandchild":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         return child.pid
+    if what == "alone":
+        os.close(os.open(event["file"], os.O_CREAT | os.O_EXCL))
+        time.sleep(0.05)
+        os.remove(event["file"])
     if what == "meet":
         # Answers when as many others are here: proves that they run at the same time.
         here = event["directory"]

@@ -60,6 +60,13 @@ def test_provisioning_again_keeps_the_messages_and_takes_the_new_values(stack: A
     stack.s3.head_object(Bucket=stack.settings.payload_bucket, Key="kept")
 
 
+def test_the_longest_time_out_fits_into_a_visibility_time_out(stack: Any) -> None:
+    """That of Lambda Managed Instances, with the longest batching window."""
+    provision(stack.settings, function_timeout_seconds=5400, maximum_batching_window_seconds=300)
+
+    assert attributes_of(stack, stack.queue_url)["VisibilityTimeout"] == str(6 * 5400 + 300)
+
+
 def test_each_queue_has_a_dead_letter_queue_by_default(stack: Any) -> None:
     name = stack.queue_url.rpartition("/")[2]
     prefix = stack.queue_url.rpartition("/")[0]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from lambda_celery.plan.model import Burst, Function, Limits
+from lambda_celery.plan.limits import Limits
+from lambda_celery.plan.model import Burst, Function
 from lambda_celery.plan.simulation import simulate
 
 HANDLER = """

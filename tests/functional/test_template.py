@@ -18,50 +18,19 @@ from typing import Any
 
 import boto3
 import pytest
-from samtranslator.translator.transform import transform
-from samtranslator.yaml_helper import yaml_parse
 
 from lambda_celery.local.event_source_mapping import EventSourceMapping, EventSourceMappingConfig
 from lambda_celery.local.function import LocalFunction
+from tests.sam import expanded_template, resolve
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "django_mail"
 SECONDS_PER_DAY = 86_400
 FUNCTION_TIMEOUTS = ["30", "60", "300", "900"]
 
 
-class NoManagedPolicies:
-    """Stands for IAM's list of managed policies: the template is to use none."""
-
-    def load(self) -> dict[str, str]:
-        return {}
-
-
 @pytest.fixture(scope="module")
 def expanded() -> dict[str, Any]:
-    template = yaml_parse((EXAMPLE / "template.yaml").read_text())
-    # What `sam package` puts there; only its form matters.
-    template["Resources"]["Function"]["Properties"]["CodeUri"] = "s3://code/function.zip"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_DEFAULT_REGION", "eu-west-1")  # tells the partition from it
-        return transform(template, {}, NoManagedPolicies())
-
-
-def resolve(template: dict[str, Any], value: Any, **parameters: str) -> Any:
-    """Return *value* with its references to parameters and mappings looked up."""
-    match value:
-        case {"Ref": str(name)} if name in template["Parameters"]:
-            return parameters.get(name, template["Parameters"][name].get("Default"))
-        case {"Fn::FindInMap": keys}:
-            found = template["Mappings"]
-            for key in keys:
-                found = found[resolve(template, key, **parameters)]
-            return found
-        case dict():
-            return {k: resolve(template, v, **parameters) for k, v in value.items()}
-        case list():
-            return [resolve(template, v, **parameters) for v in value]
-        case _:
-            return value
+    return expanded_template()
 
 
 def properties(template: dict[str, Any], name: str, **parameters: str) -> dict[str, Any]:

@@ -305,7 +305,5 @@ def send_when_waited_for(monkeypatch, queue: Queue, sender: BulkSender) -> None:
 
 def wait_until_idle(sender: BulkSender) -> None:
     """Have the next request be one that is submitted by the thread that adds."""
-    with sender._settled:
-        sender._settled.wait_for(
-            lambda: not any(e.is_running for e in sender._destinations.values())
-        )
+    while not sender._is_idle():
+        sender._exchanges.step()

@@ -31,6 +31,23 @@ def test_its_facts():
     assert delivery.fifo_group is None
 
 
+def test_an_envelope_is_decoded_once_and_not_kept_after_its_reader(monkeypatch):
+    """Else those of thousands of messages would be in memory together."""
+    decoded = []
+
+    def decode(body):
+        decoded.append(body)
+        return {"headers": {}}
+
+    monkeypatch.setattr("lambda_runtime.messages.delivery.read_envelope", decode)
+    delivery = Delivery.from_record(RECORD)
+    envelope = delivery.envelope
+    assert delivery.envelope is envelope
+    assert delivery.take_envelope() is envelope
+    assert decoded == ["body"]
+    assert delivery.take_envelope() is not envelope
+
+
 def test_attributes_to_send_are_those_received():
     assert Delivery.from_record(RECORD).attributes_to_send() == {
         "text": {"DataType": "String", "StringValue": "a"},

@@ -117,6 +117,32 @@ def test_only_the_current_invocation_can_be_answered(
     assert runtime.request("POST", f"invocation/{request_id}/response", b"3")[0] == 400
 
 
+def test_as_many_events_as_it_takes_are_given_out_at_a_time(executor: ThreadPoolExecutor) -> None:
+    api = RuntimeApi(ARN, max_concurrency=2)
+    first, second = Runtime(api), Runtime(api)
+    outcomes = [start(api, executor, event) for event in (b"1", b"2")]
+    taken = [(each, *each.next()) for each in (first, second)]
+
+    assert Runtime(api).request("GET", "invocation/next")[0] == 403
+    for runtime, request_id, _, event in reversed(taken):
+        status, _, _ = runtime.request("POST", f"invocation/{request_id}/response", event * 2)
+        assert status == 202
+
+    assert [each.result() for each in outcomes] == [Outcome(body=b"11"), Outcome(body=b"22")]
+    api.close()
+
+
+def test_an_answer_after_the_time_out_is_refused(
+    api: RuntimeApi, executor: ThreadPoolExecutor
+) -> None:
+    runtime = Runtime(api)
+    outcome = start(api, executor, timeout=0.1)
+    request_id, _, _ = runtime.next()
+    assert outcome.result().timed_out
+
+    assert runtime.request("POST", f"invocation/{request_id}/response", b"1")[0] == 400
+
+
 def test_the_time_out_counts_from_when_the_event_is_taken(
     api: RuntimeApi, executor: ThreadPoolExecutor
 ) -> None:

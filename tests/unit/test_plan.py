@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from datetime import date
-from types import SimpleNamespace
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,15 +15,20 @@ from click.testing import CliRunner, Result
 
 from lambda_celery.cli import lambda_command
 from lambda_celery.exceptions import ConfigurationError
-from lambda_celery.plan.cost import cost_of, workers_usd_per_month
+from lambda_celery.plan.cost import cost_of, pollers_usd_per_month, workers_usd_per_month
+from lambda_celery.plan.drain import Drain
 from lambda_celery.plan.figures import figure, figures
-from lambda_celery.plan.model import Burst, Drain, Function, Limit, Limits, Workers
+from lambda_celery.plan.limits import Limit, Limits, Pollers
+from lambda_celery.plan.model import RUNTIME_CPU_SECONDS, Burst, Function, Workers
+from lambda_celery.plan.report import make_plan, what_limits
 from lambda_celery.plan.simulation import (
     PATIENCE_SECONDS,
+    SCHEDULE_LEAD_SECONDS,
     messages_left,
     simulate,
     simulate_workers,
 )
+from lambda_celery.schedules import one_time
 from lambda_runtime.table import rate_limits as rate_limit
 
 BURST = Burst(messages=100_000, duration_seconds=0.2)
@@ -42,6 +49,8 @@ class TestWhatLimits:
             ({"account_concurrency": 20}, Limit.ACCOUNT_CONCURRENCY),
             ({"tasks_per_second": 50.0}, Limit.RATE_LIMIT),
             ({}, Limit.RAMP),
+            ({"pollers": Pollers(2, 3)}, Limit.POLLERS),
+            ({"table_writes_per_second": 200.0}, Limit.TABLE_WRITES),
         ],
     )
     def test_the_tightest_limit_is_named(self, limits, limit):
@@ -83,12 +92,262 @@ class TestWhatLimits:
             {},
             {"maximum_concurrency": 20},
             {"maximum_concurrency": 300, "tasks_per_second": 400.0},
+            {"pollers": Pollers(2, 20), "table_writes_per_second": 500.0},
         ],
     )
     def test_the_limits_share_the_whole_time(self, limits):
         result = drain(Function(batch_size=15, batch_window_seconds=3), **limits)
 
         assert sum(result.limited_seconds.values()) == pytest.approx(result.seconds)
+
+
+def advice(burst: Burst, function: Function, **limits: Any) -> list[str]:
+    return list(what_limits(make_plan(burst, function, Limits(**limits), Workers())))
+
+
+class TestInvocationsOfAnEnvironment:
+    """Ten a second at most, however short they are."""
+
+    SHORT = Burst(10_000, 0.02)
+
+    def of_one(self, batch_size: int, burst: Burst = SHORT) -> Drain:
+        function = Function(batch_size=batch_size, cold_start_seconds=0)
+        return drain(function, burst, account_concurrency=1)
+
+    def test_they_cap_short_batches(self):
+        result = self.of_one(1)
+
+        assert result.seconds == pytest.approx(10_000 / 10, rel=0.001)
+        assert result.main_limit is Limit.INVOCATION_RATE
+
+    def test_a_tenth_of_a_second_is_long_enough(self):
+        result = self.of_one(5)
+
+        assert result.seconds == pytest.approx(10_000 * 0.02)
+        assert result.main_limit is Limit.ACCOUNT_CONCURRENCY
+
+    def test_the_environment_is_billed_for_what_it_works(self):
+        assert self.of_one(1).billed_seconds == pytest.approx(10_000 * 0.02)
+
+    def test_the_report_says_what_to_do(self):
+        function = Function(batch_size=1, cold_start_seconds=0)
+
+        (sentence,) = advice(self.SHORT, function, maximum_concurrency=2)
+
+        assert "the limit is invocations a second in each environment" in sentence
+        assert "10 times a second at most, and a batch takes 0.02 s" in sentence
+        assert "make the batches larger (--batch-size), so that one takes 0.1 s or more" in sentence
+
+
+class TestTheTable:
+    """Two writes a task, and so many a second."""
+
+    FAST = Function(concurrency=10, memory_mb=1769, cold_start_seconds=0)
+    BURST = Burst(200_000, 0.1)
+
+    def test_a_new_one_takes_the_writes_of_two_thousand_tasks_a_second(self):
+        result = drain(self.FAST, self.BURST, maximum_concurrency=200, ramp_per_second=100)
+
+        assert result.seconds == pytest.approx(200_000 / 2000, rel=0.02)
+        assert result.main_limit is Limit.TABLE_WRITES
+
+    def test_a_warm_one_takes_more(self):
+        result = drain(
+            self.FAST, self.BURST, maximum_concurrency=200, ramp_per_second=100,
+            table_writes_per_second=40_000,
+        )  # fmt: skip
+
+        assert result.seconds < 30
+        assert Limit.TABLE_WRITES not in result.limited_seconds
+
+    def test_a_second_s_worth_goes_at_once(self):
+        result = drain(self.FAST, Burst(2000, 0.1), initial_concurrency=200)
+
+        assert result.limited_seconds == {Limit.LAST_BATCHES: pytest.approx(0.1)}
+
+    def test_a_token_is_a_third_write(self):
+        assert Limits(tasks_per_second=1.0).writes_per_task == 3
+
+    def test_the_report_says_what_to_do(self):
+        (sentence,) = advice(
+            self.BURST, self.FAST, maximum_concurrency=200, initial_concurrency=200
+        )
+
+        assert "the limit is writes to the idempotency table" in sentence
+        assert "4,000 a second, and a task writes 2 times" in sentence
+        assert "raise its WarmThroughput before the burst (--table-writes)" in sentence
+
+
+class TestPollers:
+    """The provisioned mode of an event source mapping."""
+
+    WARM = MappingProxyType({"table_writes_per_second": 1e6, "account_concurrency": 10_000})
+
+    def drained(self, pollers: Pollers, burst: Burst = BURST, batch_size: int = 10) -> Drain:
+        function = Function(batch_size=batch_size, cold_start_seconds=0)
+        return drain(function, burst, pollers=pollers, **self.WARM)
+
+    def test_each_runs_ten_invocations_at_a_time(self):
+        result = self.drained(Pollers(2, 4))
+
+        assert result.environments == 40
+        assert result.main_limit is Limit.POLLERS
+
+    def test_the_minimum_is_there_at_once_and_the_rest_comes_quickly(self):
+        pollers = Pollers(20, 100)
+
+        opens = [pollers.opens_at(n) for n in (0, 199, 200, 299)]
+        assert opens == [0, 0, pytest.approx(0.06), pytest.approx(6)]
+
+    def test_lambda_adds_a_thousand_environments_in_ten_seconds(self):
+        pollers = Pollers(200, 2000)
+
+        assert [pollers.opens_at(n) for n in (999, 1099, 1999)] == [0, 1, 10]
+
+    def test_each_receives_ten_times_a_second(self):
+        # Given batches that are over before their poller has received the next ones
+        result = self.drained(Pollers(2, 2), Burst(100_000, 0.001))
+
+        assert result.seconds == pytest.approx(100_000 / (2 * 10 * 10), rel=0.01)
+        assert result.main_limit is Limit.POLLERS
+
+    def test_each_takes_a_megabyte_a_second(self):
+        result = self.drained(Pollers(2, 2), Burst(10_000, 0.2, message_bytes=100_000))
+
+        assert result.seconds == pytest.approx(10_000 / (2 * 10), rel=0.01)
+        assert result.main_limit is Limit.POLLERS
+
+    def test_more_of_them_are_never_slower(self):
+        times = [self.drained(Pollers(2, n)).seconds for n in (2, 5, 20, 100)]
+
+        assert times == sorted(times, reverse=True)
+        assert times[-1] < drain(**self.WARM).seconds  # the standard mode's
+
+    def test_they_take_the_place_of_maximum_concurrency(self):
+        with pytest.raises(ConfigurationError, match="leave one of them out"):
+            Limits(pollers=Pollers(), maximum_concurrency=10)
+
+    def test_the_minimum_is_not_above_the_maximum(self):
+        with pytest.raises(ConfigurationError, match="5 pollers at least, but 3 at most"):
+            Pollers(5, 3)
+
+    def test_the_report_says_what_to_do(self):
+        sentences = advice(BURST, FUNCTION, pollers=Pollers(2, 2))
+
+        assert "the limit is the event source mapping's pollers" in sentences[0]
+        assert "10 invocations at a time, receives 10 times a second and takes 1 MB" in sentences[0]
+        assert "--maximum-pollers" in sentences[0]
+
+    def test_where_the_ramp_is_the_limit_more_are_to_be_kept(self):
+        sentences = advice(BURST, FUNCTION, pollers=Pollers(2, 200), **self.WARM)
+
+        assert "the event source mapping's ramp" in sentences[0]
+        assert "keep more pollers (--minimum-pollers)" in sentences[0]
+
+    def test_those_that_are_always_there_cost_the_same_every_month(self):
+        assert pollers_usd_per_month(Limits(pollers=Pollers(10, 20))) == pytest.approx(
+            10 * 0.00925 * 730
+        )
+        assert pollers_usd_per_month(Limits()) == 0
+
+    def test_the_others_cost_what_the_burst_needs(self):
+        limits = Limits(pollers=Pollers(2, 4), **self.WARM)
+        result = simulate(BURST, FUNCTION, limits)
+
+        items = {item.name: item for item in cost_of(BURST, FUNCTION, limits, result).items}
+
+        hours = 2 * result.seconds / 3600
+        assert items["Poller hours"].amount == pytest.approx(hours)
+        assert items["Poller hours"].usd == pytest.approx(hours * 0.00925)
+
+
+class TestScheduler:
+    """EventBridge Scheduler puts a thousand messages a second on the queue."""
+
+    WIDE = MappingProxyType({"table_writes_per_second": 1e6, "initial_concurrency": 1000})
+
+    def drained(self, messages: int) -> Drain:
+        return drain(burst=Burst(messages, 0.2, is_scheduled=True), **self.WIDE)
+
+    def test_what_is_fired_before_it_is_due_is_in_time(self):
+        assert Limit.SCHEDULER not in self.drained(60_000).limited_seconds
+
+    def test_the_rest_is_late(self):
+        result = self.drained(300_000)
+
+        assert result.seconds == pytest.approx(240 + 2, abs=0.1)
+        assert result.main_limit is Limit.SCHEDULER
+
+    def test_a_schedule_is_made_as_much_earlier_as_the_plan_has_it(self):
+        assert one_time._PRECISION.total_seconds() == SCHEDULE_LEAD_SECONDS
+
+    def test_the_report_says_what_to_do(self):
+        (sentence,) = advice(Burst(300_000, 0.2, is_scheduled=True), FUNCTION, **self.WIDE)
+
+        assert "the limit is EventBridge Scheduler: it puts 1,000 messages a second" in sentence
+        assert "spread their ETA over more minutes, or ask AWS for a higher quota" in sentence
+
+    def test_each_schedule_costs(self):
+        burst = Burst(1_000_000, 0.2, is_scheduled=True)
+        limits = Limits(maximum_concurrency=500)
+
+        items = cost_of(burst, FUNCTION, limits, simulate(burst, FUNCTION, limits)).items
+
+        assert (items[-1].name, items[-1].usd) == ("Schedules", pytest.approx(1.0))
+
+
+class TestCpu:
+    """A process has one vCPU at most, and less with less memory."""
+
+    def of_one(self, memory_mb: int, burst: Burst, concurrency: int = 10) -> Drain:
+        function = Function(
+            memory_mb=memory_mb, concurrency=concurrency, cold_start_seconds=0, timeout_seconds=900
+        )
+        return drain(function, burst, account_concurrency=1)
+
+    @pytest.mark.parametrize(("memory_mb", "vcpus"), [(1769, 1), (884.5, 0.5), (10_240, 1)])
+    def test_it_comes_with_the_memory(self, memory_mb, vcpus):
+        burst = Burst(1000, 0.2, cpu_seconds=0.2)
+
+        result = self.of_one(memory_mb, burst)
+
+        assert result.seconds == pytest.approx(1000 * (0.2 + RUNTIME_CPU_SECONDS) / vcpus)
+        assert result.main_limit is Limit.CPU
+
+    def test_the_runtime_has_its_share(self):
+        # Given a thousand tasks at a time that only wait
+        function = Function(
+            batch_size=10_000, batch_window_seconds=1, concurrency=1000, memory_mb=1769
+        )
+
+        assert function.batch_seconds(10_000, Burst(10_000, 0.1)) == pytest.approx(
+            10_000 * RUNTIME_CPU_SECONDS
+        )
+
+    def test_tasks_that_wait_are_not_limited_by_it(self):
+        assert Limit.CPU not in self.of_one(512, Burst(1000, 0.2)).limited_seconds
+
+    def test_workers_share_theirs(self):
+        burst = Burst(1000, 0.2, cpu_seconds=0.2)
+
+        result = simulate_workers(burst, Workers(count=2, processes=4, vcpu=1), Limits())
+
+        assert result.seconds == pytest.approx(1000 * 0.2 / 2)
+
+    def test_the_report_says_how_many_tasks_it_does(self):
+        burst = Burst(1000, 0.2, cpu_seconds=0.2 - RUNTIME_CPU_SECONDS)
+
+        (less,) = advice(burst, Function(memory_mb=512), account_concurrency=1)
+        (whole,) = advice(burst, Function(memory_mb=1769, concurrency=10), account_concurrency=1)
+
+        assert "512 MB are 0.29 vCPU, and a process does 1.45 of these tasks a second" in less
+        assert "more memory (--memory), up to 1,769 MB, which are a whole vCPU" in less
+        assert "1,769 MB are 1 vCPU, and a process does 5 of these tasks a second" in whole
+        assert "more environments" in whole
+
+    def test_a_batch_that_it_makes_too_long_is_refused(self):
+        with pytest.raises(ConfigurationError, match="the memory, and the CPU with it, larger"):
+            drain(Function(concurrency=10), Burst(10, 0.1, cpu_seconds=2))
 
 
 class TestTime:
@@ -241,12 +500,30 @@ class TestFigures:
         assert figure(name) > 0
 
 
+class TestPage:
+    PAGE = (Path(__file__).parents[2] / "docs" / "planning.md").read_text()
+
+    @pytest.mark.parametrize("limit", Limit)
+    def test_it_has_each_limit(self, limit):
+        assert f"\n| {limit.value} |" in self.PAGE
+
+    def test_its_example_is_what_the_command_prints(self):
+        before, output, _ = self.PAGE.split("```", 2)
+        _, _, command = before.rpartition("celery -A proj lambda ")
+
+        result = planned(shlex.split(command.replace("\\\n", " ")))
+
+        assert result.output.splitlines() == output.splitlines()[1:]
+
+
+def planned(arguments: list[str]) -> Result:
+    context = SimpleNamespace(app=Celery("proj"), echo=print)
+    return CliRunner().invoke(lambda_command, arguments, obj=context)
+
+
 class TestCommand:
     def run(self, *options: str) -> Result:
-        context = SimpleNamespace(app=Celery("proj"), echo=print)
-        return CliRunner().invoke(
-            lambda_command, ["plan", "--duration", "0.2", *options], obj=context
-        )
+        return planned(["plan", "--duration", "0.2", *options])
 
     def test_it_prints_both_ways_and_what_limits(self):
         result = self.run(
@@ -268,8 +545,39 @@ class TestCommand:
         assert "the limit is the rate limit" in result.output
 
     @pytest.mark.parametrize(
+        ("options", "line"),
+        [
+            (["--batch-size", "1", "--duration", "0.02"], "invocations a second in each"),
+            (["--table-writes", "20"], "writes to the idempotency table"),
+            (["--minimum-pollers", "2", "--maximum-pollers", "2"], "mapping's pollers"),
+            (["--maximum-pollers", "2"], "mapping's pollers"),
+            (["--message-size", "500000", "--minimum-pollers", "3"], "mapping's pollers"),
+            (["--messages", "300000", "--scheduled", "-c", "10"], "EventBridge Scheduler"),
+            (["--cpu", "0.2"], "the CPU of each environment"),
+        ],
+    )
+    def test_each_wish_is_planned_for(self, options, line):
+        result = self.run("--messages", "2000", *options)
+
+        assert result.exit_code == 0, result.output
+        assert line in result.output.partition("What a burst costs")[0]
+
+    def test_a_limit_that_matters_has_a_sentence_and_another_has_none(self):
+        result = self.run("--messages", "100000", "--maximum-concurrency", "40")
+
+        sentences = [line for line in result.output.splitlines() if line.startswith("For ")]
+        assert len(sentences) == 1
+        result = self.run("--messages", "10000", "--maximum-concurrency", "40")
+        sentences = [line for line in result.output.splitlines() if line.startswith("For ")]
+        assert len(sentences) == 2
+        assert "MaximumConcurrency" in sentences[0]
+        assert "ramp" in sentences[1]
+
+    @pytest.mark.parametrize(
         ("options", "sentence"),
         [
+            (["--minimum-pollers", "2", "--maximum-concurrency", "5"], "leave one of them out"),
+            (["--minimum-pollers", "1"], "2<=x<=200"),
             (["--rate-limit", "often"], "write it as 100/s"),
             (["--batch-size", "100"], "needs a batch window"),
             (["--maximum-concurrency", "1"], "2<=x<=1000"),

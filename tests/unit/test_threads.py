@@ -26,8 +26,12 @@ def test_the_error_of_one_lane_waits_for_the_others(concurrency):
         assert failed.wait(10)
         through.append(delivery.message_id)
 
+    def take_up(lane, way):
+        run_lane(lane)
+        way.end()
+
     app = Celery("proj", set_as_current=False)
     install(app)
     with pytest.raises(RuntimeError, match="of one lane"):
-        Pool(app, concurrency, 1).run(lanes(deliveries), run_lane)
+        Pool(app, concurrency, 1).run(lanes(deliveries), run_lane, take_up)
     assert sorted(through) == ["1", "2", "3"]

@@ -1,6 +1,7 @@
-"""Soft and hard time limits, with three ways to strike: by signal, by thread, by the loop.
+"""Soft and hard time limits: of what runs on a thread by its watchdog, of coroutines by the loop.
 
 How long a limit is does not belong here: the attempt says it. The main path enters at
-:meth:`TimeLimits.call <lambda_runtime.running.limits.time_limits.TimeLimits.call>`; coroutines
-have :class:`~lambda_runtime.running.limits.by_loop.LoopLimits`.
+:func:`~lambda_runtime.running.limits.time_limits.call_within`; coroutines
+have :class:`~lambda_runtime.running.limits.by_loop.LoopLimits`. Behind them all is the end of the
+process: Lambda's, or our own.
 """

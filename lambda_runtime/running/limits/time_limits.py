@@ -1,4 +1,4 @@
-"""Which way to strike: by signal on the main thread, and by another thread elsewhere."""
+"""Time limits of what runs on a thread: a task's body, and all of a task."""
 
 from __future__ import annotations
 
@@ -7,43 +7,40 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from lambda_runtime.running.limits import by_signal
+from lambda_runtime.running.limits import watchdog
+from lambda_runtime.running.limits.limit import InvocationEnds
+from lambda_runtime.running.limits.watchdog import Kept
 
 
-class TimeLimits:
-    """Calls a body under *soft_seconds* and *hard_seconds*; ``None`` is no limit."""
+def call_within(
+    soft_seconds: float | None,
+    hard_seconds: float | None,
+    body: Callable[[], Any],
+    on_result: Kept | None = None,
+) -> Any:
+    """Return ``body()``, called on this thread; ``None`` is no limit.
 
-    def __init__(self, soft_seconds: float | None, hard_seconds: float | None) -> None:
-        self._seconds = soft_seconds, hard_seconds
-
-    def call(self, body: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Return ``body(*args, **kwargs)``.
-
-        :raises SoftTimeLimitExceeded: raised in the body, after the soft limit.
-        :raises HardTimeLimit: raised in the body, after the hard limit.
-        """
-        if not any(self._seconds):
-            return body(*args, **kwargs)
-        if threading.current_thread() is threading.main_thread():
-            return by_signal.call(*self._seconds, body, *args, **kwargs)
-        from lambda_runtime.running.limits import by_thread  # few functions have threads
-
-        return by_thread.call(*self._seconds, body, *args, **kwargs)
+    :param on_result: where the result is kept from the moment on at which the body has ended.
+    :raises SoftTimeLimitExceeded: raised in the body, after *soft_seconds*.
+    :raises HardTimeLimit: raised in the body, after *hard_seconds*.
+    """
+    if not (soft_seconds or hard_seconds):
+        return body()
+    return watchdog.call(soft_seconds, hard_seconds, body, on_result=on_result)
 
 
 def call_until(
-    seconds: float, function: Callable[[], Any], when_late: Callable[[], None] = lambda: None
+    seconds: float, function: Callable[[], Any], when_late: Callable[[], None] | None = None
 ) -> Any:
-    """Return ``function()``; on the main thread, end it after *seconds* if it runs no body then.
+    """Return ``function()``, called on this thread; end it after *seconds*.
 
-    Elsewhere what waits for a socket is out of reach: *when_late* is called, on another thread.
+    On other threads than the main one, what waits for a socket is out of reach: *when_late* is
+    called, on another thread.
 
-    :raises InvocationEnds: raised in *function*, on the main thread.
+    :raises InvocationEnds: raised in *function*.
     """
     if math.isinf(seconds):
         return function()
     if threading.current_thread() is threading.main_thread():
-        return by_signal.call_until(seconds, function)
-    from lambda_runtime.running.limits import by_thread  # few functions have threads
-
-    return by_thread.call_until(seconds, function, when_late)
+        when_late = None
+    return watchdog.call(None, seconds, function, InvocationEnds, when_late=when_late)

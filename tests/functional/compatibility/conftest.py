@@ -237,13 +237,14 @@ def worker(peer: Peer, log: Path, *arguments: str) -> Iterator[None]:
             process.terminate(10)
 
 
-def deployment(peer: Peer) -> LocalFunction:
+def deployment(peer: Peer, *writable: Path) -> LocalFunction:
     """Return the function with the project, as a context manager."""
     return LocalFunction(
         timeout_seconds=FUNCTION_TIMEOUT_SECONDS,
         maximum_concurrency=2,
         environment={**peer.environment(), "LAMBDA_CELERY_APP": "proj:app"},
         working_directory=DIRECTORY,
+        writable=writable,
     )
 
 
@@ -294,7 +295,10 @@ def redis_worker(
 
 @pytest.fixture
 def running(tmp_path: Path) -> Running:
-    """Run the tasks of a peer that was moved to a stack of its own, as a context manager."""
+    """Run the tasks of a peer that was moved to a stack of its own, as a context manager.
+
+    They may write to ``tmp_path``.
+    """
 
     @contextmanager
     def run(peer: Peer, stack: Any) -> Iterator[None]:
@@ -302,7 +306,7 @@ def running(tmp_path: Path) -> Running:
             with worker(peer, tmp_path / "worker.log", "--pool=solo"):
                 yield
         else:
-            with deployment(peer) as function, feed(stack, function):
+            with deployment(peer, tmp_path) as function, feed(stack, function):
                 yield
 
     return run

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
@@ -24,6 +26,7 @@ from lambda_celery import aws, install
 from lambda_celery.conf import Settings
 from lambda_celery.local.records import record
 from lambda_runtime import make_handler
+from lambda_runtime.celery_hooks import tracing
 
 
 @dataclass
@@ -139,6 +142,10 @@ class Runtime:
         """Return what stands in *message*, its own body still encoded."""
         return dict(json.loads(base64.b64decode(message["Body"])))
 
+    def arguments(self, message: Mapping[str, Any]) -> str:
+        """Return the arguments of the call in *message*, as its header shows them."""
+        return str(self.envelope(message)["headers"]["argsrepr"])
+
     def records(self) -> list[dict[str, Any]]:
         """Return what the idempotency table has of runs, but for those that can run again."""
         items = self.stack.dynamodb.scan(TableName=self.settings.idempotency_table)["Items"]
@@ -180,6 +187,28 @@ def make_runtime(stack: Any) -> Iterator[Callable[..., Runtime]]:
 @pytest.fixture
 def runtime(make_runtime: Callable[..., Runtime]) -> Runtime:
     return make_runtime()
+
+
+@pytest.fixture
+def web(stack: Any) -> Celery:
+    """The app of a web process, which knows nothing of the tasks' code."""
+    app = Celery("web", broker="amqp://guest@127.0.0.1:1//", set_as_current=True)
+    app.conf.update(
+        lambda_tasks=["*"],
+        lambda_queue_url=stack.queue_url,
+        lambda_endpoint_url=stack.settings.endpoint_url,
+        lambda_region=stack.settings.region,
+    )
+    install(app)
+    return app
+
+
+@pytest.fixture
+def publish(request: pytest.FixtureRequest, web: Celery, tmp_path: Path) -> Callable[..., Any]:
+    """Send a task by name to a function that is deployed with the test module's ``APP``."""
+    (tmp_path / "proj.py").write_text(request.module.APP)
+    send_task: Callable[..., Any] = web.send_task
+    return send_task
 
 
 class _Raw(io.BytesIO):
@@ -250,3 +279,17 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     made = Faults()
     yield made
     made.close()
+
+
+@pytest.fixture
+def began(monkeypatch):
+    """Note on which threads the tracer calls a body."""
+    names: list[str] = []
+    traced = tracing._traced
+
+    def note(task: Any, run: Any) -> Any:
+        names.append(threading.current_thread().name)
+        return traced(task, run)
+
+    monkeypatch.setattr(tracing, "_traced", note)
+    return names

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lambda_runtime.deadline import Deadline
+from lambda_runtime.messages import settlement
 from lambda_runtime.messages.delivery import SENT_ON_ATTRIBUTE, Delivery
 from lambda_runtime.messages.publication import publication_of
 from lambda_runtime.messages.request import read_request
@@ -39,6 +41,19 @@ def lose(runtime: Any, message: dict[str, Any], times: int = 1) -> None:
 def received(message: dict[str, Any], times: int) -> dict[str, Any]:
     attributes = {**message["Attributes"], "ApproximateReceiveCount": str(times)}
     return {**message, "Attributes": attributes}
+
+
+def send_one_that_fails(runtime: Any) -> list[int]:
+    """Publish a task that always raises; return the list that each run is noted in."""
+    ran: list[int] = []
+
+    @runtime.task
+    def send():
+        ran.append(1)
+        raise ValueError("451")
+
+    send.delay()
+    return ran
 
 
 def redriven(message: dict[str, Any]) -> dict[str, Any]:
@@ -217,14 +232,7 @@ class TestLastReceive:
         self, make_runtime, no_time
     ):
         runtime = make_runtime(lambda_max_receive_count=2)
-        ran = []
-
-        @runtime.task
-        def send():
-            ran.append(1)
-            raise ValueError("451")
-
-        send.delay()
+        ran = send_one_that_fails(runtime)
         with no_time():
             assert runtime.deliver().all_returned
             assert runtime.deliver().all_deleted  # sent on
@@ -237,14 +245,7 @@ class TestLastReceive:
 class TestRedrive:
     def test_counts_from_one_although_the_message_had_been_sent_on(self, make_runtime):
         runtime = make_runtime(lambda_max_receive_count=2)
-        ran = []
-
-        @runtime.task
-        def send():
-            ran.append(1)
-            raise ValueError("451")
-
-        send.delay()
+        ran = send_one_that_fails(runtime)
         (message,) = runtime.receive()
         assert runtime.hand_over([received(message, 2)]).all_deleted  # sent on
         (sent_on,) = runtime.receive()
@@ -258,6 +259,70 @@ class TestRedrive:
         assert runtime.invoke([received(again, 2)]).all_deleted
         assert len(ran) == 2
         assert len(runtime.stack.dead_letters()) == 1
+
+
+class TestSQSTakesNothingAtTheLastReceive:
+    """What stays on its queue then is parked by SQS, although it has attempts left."""
+
+    def test_what_was_to_be_sent_on_before_the_run_is_run(self, make_runtime, faults, ran):
+        runtime = make_runtime(lambda_max_receive_count=3)
+
+        @runtime.task
+        def send(n):
+            ran.append(n)
+
+        send.delay(1)
+        send.delay(2)
+        messages = [received(each, 3) for each in runtime.receive(2)]
+        for operation in ("SendMessage", "SendMessageBatch"):
+            faults.fail(runtime.settings, "sqs", operation, "ServiceUnavailable", status=503)
+
+        assert runtime.hand_over(messages).all_deleted
+        assert sorted(ran) == [1, 2]
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_what_was_to_be_sent_on_after_it_is_tried_again(
+        self, make_runtime, faults, ran, no_time, monkeypatch, count
+    ):
+        runtime = make_runtime(lambda_max_receive_count=3)
+
+        @runtime.task
+        def send():
+            ran.append(1)
+
+        for _ in range(count):
+            send.delay()
+        messages = [received(each, 3) for each in runtime.receive(count)]
+        undo = [
+            faults.fail(runtime.settings, "sqs", operation, "ServiceUnavailable", status=503)
+            for operation in ("SendMessage", "SendMessageBatch")
+        ]
+
+        def end_it(_seconds):
+            for each in undo:
+                each()
+
+        monkeypatch.setattr(
+            settlement, "time", SimpleNamespace(sleep=end_it, monotonic=time.monotonic)
+        )
+        with no_time():
+            assert runtime.hand_over(messages).all_deleted
+        assert runtime.deliver(count).all_deleted
+        assert ran == [1] * count
+
+    def test_when_it_still_takes_nothing_the_message_stays(self, make_runtime, faults, no_time):
+        runtime = make_runtime(lambda_max_receive_count=3)
+
+        @runtime.task
+        def send():
+            """It is not run."""
+
+        send.delay()
+        (message,) = runtime.receive()
+        faults.fail(runtime.settings, "sqs", "SendMessage", "ServiceUnavailable", status=503)
+        with no_time():
+            answer = runtime.hand_over([received(message, 3)], seconds=5)
+        assert answer.failed == [message["MessageId"]]
 
 
 class TestFIFO:
@@ -327,6 +392,26 @@ class TestFIFO:
 
         assert runtime.hand_over(messages).failed == []
         assert ran == [("b", 0), ("a", 0), ("a", 1)]
+
+    def test_a_group_at_its_last_receive_runs_first(self, runtime, ran):
+        """Should a neighbour kill the process, SQS would park it."""
+
+        @runtime.task
+        def send(group, n):
+            ran.append((group, n))
+
+        for group in ("a", "b"):
+            for n in range(2):
+                send.apply_async((group, n), MessageGroupId=group)
+        messages = sorted(
+            runtime.receive(4),
+            key=lambda each: (
+                each["Attributes"]["MessageGroupId"], each["Attributes"]["SequenceNumber"]
+            ),
+        )  # fmt: skip
+        assert runtime.hand_over([*messages[:3], received(messages[3], 3)]).failed == []
+
+        assert ran[:2] == [("b", 0), ("b", 1)]
 
 
 class TestTwoVersionsSideBySide:

@@ -9,6 +9,7 @@ import threading
 import uuid
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from unittest.mock import Mock, call
 
 import pytest
 from celery import Task, chain, group, signals
@@ -121,6 +122,65 @@ class TestBatch:
 
         assert asyncio.run(many())[0] == 1
         assert requests() == [2]
+
+    def test_what_outlives_it_is_sent_by_itself(self, runtime, send):
+        """An asyncio task has a copy of the block's context."""
+
+        async def many():
+            ended = asyncio.Event()
+
+            async def late():
+                await ended.wait()
+                for n in range(3):
+                    send.delay(n)
+
+            with batch():
+                task = asyncio.create_task(late())
+                await asyncio.sleep(0)
+            ended.set()
+            await task
+
+        asyncio.run(many())
+        assert runtime.stack.depth() == 3
+
+    def test_options_are_those_of_each_call(self, runtime, send, requests):
+        headers = {}
+        with batch():
+            for tenant in "ab":
+                headers["tenant"] = tenant
+                send.apply_async((1,), headers=headers)
+                send.apply_async(kwargs={"n": 1}, headers=headers)
+        assert requests() == [4]
+        sent = [envelope(each)["headers"]["tenant"] for each in runtime.receive(4)]
+        assert sorted(sent) == ["a", "a", "b", "b"]
+
+    @pytest.mark.parametrize("arguments", [{"x": 1}, "z"])
+    def test_arguments_that_are_no_list_are_refused_as_by_celery(self, send, arguments):
+        with batch():
+            send.delay(1)
+            with pytest.raises(TypeError):
+                send.apply_async(arguments)
+
+    def test_a_class_of_the_project_is_called_as_by_celery(self, runtime):
+        class Tenanted(Task):
+            def apply_async(self, *args, **options):
+                options["kwargs"] = {**options.get("kwargs", {}), "tenant": "a"}
+                return super().apply_async(*args, **options)
+
+        send = runtime.app.task(name=f"proj.{uuid.uuid4().hex}", base=Tenanted)(anything)
+        with batch():
+            send.apply_async(kwargs={"n": 1})
+        send.apply_async(kwargs={"n": 1})
+        bodies = [json.loads(envelope(each)["body"]) for each in runtime.receive(2)]
+        assert [each[1] for each in bodies] == [{"n": 1, "tenant": "a"}] * 2
+
+    def test_a_mock_in_the_place_of_celery_s_method_sees_the_call_as_it_is(
+        self, runtime, send, monkeypatch
+    ):
+        mock = Mock()
+        monkeypatch.setattr(Task, "apply_async", mock)
+        send.apply_async((1,), queue="q")
+        assert mock.call_args == call((1,), queue="q")
 
     def test_one_request_never_holds_two_queues(self, make_runtime, make_stack, faults):
         other = make_stack()

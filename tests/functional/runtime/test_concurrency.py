@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import defaultdict
 
@@ -35,6 +36,15 @@ def test_as_many_tasks_run_at_the_same_time_as_the_setting_says_and_no_more(runt
         send.delay(n)
     assert runtime.deliver(8).all_deleted
     assert most == [4] * 8
+
+
+def test_what_is_loaded_is_kept_from_the_garbage_collector_once_a_process(make_runtime):
+    """A second time would keep what runs have left, for ever."""
+    assert make_runtime().handler
+    kept = gc.get_freeze_count()
+    assert kept
+    assert make_runtime().handler
+    assert gc.get_freeze_count() <= kept  # less, where some of it has been freed
 
 
 def test_by_default_tasks_run_one_by_one_on_the_main_thread(make_runtime):

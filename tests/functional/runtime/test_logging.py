@@ -19,6 +19,9 @@ def root_logger() -> Iterator[logging.Logger]:
     """
     root, of_tasks = logging.getLogger(), get_logger("celery.task")
     before = root.handlers[:], root.level, of_tasks.handlers[:], of_tasks.propagate
+    # A worker of another test may have taken it over.
+    of_tasks.setLevel(logging.NOTSET)
+    of_tasks.handlers[:], of_tasks.propagate = [], True
     yield root
     root.handlers[:], level, of_tasks.handlers[:], of_tasks.propagate = before
     root.setLevel(level)

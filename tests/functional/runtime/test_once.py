@@ -7,7 +7,7 @@ import time
 import pytest
 
 from lambda_celery import ConfigurationError, task
-from lambda_runtime.table.claims import IdempotencyTable
+from lambda_runtime.table.claims import Claim, Ending, IdempotencyTable
 
 
 @pytest.fixture
@@ -251,3 +251,23 @@ def test_a_key_of_some_of_the_arguments_or_all_is_not_refused(runtime, key):
         """It is never run."""
 
     assert runtime.handler
+
+
+def test_what_is_done_is_not_said_to_be_unfinished_by_one_who_comes_late(stack):
+    table = IdempotencyTable(stack.settings)
+    table.claim("key", life_seconds=60, run_ends=time.time() + 60)
+    table.complete("key", life_seconds=60)
+    table.complete("key", life_seconds=60, ending=Ending.UNFINISHED)
+    found = table.look_up("key")
+    assert found is not None
+    assert found.claim is Claim.COMPLETED
+
+
+def test_what_was_said_to_be_unfinished_may_be_done_after_all(stack):
+    table = IdempotencyTable(stack.settings)
+    table.claim("key", life_seconds=60, run_ends=time.time() + 60)
+    table.complete("key", life_seconds=60, ending=Ending.UNFINISHED)
+    table.complete("key", life_seconds=60)
+    found = table.look_up("key")
+    assert found is not None
+    assert found.claim is Claim.COMPLETED

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ConnectionClosedError
 from celery import chain, chord, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.result import AsyncResult
+from celery.worker import state as worker_state
 
-from lambda_celery import ConfigurationError, aws
+from lambda_celery import ConfigurationError
+from lambda_celery.aws.connections import Connections
 from lambda_celery.envelope import read_envelope, read_message
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import Delivery
@@ -114,6 +118,25 @@ class TestRanToTheEnd:
         assert runtime.deliver().all_deleted
         assert runtime.deliver().all_deleted
         assert seen == [13]
+
+    def test_the_state_of_the_worker_is_kept(self, runtime):
+        active = []
+
+        @runtime.task(bind=True)
+        def send(self, fails):
+            active.extend(each.id for each in worker_state.active_requests)
+            if fails:
+                raise ValueError("451")
+
+        counted = worker_state.total_count[send.name]
+        succeeds, fails = send.delay(False), send.delay(True)
+        runtime.hand_over(runtime.receive(2))
+        assert sorted(active) == sorted([succeeds.id, fails.id])
+        assert succeeds.id in worker_state.successful_requests
+        assert fails.id not in worker_state.successful_requests
+        assert worker_state.total_count[send.name] == counted + 2
+        assert not worker_state.active_requests
+        assert not worker_state.requests
 
 
 class TestArrivesAgain:
@@ -320,6 +343,30 @@ class TestRaised:
         assert runtime.records() == []
         assert runtime.stack.dead_letters() == []
         assert failed == []
+
+    def test_is_not_hidden_for_longer_than_sqs_takes(self, make_runtime, faults, monkeypatch):
+        """Twelve hours, in which it counts what the run has taken."""
+        runtime = make_runtime(
+            lambda_retry_backoff_seconds=50_000,
+            lambda_retry_backoff_max_seconds=50_000,
+            lambda_retry_jitter=False,
+        )
+        passed = 0.0
+
+        @runtime.task
+        def send():
+            nonlocal passed
+            passed = 5000.0
+            raise ValueError("no such template")
+
+        real = Deadline.passed_seconds
+        monkeypatch.setattr(Deadline, "passed_seconds", lambda self: real(self) + passed)
+        changes = faults.watch(runtime.settings, "sqs", "ChangeMessageVisibilityBatch")
+        send.delay()
+
+        assert runtime.deliver(seconds=5400).all_returned
+        hidden = changes[0]["Entries"][0]["VisibilityTimeout"]
+        assert 37_000 < hidden <= 43_200 - 600 - 5000
 
     def test_runs_again_and_can_succeed(self, runtime):
         runs = []
@@ -767,11 +814,13 @@ class TestTime:
         def send():
             return "sent"
 
-        result = send.apply_async(expires=datetime.now(UTC) + timedelta(seconds=1))
+        result = send.apply_async(expires=3600)
         (message,) = runtime.receive()
         assert runtime.hand_over([message]).all_deleted
-        runtime.send_copy(message)
-        time.sleep(1.0)  # until it has expired
+        envelope = runtime.envelope(message)
+        envelope["headers"]["expires"] = (datetime.now(UTC) - timedelta(seconds=5)).isoformat()
+        body = base64.b64encode(json.dumps(envelope).encode()).decode()
+        runtime.send_copy({**message, "Body": body})
         assert runtime.deliver().all_deleted
         assert state(runtime, result) == "SUCCESS"
         assert "task_revoked" not in heard
@@ -817,6 +866,29 @@ class TestTime:
         assert sent[1] == sent[0]
         bucket = runtime.settings.payload_bucket
         assert runtime.stack.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
+
+    @pytest.mark.parametrize("is_old", [True, False])
+    def test_a_body_in_s3_that_has_waited_for_a_day_is_stored_anew(
+        self, runtime, faults, monkeypatch, is_old
+    ):
+        """The bucket's lifecycle rule would remove it before its message is due."""
+        ran = []
+
+        @runtime.task
+        def send(attachment):
+            ran.append(len(attachment))
+
+        if is_old:
+            monkeypatch.setattr("lambda_celery.payloads._RENEWED_AFTER", timedelta(0))
+        copied = faults.watch(runtime.settings, "s3", "CopyObject")
+        sent = faults.watch(runtime.settings, "sqs", "SendMessage")
+        send.apply_async(("x" * 2_000_000,), countdown=2)
+        runtime.sqs.send_message(**{**sent[0], "DelaySeconds": 0})
+
+        assert runtime.deliver().all_deleted
+        assert len(copied) == is_old
+        assert runtime.deliver().all_deleted
+        assert ran == [2_000_000]
 
     def test_soft_time_limit_is_raised_in_the_task(self, runtime):
         cleaned = []
@@ -921,6 +993,32 @@ class TestTime:
         assert runtime.deliver(seconds=1).all_returned
         assert state(runtime, result) == "RETRY"
         assert runtime.stack.dead_letters() == []
+
+    @pytest.mark.parametrize("attempts", [1, 2])
+    def test_a_task_that_swallows_its_limit_does_not_take_its_neighbours_along(
+        self, make_runtime, attempts
+    ):
+        runtime = make_runtime(lambda_max_receive_count=attempts)
+
+        @runtime.task
+        def stubborn():
+            with contextlib.suppress(SoftTimeLimitExceeded):
+                time.sleep(60)
+            time.sleep(60)
+
+        @runtime.task
+        def quick():
+            return "ran"
+
+        stubborn_result, quick_result = stubborn.delay(), quick.delay()
+        messages = runtime.receive(2)
+        messages.sort(key=lambda m: stubborn_result.id in runtime_ids(runtime, m))
+        answer = runtime.hand_over(messages, seconds=3)
+
+        comes_back = attempts > 1
+        assert answer.failed == ([messages[1]["MessageId"]] if comes_back else [])
+        assert len(runtime.stack.dead_letters()) == (not comes_back)
+        assert state(runtime, quick_result) == "SUCCESS"
 
     def test_no_task_starts_that_is_known_to_take_longer_than_what_is_left(self, runtime, faults):
         ran = []
@@ -1069,7 +1167,7 @@ class TestAWSFails:
         self, make_runtime, faults, monkeypatch, concurrency
     ):
         runtime = make_runtime(lambda_concurrency=concurrency)
-        monkeypatch.setattr("lambda_runtime.table.completions._PATIENCE_SECONDS", 30)
+        monkeypatch.setattr("lambda_runtime.deadline._PATIENCE_SECONDS", 30)
         ran, mend = [], []
 
         @runtime.task
@@ -1141,7 +1239,7 @@ class TestAWSFails:
         assert runtime.deliver().all_deleted
         assert ran == [1]
 
-    def test_a_claim_whose_answer_was_lost_is_still_ours(self, runtime, faults):
+    def test_a_claim_whose_answer_was_lost_is_still_ours(self, runtime, monkeypatch):
         """DynamoDB wrote the record, the answer got lost, and botocore asks again."""
         ran = []
 
@@ -1149,25 +1247,20 @@ class TestAWSFails:
         def send():
             ran.append(1)
 
-        client = aws.client("dynamodb", runtime.settings)
         lost = []
         send.delay()
         (message,) = runtime.receive()
-        runtime.handler  # noqa: B018 - made before the fault
-        send_request = client._endpoint.http_session.send
+        exchange = Connections.exchange
 
-        def send_and_lose(request: Any) -> Any:
-            answer = send_request(request)
-            if not lost and b"INPROGRESS" in (request.body or b""):
+        def exchange_and_lose(self: Connections, request: bytes) -> Any:
+            answer = exchange(self, request)
+            if not lost and b"INPROGRESS" in request:
                 lost.append(1)
-                raise ConnectionClosedError(endpoint_url=request.url, request=request)
+                raise ConnectionResetError
             return answer
 
-        client._endpoint.http_session.send = send_and_lose
-        try:
-            answer = runtime.hand_over([message])
-        finally:
-            client._endpoint.http_session.send = send_request
+        monkeypatch.setattr(Connections, "exchange", exchange_and_lose)
+        answer = runtime.hand_over([message])
         assert lost == [1]
         assert answer.all_deleted
         assert ran == [1]

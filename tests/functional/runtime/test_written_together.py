@@ -5,12 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from queue import Queue
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
-from lambda_runtime.table.claims import Claim, IdempotencyTable
+from lambda_runtime.table.claims import AheadClaim, Claim, Ending, IdempotencyTable
+from lambda_runtime.table.group_commit import GroupCommit
 
 WAIT_SECONDS = 30
 CONCURRENCY = 12
@@ -144,6 +150,205 @@ def test_what_is_found_is_told_as_ever(table):
     assert claim(table, "expired").claim is Claim.WON
 
 
+@dataclass
+class Telling:
+    """A table's client whose refusals of an INSERT tell the item, as DynamoDB may; or do not."""
+
+    client: Any
+    tells: bool
+    requests: list[str] = field(default_factory=list)
+    #: What is called between a refusal and what is made of it.
+    meanwhile: Callable[[], Any] = bool
+    table_name: str = ""
+
+    def batch_execute_statement(self, **parameters: Any) -> Any:
+        self.requests.append("BatchExecuteStatement")
+        answer = self.client.batch_execute_statement(**parameters)
+        for asked, response in zip(parameters["Statements"], answer["Responses"], strict=True):
+            is_asked = asked.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+            if response.get("Error", {}).get("Code") != "DuplicateItem":
+                continue
+            if self.tells and is_asked:
+                response["Error"]["Item"] = self._item(asked["Parameters"][0])
+            self.meanwhile()
+        return answer
+
+    def put_item(self, **parameters: Any) -> Any:
+        self.requests.append("PutItem")
+        return self.client.put_item(**parameters)
+
+    def get_item(self, **parameters: Any) -> Any:
+        self.requests.append("GetItem")
+        return self.client.get_item(**parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def _item(self, key: Any) -> Any:
+        return self.client.get_item(TableName=self.table_name, Key={"id": key})["Item"]
+
+
+@pytest.fixture
+def telling(table):
+    """Have refusals of *table* tell the item, or not; return what was asked for."""
+
+    def telling(tells: bool) -> Telling:
+        client = Telling(table.client, tells, table_name=table.table_name)
+        table.client, table._group = client, GroupCommit(client)
+        return client
+
+    return telling
+
+
+def claim_ahead(table, key, **options):
+    """Claim *key* ahead; return what :func:`claim` is to be given."""
+    told: Queue[AheadClaim] = Queue()
+    values = {"life_seconds": 1000, "run_ends": time.time() + 60, "message_id": "m"}
+    table.claim_ahead(key, **{**values, "call_id": None, **options}, then=told.put)
+    return told.get(timeout=WAIT_SECONDS)
+
+
+#: Each leaves a record, and says how a second claim is made.
+FOUND = {
+    "running": ({}, None, {}),
+    "running, of the message": ({"lineage": ("m",)}, None, {"lineage": ("m",)}),
+    "done": ({}, Ending.DONE, {}),
+    "failed": ({}, Ending.FAILED, {}),
+    "failed, of another call": ({"call_id": "1"}, Ending.FAILED, {"call_id": "2"}),
+    "done, of another call": ({"call_id": "1"}, Ending.DONE, {"call_id": "2"}),
+    "running, of another call": ({"call_id": "1"}, None, {"call_id": "2"}),
+    "lost, of another call": ({"call_id": "1", "run_ends": 1.0}, None, {"call_id": "2"}),
+    "unfinished": ({}, Ending.UNFINISHED, {}),
+    "lost": ({"run_ends": 1.0}, None, {"receive_count": 4}),
+    "lost, of the message": (
+        {"run_ends": 1.0, "lineage": ("m",)}, None, {"lineage": ("n", "m"), "receive_count": 4},
+    ),
+    "lost and spared": ({"run_ends": 1.0}, None, {"spare_lost": True}),
+    "released": ({}, "release", {"receive_count": 3}),
+    "expired": ({"life_seconds": -10, "run_ends": 1.0}, None, {}),
+    "done and expired": ({}, "expire", {}),
+    "dropped": ({}, "drop", {}),
+}  # fmt: skip
+
+
+def leave(table, key, options, ending):
+    made = claim(table, key, **options)
+    if isinstance(ending, Ending):
+        table.complete(key, life_seconds=1000, ending=ending)
+    elif ending == "expire":
+        table.complete(key, life_seconds=-10)
+    elif ending == "release":
+        table.release(key, made)
+    elif ending == "drop":
+        table.drop(key, made)
+
+
+@pytest.mark.parametrize("is_ahead", [False, True])
+@pytest.mark.parametrize("name", FOUND)
+def test_a_refusal_that_tells_the_record_changes_no_decision(table, telling, name, is_ahead):
+    first, ending, second = FOUND[name]
+    claims, records, counts = [], [], []
+    ends = {"run_ends": time.time() + 60}
+    for tells in (False, True):
+        key = f"{name} {tells}"
+        leave(table, key, {**ends, **first}, ending)
+        client = telling(tells)
+        options = {} if not is_ahead else {
+            "message_id": second.get("lineage", ("",))[0], "call_id": second.get("call_id"), **ends,
+        }  # fmt: skip
+        ahead = claim_ahead(table, key, **options) if is_ahead else None
+        found = claim(table, key, **{**ends, **second}, ahead=ahead)
+        claims.append(replace(found, owner=""))
+        (item,) = [each for each in table_items(table) if each["id"]["S"] == key]
+        records.append((item["status"], item.get("attempts"), item.get("message_id")))
+        counts.append(len(client.requests))
+        table.client = client.client
+    assert claims[0] == claims[1]
+    assert records[0] == records[1]
+    assert counts[1] <= counts[0]
+
+
+def table_items(table):
+    return table.client.scan(TableName=table.table_name)["Items"]
+
+
+@pytest.mark.parametrize("is_ahead", [False, True])
+@pytest.mark.parametrize(
+    ("tells", "requests"), [(False, ["BatchExecuteStatement", "PutItem"]), (True, None)]
+)
+def test_a_duplicate_costs_no_request_of_its_own_where_the_record_is_told(
+    table, telling, tells, requests, is_ahead
+):
+    claim(table, "a")
+    table.complete("a", life_seconds=1000)
+    client = telling(tells)
+    ahead = claim_ahead(table, "a") if is_ahead else None
+    assert claim(table, "a", ahead=ahead).claim is Claim.COMPLETED
+    assert client.requests == (requests or ["BatchExecuteStatement"])
+
+
+@pytest.mark.parametrize("ending", [Ending.DONE, None], ids=["completed", "forgotten"])
+def test_what_was_told_of_a_claim_ahead_may_have_changed_since(table, telling, ending):
+    claim(table, "a")
+    client = telling(True)
+    ahead = claim_ahead(table, "a")
+    assert ahead.item is not None
+    if ending is None:
+        table.forget("a")
+    else:
+        table.complete("a", life_seconds=1000)
+    expected = Claim.WON if ending is None else Claim.COMPLETED
+    assert claim(table, "a", ahead=ahead).claim is expected
+    assert client.requests[-1] == "PutItem"
+
+
+def test_a_lost_run_that_completes_meanwhile_is_not_taken_over(table, telling):
+    claim(table, "a", run_ends=time.time() - 60)
+    client = telling(True)
+    client.meanwhile = lambda: table_completes(client, "a")
+    assert claim(table, "a").claim is Claim.COMPLETED
+
+
+def test_a_released_run_that_another_claims_meanwhile_is_not_taken_over(table, telling, runtime):
+    table.release("a", claim(table, "a"))
+    other = IdempotencyTable(runtime.settings)
+    client = telling(True)
+    client.meanwhile = lambda: claims.append(claim(other, "a").claim)
+    claims: list[Claim] = []
+    assert claim(table, "a").claim is Claim.IN_PROGRESS
+    assert claims == [Claim.WON]
+
+
+def table_completes(client, key):
+    client.client.update_item(
+        TableName=client.table_name,
+        Key={"id": {"S": key}},
+        UpdateExpression="SET #status = :done, #data = :null, #lock = :lock",
+        ExpressionAttributeNames={
+            "#status": "status", "#data": "data", "#lock": "in_progress_expiration",
+        },
+        ExpressionAttributeValues={
+            ":done": {"S": "COMPLETED"}, ":null": {"S": "null"}, ":lock": {"N": "0"},
+        },
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("tells", [False, True])
+def test_a_repeated_claim_that_is_told_its_own_record_has_won(table, telling, tells):
+    client = telling(tells)
+    send = client.batch_execute_statement
+
+    def send_twice(**parameters):
+        send(**parameters)
+        answer = send(**parameters)
+        answer["ResponseMetadata"]["RetryAttempts"] = 1
+        return answer
+
+    table._group = GroupCommit(SimpleNamespace(batch_execute_statement=send_twice))
+    assert claim(table, "a").claim is Claim.WON
+    assert ("PutItem" in client.requests) is not tells
+
+
 def test_a_completion_is_written_although_the_record_is_gone(runtime, table):
     claim(table, "a")
     table.forget("a")
@@ -194,7 +399,7 @@ def test_where_the_table_cannot_be_asked_nothing_is_run(runtime, faults):
 
 @pytest.mark.parametrize("repeated", [False, True])
 def test_a_claim_whose_answer_was_lost_knows_itself_again(table, repeated):
-    send, lost = table._group._batch_execute_statement, []
+    send, lost = table.client.batch_execute_statement, []
 
     def send_and_lose(**parameters):
         answer = send(**parameters)
@@ -207,7 +412,7 @@ def test_a_claim_whose_answer_was_lost_knows_itself_again(table, repeated):
         answer["ResponseMetadata"]["RetryAttempts"] = 1
         return answer
 
-    table._group._batch_execute_statement = send_and_lose
+    table._group = GroupCommit(SimpleNamespace(batch_execute_statement=send_and_lose))
     assert claim(table, "a").claim is Claim.WON
     assert lost == [1]
     assert claim(table, "a").claim is Claim.IN_PROGRESS

@@ -1,0 +1,282 @@
+"""Settings: misspelt, refused, or in contradiction to each other."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from celery.app.defaults import NAMESPACES, flatten
+
+from lambda_celery.check.facts import STANZA, Facts
+from lambda_celery.check.model import Finding, Grade, registry
+from lambda_celery.check.rules.finding import MAXIMUM_SECONDS, seconds_of, shown_seconds
+from lambda_celery.conf import APP_VARIABLE, CONF_PREFIX, ENV_PREFIX, Settings
+from lambda_celery.infrastructure.inputs import KEYS_OF_OTHERS, Deployment
+
+_DAY = 86_400
+_DEFAULT_RETENTION = 4 * _DAY
+_DEFAULT_DEAD_LETTER_RETENTION = 14 * _DAY
+#: What a database server takes, unless somebody has changed it: PostgreSQL's max_connections.
+_USUAL_CONNECTIONS = 100
+_STANZA_KEYS = {each.name for each in fields(Deployment)}.union(KEYS_OF_OTHERS)
+
+
+@registry.rule("unknown-setting", "A setting that looks like a typo")
+def unknown_setting(facts: Facts) -> Iterator[Finding]:
+    """A setting that neither Celery nor Lambda Celery knows, and that is like one they know.
+
+    Celery says nothing of `task_time_limt`, and takes the default. Red is a misspelt setting
+    of Lambda Celery, since what it should say is missing on AWS.
+    """
+    known = {name for name, _ in flatten(NAMESPACES)}
+    own = {CONF_PREFIX + each.name for each in fields(Settings)}
+    old = {name.upper() for name in known}
+    prefix = str(facts.app.conf.prefix or "")
+    written = facts.app.conf.table(with_defaults=False)
+    spelt = {*map(str, written)}
+    spelt |= {each for each in os.environ if each.startswith(ENV_PREFIX) and each != APP_VARIABLE}
+    of_django = sys.modules.get("django.conf.global_settings")
+    for name in sorted(spelt):
+        if hasattr(of_django, name):
+            continue  # where Celery is given all of Django's settings
+        if name.startswith(ENV_PREFIX):
+            plain = CONF_PREFIX + name.removeprefix(ENV_PREFIX).lower()
+        elif prefix and name.startswith(prefix):
+            plain = name.removeprefix(prefix).lower()
+        elif prefix and name.isupper():
+            continue  # of Django
+        else:
+            plain = name.lower() if name not in old else name
+        if plain in known | own | old or plain.upper() in old:
+            continue
+        candidates = own if plain.startswith(CONF_PREFIX) else known
+        close = difflib.get_close_matches(plain, candidates, 1, 0.8)
+        if close or plain.startswith(CONF_PREFIX):
+            hint = f" It looks like {close[0]}." if close else ""
+            yield Finding(
+                "unknown-setting",
+                Grade.RED if plain.startswith(CONF_PREFIX) else Grade.AMBER,
+                name,
+                f"{name} is no setting.{hint}",
+                f"Write {close[0]}, if that is meant." if close else "Remove it.",
+            )
+    stanza_keys = {*map(str, facts.stanza)} - _STANZA_KEYS
+    for key in sorted(stanza_keys):
+        close = difflib.get_close_matches(key, _STANZA_KEYS, 1, 0.6)
+        hint = f" It looks like {close[0]}." if close else ""
+        yield Finding(
+            "unknown-setting",
+            Grade.RED,
+            f"[tool.{STANZA}] {key}",
+            f"{key} is no key of [tool.{STANZA}].{hint}",
+            f"Write {close[0]}, if that is meant." if close else "Remove it.",
+        )
+
+
+@registry.rule("refused-setting", "A setting with a value that is refused")
+def refused_setting(facts: Facts) -> Iterator[Finding]:
+    """A setting of Lambda Celery has a value that is not of its kind, or contradicts another.
+
+    The function, and each call to SQS, would end with this sentence.
+    """
+    if facts.settings_error:
+        yield Finding(
+            "refused-setting", Grade.RED, None, facts.settings_error, "Correct the setting."
+        )
+
+
+@registry.rule("always-eager", "Tasks that run where they are called")
+def always_eager(facts: Facts) -> Iterator[Finding]:
+    """`task_always_eager` is on: no task is published, on any broker.
+
+    That is for tests. In the settings of the web process it means that nothing reaches Lambda.
+    """
+    if facts.app.conf.task_always_eager:
+        yield Finding(
+            "always-eager",
+            Grade.AMBER,
+            "task_always_eager",
+            "Each task runs where it is called, so nothing is sent to Lambda.",
+            "Leave it to the settings of the tests.",
+        )
+
+
+def _number(stanza: Mapping[str, Any], key: str, default: float) -> float:
+    value = stanza.get(key, default)
+    return float(value) if isinstance(value, int | float) else default
+
+
+@registry.rule("function-limits", "Limits that AWS refuses, or that cannot hold together")
+def function_limits(facts: Facts) -> Iterator[Finding]:
+    """`[tool.lambda-celery]` asks for what AWS refuses, or for what contradicts itself.
+
+    A `timeout` of 1 to 900 s; `maximum_concurrency` of 2 to 1,000, or `provisioned_pollers`, never
+    both; a batching window of 1 s or more with more than 10 messages in a batch; a
+    `max_receive_count` of 5 or more; a visibility time-out (six times the `timeout`, and the
+    window) of 43,200 s at most. A task whose time limit is longer than the `timeout` of its
+    function is red as well.
+    """
+    stanza = facts.stanza
+    timeout = _number(stanza, "timeout", 0)
+    window = _number(stanza, "maximum_batching_window_in_seconds", 0)
+
+    def found(key: str, sentence: str, remedy: str, grade: Grade = Grade.RED) -> Finding:
+        return Finding("function-limits", grade, f"[tool.{STANZA}] {key}", sentence, remedy)
+
+    if "timeout" in stanza and not 1 <= timeout <= MAXIMUM_SECONDS:
+        yield found(
+            "timeout",
+            f"The time-out is {shown_seconds(timeout)}, and AWS takes 1 to {MAXIMUM_SECONDS} s.",
+            "Set one that is allowed; what takes longer stays on a worker.",
+        )
+    if "maximum_concurrency" in stanza and "provisioned_pollers" in stanza:
+        yield found(
+            "maximum_concurrency",
+            "AWS takes maximum_concurrency or provisioned_pollers, not both.",
+            "Leave one of them out.",
+        )
+    concurrency = _number(stanza, "maximum_concurrency", 10)
+    if not 2 <= concurrency <= 1000:
+        yield found(
+            "maximum_concurrency",
+            f"maximum_concurrency is {concurrency:g}, and AWS takes 2 to 1,000.",
+            "Set one that is allowed.",
+        )
+    if (
+        _number(stanza, "batch_size", 10) > 10
+        and "maximum_batching_window_in_seconds" in stanza
+        and window < 1
+    ):
+        yield found(
+            "batch_size",
+            "AWS refuses more than 10 messages in a batch without a batching window.",
+            "Set maximum_batching_window_in_seconds to 1 or more.",
+        )
+    receives = _number(stanza, "max_receive_count", facts.settings.max_receive_count or 5)
+    if receives < 5:
+        yield Finding(
+            "function-limits",
+            Grade.AMBER,
+            "max_receive_count",
+            f"After {receives:g} receives a message is spent, and a throttled invocation counts as "
+            "one.",
+            "Set 5 or more.",
+        )
+    if timeout and 6 * timeout + window > 43_200:
+        yield found(
+            "timeout",
+            "The visibility time-out would be more than the 43,200 s that SQS takes.",
+            "Lower the time-out.",
+        )
+    for task in facts.tasks:
+        limit = seconds_of(task.task.time_limit) or seconds_of(task.task.soft_time_limit)
+        if timeout and limit and MAXIMUM_SECONDS >= limit > timeout:
+            yield task.finding(
+                "function-limits",
+                Grade.RED,
+                f"The task's limit is {shown_seconds(limit)}, and the function's time-out "
+                f"{shown_seconds(timeout)}: the invocation ends first.",
+                "Raise the timeout in the stanza, or lower the task's limit.",
+            )
+
+
+@registry.rule("record-life", "A record that is forgotten too early")
+def record_life(facts: Facts) -> Iterator[Finding]:
+    """`lambda_idempotency_ttl_seconds` is shorter than a copy of a message can live.
+
+    That is: the queue's retention twice, and the dead-letter queue's once. A message that comes
+    from the dead-letter queue after its record is gone runs again. Leave the setting out, or set
+    it to that and a day.
+    """
+    stanza = facts.stanza
+    retention = _number(stanza, "message_retention_seconds", _DEFAULT_RETENTION)
+    parked = _number(stanza, "dlq_message_retention_seconds", _DEFAULT_DEAD_LETTER_RETENTION)
+    needed = 2 * retention + parked
+    lives = {"lambda_idempotency_ttl_seconds": facts.settings.idempotency_ttl_seconds} | {
+        f"lambda_queues[{name!r}]": queue.idempotency_ttl_seconds
+        for name, queue in facts.settings.queues.items()
+    }
+    for setting, life in lives.items():
+        if life is not None and life < needed:
+            yield Finding(
+                "record-life",
+                Grade.AMBER,
+                setting,
+                f"A record lives {shown_seconds(life)}, but a message up to "
+                f"{shown_seconds(needed)} with these retentions: what is redriven late runs again.",
+                f"Leave it out, or set {needed + _DAY:.0f}.",
+            )
+    if retention > parked:
+        yield Finding(
+            "record-life",
+            Grade.AMBER,
+            f"[tool.{STANZA}] dlq_message_retention_seconds",
+            "The dead-letter queue keeps messages for less time than the queue, and their age "
+            "counts on: some are deleted as soon as they are parked.",
+            "Set it to 1209600, which is 14 days.",
+        )
+
+
+@registry.rule("backoff-order", "Back-off that contradicts itself")
+def backoff_order(facts: Facts) -> Iterator[Finding]:
+    """The back-off's begin is above its end, or the reserve leaves a task no time.
+
+    `lambda_retry_backoff_seconds` is the first delay after a failure, and
+    `lambda_retry_backoff_max_seconds` the longest. A task's soft limit of less than
+    `lambda_time_reserve_seconds` is fine.
+    """
+    settings = facts.settings
+    if settings.retry_backoff_seconds > settings.retry_backoff_max_seconds:
+        yield Finding(
+            "backoff-order",
+            Grade.AMBER,
+            "lambda_retry_backoff_seconds",
+            f"The first delay ({shown_seconds(settings.retry_backoff_seconds)}) is longer than the "
+            f"longest ({shown_seconds(settings.retry_backoff_max_seconds)}).",
+            "Raise lambda_retry_backoff_max_seconds.",
+        )
+
+
+@registry.rule("database-connections", "More environments than database connections")
+def database_connections(facts: Facts) -> Iterator[Finding]:
+    """Environments, times tasks at once, times database aliases is more than a server takes.
+
+    Each environment keeps its own connections. PostgreSQL takes 100 unless it is told otherwise,
+    and Lambda starts as many environments as `maximum_concurrency` allows, or as the account does
+    if it says nothing. Lower it, raise the server's limit, or put RDS Proxy or PgBouncer between.
+    """
+    if "django.conf" not in sys.modules:
+        return
+    from django.conf import settings as django
+
+    if not django.configured:
+        return
+    databases = [
+        each
+        for each in (getattr(django, "DATABASES", None) or {}).values()
+        if "sqlite" not in str(each.get("ENGINE", "sqlite"))
+    ]
+    if not databases:
+        return
+    environments = _number(facts.stanza, "maximum_concurrency", 10)
+    tasks = facts.settings.most_concurrency * max(facts.settings.processes, 1)
+    pools = [
+        pool.get("max_size", 4)
+        for each in databases
+        if isinstance(pool := (each.get("OPTIONS") or {}).get("pool"), dict)
+    ]
+    most = environments * tasks * len(databases)
+    if most > _USUAL_CONNECTIONS or pools:
+        yield Finding(
+            "database-connections",
+            Grade.AMBER,
+            "DATABASES",
+            f"{environments:g} environments with {tasks} tasks at once and {len(databases)} "
+            f"databases hold up to {most:,.0f} connections"
+            + (f", and pools of {max(pools)} each multiply that." if pools else "."),
+            "Lower maximum_concurrency, or use RDS Proxy; switch pools off in the function.",
+        )

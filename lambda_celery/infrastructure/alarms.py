@@ -1,0 +1,134 @@
+"""When somebody is told, and what the dashboard shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lambda_celery.infrastructure.computed import Figures
+from lambda_celery.infrastructure.inputs import Deployment
+
+_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm on a metric that is more than *threshold* in each of *minutes*.
+
+    :ivar of: what its logical id begins with: a queue's or a function's name, or a table's word.
+    :ivar what: what its logical id ends with.
+    :ivar slug: the end of its name on AWS.
+    """
+
+    of: str
+    what: str
+    slug: str
+    description: str
+    namespace: str
+    metric: str
+    dimension: tuple[str, str]
+    statistic: str
+    minutes: int
+    threshold: int
+
+
+def alarms(deployment: Deployment, figures: Figures) -> Iterator[Alarm]:
+    """Yield the alarms of *deployment*."""
+    for queue in figures.queues.values():
+        yield Alarm(
+            queue.celery_name, "DeadLetterAlarm", "dead-letters",
+            "A message was parked. Its attributes say why; redrive it when that is mended.",
+            "AWS/SQS", "ApproximateNumberOfMessagesVisible",
+            ("QueueName", queue.dead_letter_queue_name), "Maximum", 1, 0,
+        )  # fmt: skip
+        yield Alarm(
+            queue.celery_name, "OldestMessageAlarm", "oldest-message",
+            "Tasks wait for too long. The function fails, or maximum_concurrency is too low.",
+            "AWS/SQS", "ApproximateAgeOfOldestMessage", ("QueueName", queue.name), "Maximum", 5,
+            deployment.oldest_message_age_seconds,
+        )  # fmt: skip
+    for function in figures.functions.values():
+        dimension = ("FunctionName", function.name)
+        yield Alarm(
+            function.key, "ErrorsAlarm", "errors",
+            "Invocations fail as a whole. Their messages come back and are parked in the end.",
+            "AWS/Lambda", "Errors", dimension, "Sum", 1, 0,
+        )  # fmt: skip
+        yield Alarm(
+            function.key, "ThrottlesAlarm", "throttles",
+            "Lambda refuses invocations, and each counts as a receive. Raise the account's "
+            "concurrency, or lower maximum_concurrency.",
+            "AWS/Lambda", "Throttles", dimension, "Sum", 5, 0,
+        )  # fmt: skip
+        yield Alarm(
+            function.key, "DurationAlarm", "duration",
+            "An invocation took nearly all of its time-out. Raise timeout, or lower batch_size.",
+            "AWS/Lambda", "Duration", dimension, "Maximum", 1,
+            function.duration_alarm_milliseconds,
+        )  # fmt: skip
+    for table in ("idempotency", *(["results"] if deployment.results else [])):
+        for what in ("Read", "Write"):
+            yield Alarm(
+                table, f"{what}ThrottlesAlarm", f"throttled-{what.lower()}s",
+                f"DynamoDB refuses {what.lower()}s of the table. Set warm_throughput before the "
+                "next burst.",
+                "AWS/DynamoDB", f"{what}ThrottleEvents",
+                ("TableName", f"{deployment.name}-{table}"), "Sum", 5, 0,
+            )  # fmt: skip
+
+
+def dashboard(figures: Figures) -> dict[str, Any]:
+    """Return the dashboard's body: a row for each queue, and one for each function."""
+    rows: list[tuple[tuple[str, str, list[list[str]]], ...]] = []
+    for queue in figures.queues.values():
+        count, age = "ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"
+        names = (queue.name, queue.dead_letter_queue_name)
+        rows.append(
+            (
+                (
+                    f"{queue.celery_name}: messages",
+                    "Maximum",
+                    [["AWS/SQS", count, "QueueName", name] for name in names],
+                ),
+                (
+                    f"{queue.celery_name}: age of the oldest message",
+                    "Maximum",
+                    [["AWS/SQS", age, "QueueName", queue.name]],
+                ),
+            )
+        )
+    for function in figures.functions.values():
+        by = ["FunctionName", function.name]
+        metrics = ("Invocations", "Errors", "Throttles")
+        rows.append(
+            (
+                (
+                    f"{function.name}: invocations",
+                    "Sum",
+                    [["AWS/Lambda", metric, *by] for metric in metrics],
+                ),
+                (f"{function.name}: duration", "Maximum", [["AWS/Lambda", "Duration", *by]]),
+            )
+        )
+    return {
+        "widgets": [
+            {
+                "type": "metric",
+                "x": 12 * column,
+                "y": 6 * row,
+                "width": 12,
+                "height": 6,
+                "properties": {
+                    "title": title,
+                    "region": "${AWS::Region}",
+                    "view": "timeSeries",
+                    "stat": statistic,
+                    "period": _SECONDS,
+                    "metrics": metrics,
+                },
+            }
+            for row, widgets in enumerate(rows)
+            for column, (title, statistic, metrics) in enumerate(widgets)
+        ]
+    }

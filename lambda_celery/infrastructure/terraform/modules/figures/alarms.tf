@@ -1,0 +1,145 @@
+# The alarms and the dashboard. They name what they watch, so that they need no resource.
+
+locals {
+  queue_alarms = [
+    for name, queue in local.queues : {
+      "${name}: dead letters" = {
+        name               = "${var.name}-${local.slugs[name]}-dead-letters"
+        description        = "A message was parked. Its attributes say why; redrive it when that is mended."
+        namespace          = "AWS/SQS"
+        metric_name        = "ApproximateNumberOfMessagesVisible"
+        dimensions         = { QueueName = queue.dead_letter_queue_name }
+        statistic          = "Maximum"
+        period             = 60
+        evaluation_periods = 1
+        threshold          = 0
+      }
+      "${name}: oldest message" = {
+        name               = "${var.name}-${local.slugs[name]}-oldest-message"
+        description        = "Tasks wait for too long. The function fails, or maximum_concurrency is too low."
+        namespace          = "AWS/SQS"
+        metric_name        = "ApproximateAgeOfOldestMessage"
+        dimensions         = { QueueName = queue.name }
+        statistic          = "Maximum"
+        period             = 60
+        evaluation_periods = 5
+        threshold          = var.oldest_message_age_seconds
+      }
+    }
+  ]
+
+  function_alarms = [
+    for key, function in local.functions : {
+      "${key}: errors" = {
+        name               = "${function.name}-errors"
+        description        = "Invocations fail as a whole. Their messages come back and are parked in the end."
+        namespace          = "AWS/Lambda"
+        metric_name        = "Errors"
+        dimensions         = { FunctionName = function.name }
+        statistic          = "Sum"
+        period             = 60
+        evaluation_periods = 1
+        threshold          = 0
+      }
+      "${key}: throttles" = {
+        name               = "${function.name}-throttles"
+        description        = "Lambda refuses invocations, and each counts as a receive. Raise the account's concurrency, or lower maximum_concurrency."
+        namespace          = "AWS/Lambda"
+        metric_name        = "Throttles"
+        dimensions         = { FunctionName = function.name }
+        statistic          = "Sum"
+        period             = 60
+        evaluation_periods = 5
+        threshold          = 0
+      }
+      "${key}: duration" = {
+        name               = "${function.name}-duration"
+        description        = "An invocation took nearly all of its time-out. Raise timeout, or lower batch_size."
+        namespace          = "AWS/Lambda"
+        metric_name        = "Duration"
+        dimensions         = { FunctionName = function.name }
+        statistic          = "Maximum"
+        period             = 60
+        evaluation_periods = 1
+        threshold          = 900 * function.timeout # milliseconds: nine tenths
+      }
+    }
+  ]
+
+  table_alarms = [
+    for key, table in merge(
+      { idempotency = local.names.idempotency_table },
+      var.results ? { results = local.names.results_table } : {},
+      ) : {
+      for metric, what in { ReadThrottleEvents = "reads", WriteThrottleEvents = "writes" } :
+      "${key}: throttled ${what}" => {
+        name               = "${table}-throttled-${what}"
+        description        = "DynamoDB refuses ${what} of the table. Set warm_throughput before the next burst."
+        namespace          = "AWS/DynamoDB"
+        metric_name        = metric
+        dimensions         = { TableName = table }
+        statistic          = "Sum"
+        period             = 60
+        evaluation_periods = 5
+        threshold          = 0
+      }
+    }
+  ]
+
+  alarms = merge(concat(local.queue_alarms, local.function_alarms, local.table_alarms)...)
+
+  # One row for each queue, and one for each function.
+  widgets = concat(
+    flatten([
+      for row, name in keys(local.queues) : [
+        {
+          title  = "${name}: messages"
+          x      = 0
+          y      = 6 * row
+          width  = 12
+          height = 6
+          stat   = "Maximum"
+          period = 60
+          metrics = [
+            ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", local.queues[name].name],
+            ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", local.queues[name].dead_letter_queue_name],
+          ]
+        },
+        {
+          title   = "${name}: age of the oldest message"
+          x       = 12
+          y       = 6 * row
+          width   = 12
+          height  = 6
+          stat    = "Maximum"
+          period  = 60
+          metrics = [["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", local.queues[name].name]]
+        },
+      ]
+    ]),
+    flatten([
+      for row, key in keys(local.functions) : [
+        {
+          title   = "${local.functions[key].name}: invocations"
+          x       = 0
+          y       = 6 * (length(local.queues) + row)
+          width   = 12
+          height  = 6
+          stat    = "Sum"
+          period  = 60
+          metrics = [for metric in ["Invocations", "Errors", "Throttles"] : ["AWS/Lambda", metric, "FunctionName", local.functions[key].name]]
+        },
+        {
+          title   = "${local.functions[key].name}: duration"
+          x       = 12
+          y       = 6 * (length(local.queues) + row)
+          width   = 12
+          height  = 6
+          stat    = "Maximum"
+          period  = 60
+          metrics = [["AWS/Lambda", "Duration", "FunctionName", local.functions[key].name]]
+        },
+      ]
+    ]),
+  )
+}

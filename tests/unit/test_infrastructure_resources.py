@@ -1,0 +1,180 @@
+"""The definition and its two templates: what fits together, and what cfn-lint says of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from cfnlint.api import ManualArgs, lint
+
+from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.infrastructure.forms import cloudformation, sam
+from lambda_celery.infrastructure.inputs import Deployment
+from lambda_celery.infrastructure.resources import resources
+
+SQS = "arn:aws:sqs:eu-central-1:123456789012:"
+KEY = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+MATRIX: dict[str, dict[str, Any]] = {
+    "least": {},
+    "several": {
+        "queues": {"mail": {"fifo": True}, "new-report": {"timeout": 600}},
+        "results": True,
+        "provisioned_pollers": {"minimum": 2, "maximum": 20},
+    },
+    "each": {"queues": ["mail", "report"], "functions": "each", "alarm_email": "ops@example.org"},
+    "brought": {
+        "queues": {"m": {"queue_arn": SQS + "m", "dead_letter_queue_arn": SQS + "dead"}},
+        "alarm_topic_arn": "arn:aws:sns:eu-central-1:123456789012:alarms",
+    },
+    "own": {
+        "kms_key_arn": KEY,
+        "results": True,
+        "tags": {"team": "shop"},
+        "vpc": {"subnet_ids": ["subnet-12345678"], "security_group_ids": ["sg-12345678"]},
+        "permissions_boundary": "arn:aws:iam::123456789012:policy/boundary",
+        "warm_throughput": {"read": 12_000, "write": 8000},
+        "layers": ["arn:aws:lambda:eu-central-1:123456789012:layer:binaries:3"],
+        "parameters": {"Password": {"variable": "PASSWORD", "secret": True}},
+    },
+    "image": {"package_type": "image", "architecture": "x86_64", "schedules": False},
+    "snap_start": {"snap_start": True, "batch_size": 100},
+}
+
+
+def deployment(**inputs: Any) -> Deployment:
+    return Deployment(**{"app": "proj.celery:app", "name": "shop"} | inputs)
+
+
+def of_type(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    return {n: r["Properties"] for n, r in template.items() if r["Type"] == kind}
+
+
+@pytest.mark.parametrize("form", [cloudformation, sam], ids=["cloudformation", "sam"])
+@pytest.mark.parametrize("inputs", MATRIX.values(), ids=MATRIX)
+def test_cfn_lint_finds_nothing(form, inputs):
+    if form is cloudformation and inputs.get("snap_start"):
+        with pytest.raises(ConfigurationError, match="choose the form sam"):
+            form.files(deployment(**inputs))
+        return
+    text = form.files(deployment(**inputs))["template.yaml"]
+
+    assert lint(text, config=ManualArgs(regions=["eu-central-1"])) == []
+    assert text == form.files(deployment(**inputs))["template.yaml"]
+
+
+@pytest.mark.parametrize("inputs", MATRIX.values(), ids=MATRIX)
+def test_every_queue_goes_with_its_function_and_its_dead_letter_queue(inputs):
+    made = resources(deployment(**inputs)).resources
+    functions = of_type(made, "AWS::Lambda::Function")
+    aliases = of_type(made, "AWS::Lambda::Alias")
+    queues = of_type(made, "AWS::SQS::Queue")
+
+    for mapping in of_type(made, "AWS::Lambda::EventSourceMapping").values():
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["MetricsConfig"] == {"Metrics": ["EventCount"]}
+        assert ("ScalingConfig" in mapping) != ("ProvisionedPollerConfig" in mapping)
+        function = functions[aliases[mapping["FunctionName"]["Ref"]]["FunctionName"]["Ref"]]
+        if isinstance(mapping["EventSourceArn"], dict):
+            name = mapping["EventSourceArn"]["Fn::GetAtt"][0]
+            queue = queues[name]
+            assert queue["VisibilityTimeout"] == (
+                6 * function["Timeout"] + mapping["MaximumBatchingWindowInSeconds"]
+            )
+            parked = queues[queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]]
+            [source] = parked["RedriveAllowPolicy"]["sourceQueueArns"]
+            assert source["Fn::Sub"].endswith(":" + queue["QueueName"])
+            assert parked.get("FifoQueue") == queue.get("FifoQueue")
+
+
+@pytest.mark.parametrize("inputs", MATRIX.values(), ids=MATRIX)
+def test_what_holds_messages_and_records_is_kept(inputs):
+    made = resources(deployment(**inputs)).resources
+    kept = {n for n, r in made.items() if r.get("DeletionPolicy") == "RetainExceptOnCreate"}
+
+    assert kept >= {"IdempotencyTable", "PayloadBucket", *of_type(made, "AWS::SQS::Queue")}
+    assert all(made[name]["UpdateReplacePolicy"] == "Retain" for name in kept)
+    # And each queue wants TLS.
+    policies = of_type(made, "AWS::SQS::QueuePolicy")
+    assert {p["Queues"][0]["Ref"] for p in policies.values()} == {*of_type(made, "AWS::SQS::Queue")}
+
+
+def test_records_and_bodies_outlive_a_redrive():
+    made = resources(deployment(message_retention_seconds=100_000)).resources
+    variables = made["Function"]["Properties"]["Environment"]["Variables"]
+    [rule] = made["PayloadBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+
+    life = int(variables["LAMBDA_CELERY_IDEMPOTENCY_TTL_SECONDS"])
+    assert life == 2 * 100_000 + 1_209_600 + 86_400
+    assert (rule["ExpirationInDays"] - 1) * 86_400 < life <= rule["ExpirationInDays"] * 86_400
+
+
+def test_several_queues_are_told_apart_by_their_celery_names():
+    made = resources(deployment(**MATRIX["several"])).resources
+    variables = made["Function"]["Properties"]["Environment"]["Variables"]
+    queues = json.loads(variables["LAMBDA_CELERY_QUEUES"]["Fn::Sub"])
+
+    assert queues["mail"]["url"] == "${MailQueue}"
+    assert queues["new-report"]["dead_letter_queue_url"] == "${NewReportDeadLetterQueue}"
+    assert "LAMBDA_CELERY_QUEUE_URL" not in variables
+    assert {"FunctionMailMessages", "FunctionNewReportMessages"} <= made.keys()
+
+
+def test_queues_that_are_there_are_not_made():
+    made = resources(deployment(**MATRIX["brought"])).resources
+    variables = made["Function"]["Properties"]["Environment"]["Variables"]
+
+    assert not of_type(made, "AWS::SQS::Queue")
+    assert made["FunctionMessages"]["Properties"]["EventSourceArn"] == SQS + "m"
+    assert variables["LAMBDA_CELERY_QUEUE_URL"] == {
+        "Fn::Sub": "https://sqs.eu-central-1.${AWS::URLSuffix}/123456789012/m"
+    }
+
+
+def test_a_key_of_ones_own_is_used_everywhere_and_may_be_used_by_everybody():
+    made = resources(deployment(**MATRIX["own"])).resources
+    texts = {name: json.dumps(each) for name, each in made.items()}
+
+    assert {name for name, text in texts.items() if KEY in text} == {
+        "Queue", "DeadLetterQueue", "IdempotencyTable", "ResultsTable", "PayloadBucket",
+        "SchedulerRole", "Function", "FunctionLogGroup", "FunctionRole", "ProducerPolicy",
+        "ResultsPolicy",
+    }  # fmt: skip
+    assert "ec2:CreateNetworkInterface" in texts["FunctionRole"]
+    assert resources(deployment(**MATRIX["own"])).outputs["VpcEndpoints"]["Value"] == {
+        "Fn::Sub": ",".join(
+            f"com.amazonaws.${{AWS::Region}}.{each}"
+            for each in ("sqs", "scheduler", "dynamodb", "s3")
+        )
+    }
+
+
+def test_sam_publishes_versions_and_asks_for_secrets():
+    template = yaml.safe_load(sam.files(deployment(**MATRIX["snap_start"]))["template.yaml"])
+    function = template["Resources"]["Function"]["Properties"]
+    asked = sam.document(deployment(**MATRIX["own"]))
+
+    assert function["AutoPublishAlias"] == "live"
+    assert function["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+    assert function["Events"]["Messages"]["Properties"]["BatchSize"] == 100
+    assert asked["Parameters"] == {"Password": {"Type": "String", "NoEcho": True}}
+
+
+def test_alarms_watch_queues_functions_and_tables():
+    made = resources(deployment(results=True, timeout=100, alarm_email="ops@example.org")).resources
+    alarms = of_type(made, "AWS::CloudWatch::Alarm")
+
+    assert {name: alarm["Threshold"] for name, alarm in alarms.items()} == {
+        "DeadLetterAlarm": 0,
+        "OldestMessageAlarm": 900,
+        "ErrorsAlarm": 0,
+        "ThrottlesAlarm": 0,
+        "DurationAlarm": 90_000,
+        "IdempotencyReadThrottlesAlarm": 0,
+        "IdempotencyWriteThrottlesAlarm": 0,
+        "ResultsReadThrottlesAlarm": 0,
+        "ResultsWriteThrottlesAlarm": 0,
+    }
+    assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms.values())
+    assert made["Dashboard"]["Properties"]["DashboardName"] == "shop"

@@ -1,0 +1,66 @@
+"""What the template says is what the APIs behind CloudFormation take, by AWS's own models."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from tests.sam import TEMPLATE, expanded_template, resolve
+from tests.service_models import OPERATIONS, refusals
+
+
+def resources(**given: Any) -> dict[str, Any]:
+    template = expanded_template()
+    found: dict[str, Any] = resolve(template, template["Resources"], **given)
+    return found
+
+
+def bounds() -> list[dict[str, Any]]:
+    """Return each parameter with each value that is the least, the most, or one of few."""
+    parameters = yaml_parse(TEMPLATE.read_text())["Parameters"]
+    found: list[dict[str, Any]] = [{}]
+    for name, each in parameters.items():
+        values = [*each.get("AllowedValues", ())]
+        values += [each[bound] for bound in ("MinValue", "MaxValue") if bound in each]
+        found += [{name: value} for value in values]
+    return found
+
+
+@pytest.mark.parametrize("given", bounds(), ids=str)
+def test_aws_takes_what_the_template_says(given):
+    made = resources(**given)
+    assert len({each["Type"] for each in made.values()} & OPERATIONS.keys()) >= 6
+    assert refusals(made) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
+        ("Queue", {"VisibilityTimeout": 43_201}, "Queue.VisibilityTimeout is 43201"),
+        ("Queue", {"MessageRetentionPeriod": 59}, "Queue.MessageRetentionPeriod is 59"),
+        ("Queue", {"QueueName": "q" * 81}, "no name of a queue"),
+        ("Queue", {"QueueName": "mail.queue"}, "no name of a queue"),
+        ("Queue", {"FifoTopic": True}, "no attribute of a queue"),
+        ("Queue", {"RedrivePolicy": {"maxReceiveCount": 0}}, "AWS takes 1 to 1000"),
+        ("Function", {"MemorySize": 127}, "Function.MemorySize is 127"),
+        ("Function", {"FunctionName": "f" * 65}, "The length of Function.FunctionName"),
+        ("Function", {"Runtime": "python2.6"}, "Function.Runtime is 'python2.6'"),
+        ("Function", {"Architectures": ["arm65"]}, "Function.Architectures[0] is 'arm65'"),
+        ("Function", {"SnapStart": {"ApplyOn": "Always"}}, "Function.SnapStart.ApplyOn"),
+        ("FunctionMessages", {"ScalingConfig": {"MaximumConcurrency": 1}}, "takes 2 to 1000"),
+        ("FunctionMessages", {"BatchSize": 10_001}, "FunctionMessages.BatchSize is 10001"),
+        ("FunctionMessages", {"FunctionResponseTypes": ["Report"]}, "ReportBatchItemFailures"),
+        ("FunctionMessages", {"Batch": 1}, "nothing that lambda:CreateEventSourceMapping takes"),
+        ("ScheduleGroup", {"Name": "mail queue"}, "ScheduleGroup.Name is 'mail queue'"),
+        ("IdempotencyTable", {"BillingMode": "FREE"}, "IdempotencyTable.BillingMode is 'FREE'"),
+        ("DeadLetterAlarm", {"Period": 0}, "DeadLetterAlarm.Period is 0"),
+    ],
+)
+def test_what_aws_does_not_take_is_found(name, change, sentence):
+    made = copy.deepcopy(resources())
+    made[name].setdefault("Properties", {}).update(change)
+    (found,) = refusals(made)
+    assert sentence in found
