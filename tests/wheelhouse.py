@@ -60,7 +60,12 @@ def this_project(house: Path) -> None:
         for path in sorted((ROOT / package).rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    inside = {name: metadata.read_text(name) or "" for name in ("METADATA", "entry_points.txt")}
+    # What setuptools left in the checkout is found before what is installed, where that comes
+    # first on the path; it calls the metadata PKG-INFO.
+    inside = {
+        "METADATA": metadata.read_text("METADATA") or metadata.read_text("PKG-INFO") or "",
+        "entry_points.txt": metadata.read_text("entry_points.txt") or "",
+    }
     _write(house, "lambda_celery", metadata.version, files, inside, "py3-none-any")
 
 
