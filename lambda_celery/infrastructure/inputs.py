@@ -17,12 +17,11 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from lambda_celery.conf import APP_VARIABLE, ENV_PREFIX
 from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.infrastructure.runtimes import RUNTIMES
 
 STANZA = "tool.lambda-celery"
 #: Keys of the stanza that are no inputs of the infrastructure: other commands read them.
 KEYS_OF_OTHERS = ("check", "form", "package")
-#: The versions of Python that Lambda and Lambda Celery have in common, the oldest first.
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 #: What CloudWatch Logs takes.
 RETENTION_DAYS = (
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922,
@@ -338,7 +337,7 @@ class Deployment(_Table):
         becomes="the beginning of every name",
     )
     runtime: str = _input(
-        _one_of(*(f"python{each}" for each in PYTHONS)),
+        _one_of(*RUNTIMES),
         "python3.13",
         unset="the newest of Lambda's that `requires-python` allows",
         becomes="`Runtime`; an image brings its own",
@@ -564,12 +563,17 @@ def newest_runtime(document: Mapping[str, Any]) -> str:
         raise ConfigurationError(
             f"requires-python is {text!r}, which is no range of versions: mend it."
         ) from None
-    shared = [each for each in PYTHONS if f"{each}.0" in allowed or f"{each}.99" in allowed]
+    shared = [
+        name
+        for name, each in RUNTIMES.items()
+        if f"{each.version}.0" in allowed or f"{each.version}.99" in allowed
+    ]
     if not shared:
+        versions = _and(each.version for each in RUNTIMES.values())
         raise ConfigurationError(
-            f"requires-python is {text!r}, but Lambda has Python {_and(PYTHONS)}: widen it."
+            f"requires-python is {text!r}, but Lambda has Python {versions}: widen it."
         )
-    return f"python{shared[-1]}"
+    return shared[-1]
 
 
 def resource_name(queue: str) -> str:

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 
 from packaging.tags import Tag, compatible_tags, cpython_tags, sys_tags
 
+from lambda_celery.infrastructure.runtimes import RUNTIMES
 from lambda_celery.packaging.errors import PackagingError
 
-#: The Pythons of Lambda's runtimes that this project runs on, and the minor version of glibc 2 in
-#: each. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html: 3.11 is on Amazon
-#: Linux 2, and the others on Amazon Linux 2023.
-GLIBC_MINOR = {(3, 11): 26, (3, 12): 34, (3, 13): 34, (3, 14): 34}
 #: Lambda's name for an architecture, and Linux's.
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 
@@ -41,18 +38,17 @@ class Target:
 
         Raises :exc:`PackagingError` if Lambda has no such runtime or architecture.
         """
-        known = {f"python{major}.{minor}": (major, minor) for major, minor in GLIBC_MINOR}
-        if runtime not in known:
+        if runtime not in RUNTIMES:
             raise PackagingError(
                 f"The runtime is {runtime!r}, which is none of Lambda's that can run this: "
-                f"choose one of {', '.join(known)}."
+                f"choose one of {', '.join(RUNTIMES)}."
             )
         if architecture not in MACHINES:
             raise PackagingError(
                 f"The architecture is {architecture!r}: choose one of {', '.join(MACHINES)}."
             )
-        python = known[runtime]
-        return cls(python, MACHINES[architecture], GLIBC_MINOR[python])
+        of_lambda = RUNTIMES[runtime]
+        return cls(of_lambda.python, MACHINES[architecture], of_lambda.glibc_minor)
 
     @classmethod
     def here(cls) -> Target:

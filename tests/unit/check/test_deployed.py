@@ -12,14 +12,13 @@ from celery import Celery
 
 from lambda_celery.check.deployed.deployment import Deployed
 from lambda_celery.check.deployed.rules.queues import denies_plain_http
-from lambda_celery.check.deployed.runtimes import DEPRECATED_ON
 from lambda_celery.check.facts import Facts
 from lambda_celery.check.model import Finding, Grade
 from lambda_celery.check.report import FORMATS, Report, as_text
 from lambda_celery.check.rules import registry
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ConfigurationError
-from lambda_celery.infrastructure.inputs import PYTHONS
+from lambda_celery.infrastructure.runtimes import ALL_RUNTIMES
 
 ARN = "arn:aws:sqs:eu-west-1:000000000000:mail"
 FINDING = Finding(
@@ -36,10 +35,9 @@ def test_the_ends_of_runtimes_are_those_that_cfn_lint_knows():
     path = Path(cfnlint.__file__).parent / "data/AdditionalSpecs/LmbdRuntimeLifecycle.json"
     known = json.loads(path.read_text())
 
-    assert {f"python{each}" for each in PYTHONS} <= DEPRECATED_ON.keys()
-    assert {
-        name: date.fromisoformat(known[name]["deprecated"]) for name in DEPRECATED_ON
-    } == DEPRECATED_ON
+    assert {name: date.fromisoformat(known[name]["deprecated"]) for name in ALL_RUNTIMES} == {
+        name: each.deprecated_on for name, each in ALL_RUNTIMES.items()
+    }
 
 
 @pytest.mark.parametrize(

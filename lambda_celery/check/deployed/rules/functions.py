@@ -8,9 +8,11 @@ from typing import Any
 
 from lambda_celery.check.deployed.deployment import Deployed, Function
 from lambda_celery.check.deployed.rule import Difference, Wrong, deployed_rule
-from lambda_celery.check.deployed.runtimes import DEPRECATED_ON, NOTICE_DAYS
 from lambda_celery.check.model import Grade
-from lambda_celery.infrastructure.inputs import PYTHONS
+from lambda_celery.infrastructure.runtimes import ALL_RUNTIMES, RUNTIMES
+
+#: So long before a runtime's end it is told.
+_NOTICE_DAYS = 180
 
 
 @deployed_rule("deployed-function", "A function that is not as it must be")
@@ -126,9 +128,9 @@ def runtime(deployed: Deployed) -> Iterator[Difference]:
 
 
 def _end_of(each: Function, name: str, today: date) -> Iterator[Difference]:
-    newest = f"python{PYTHONS[-1]}"
-    ends_on = DEPRECATED_ON.get(name)
-    if name not in {f"python{version}" for version in PYTHONS}:
+    newest = [*RUNTIMES][-1]
+    ends_on = ALL_RUNTIMES[name].deprecated_on if name in ALL_RUNTIMES else None
+    if name not in RUNTIMES:
         yield Difference(
             Grade.RED,
             each.thing,
@@ -136,7 +138,7 @@ def _end_of(each: Function, name: str, today: date) -> Iterator[Difference]:
             Wrong.AWS,
             f"move to {newest}.",
         )
-    elif ends_on is not None and ends_on <= today + timedelta(days=NOTICE_DAYS):
+    elif ends_on is not None and ends_on <= today + timedelta(days=_NOTICE_DAYS):
         yield Difference(
             Grade.RED if ends_on <= today else Grade.AMBER,
             each.thing,
