@@ -39,7 +39,7 @@ OWN_VARIABLES = (
             "SCHEDULE_ROLE_ARN",
         )
     ),
-    "RESULT_BACKEND",
+    "CELERY_RESULT_BACKEND",
 )  # fmt: skip
 
 _Parse = Callable[[Any], Any]
@@ -400,7 +400,7 @@ class Deployment(_Table):
         "not run",
     )
     results: bool = _input(
-        _flag, False, becomes="a table for results, and `RESULT_BACKEND` of the function"
+        _flag, False, becomes="a table for results, and `CELERY_RESULT_BACKEND` of the function"
     )
     schedules: bool = _input(
         _flag, True, becomes="a group of EventBridge Scheduler, and the role that it sends with"

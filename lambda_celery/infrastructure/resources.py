@@ -464,7 +464,7 @@ class _Definition:
             variables["LAMBDA_CELERY_SCHEDULE_GROUP"] = _ref("ScheduleGroup")
             variables["LAMBDA_CELERY_SCHEDULE_ROLE_ARN"] = _att("SchedulerRole")
         if inputs.results:
-            variables["RESULT_BACKEND"] = _sub("lambda-dynamodb:///${ResultsTable}")
+            variables["CELERY_RESULT_BACKEND"] = _sub("lambda-dynamodb:///${ResultsTable}")
         variables |= inputs.environment
         return variables | {
             parameter.variable: _ref(name) for name, parameter in inputs.parameters.items()
@@ -660,7 +660,7 @@ class _Definition:
         if self._inputs.results:
             self._output(
                 "ResultBackend",
-                "RESULT_BACKEND of the producer.",
+                "CELERY_RESULT_BACKEND of the producer.",
                 _sub("lambda-dynamodb:///${ResultsTable}"),
             )
             self._output(
