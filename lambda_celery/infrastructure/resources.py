@@ -516,7 +516,9 @@ class _Definition:
         queues = list(self._figures.queues.values())
         arns: dict[str, list[Any]] = {
             "queues": [self._queue_arn(each) for each in queues],
-            "dead_letter_queues": [self._dead_letter_queue_arn(each) for each in queues],
+            "standard_dead_letter_queues": [
+                self._dead_letter_queue_arn(each) for each in queues if not each.fifo
+            ],
             "idempotency_table": [_att("IdempotencyTable")],
             "results_table": [_att("ResultsTable")],
             "payloads": [_sub("${PayloadBucket.Arn}/*")],
