@@ -38,7 +38,7 @@ OWN_VARIABLES = (
             "SCHEDULE_ROLE_ARN",
         )
     ),
-    "RESULT_BACKEND",
+    "CELERY_RESULT_BACKEND",
 )  # fmt: skip
 
 _Parse = Callable[[Any], Any]
@@ -399,7 +399,7 @@ class Deployment(_Table):
         "not run",
     )
     results: bool = _input(
-        _flag, False, becomes="a table for results, and `RESULT_BACKEND` of the function"
+        _flag, False, becomes="a table for results, and `CELERY_RESULT_BACKEND` of the function"
     )
     schedules: bool = _input(
         _flag, True, becomes="a group of EventBridge Scheduler, and the role that it sends with"
@@ -503,8 +503,8 @@ class Deployment(_Table):
                 yield f"{name} is given twice: leave it in environment or in parameters."
         names = [resource_name(name) for name in self.queues]
         for queue in self.queues:
-            # A function's name has 64 characters, a queue's 80: these are the longest of them.
-            most = 63 if self.functions == "each" else 80 - len("--dead-letters.fifo")
+            # A queue's name has 80 characters, a function's 64: this one is the longest.
+            most = 80 - len("--dead-letters.fifo")
             if len(self.name) + len(queue) > most:
                 yield f"name and {queue!r} are too long together: AWS takes {most} characters."
         for name in names:

@@ -78,7 +78,8 @@ def scheduler(deployment: Deployment) -> tuple[Statement, ...]:
     """Return what EventBridge Scheduler may do."""
     return (
         Statement("SendToTheQueue", ("sqs:SendMessage",), "queues"),
-        Statement("ParkWhatCannotBeSent", ("sqs:SendMessage",), "dead_letter_queues"),
+        # It takes no FIFO queue for what it cannot send.
+        Statement("ParkWhatCannotBeSent", ("sqs:SendMessage",), "standard_dead_letter_queues"),
         *_key(deployment),
     )
 
@@ -94,7 +95,8 @@ def results(deployment: Deployment) -> tuple[Statement, ...]:
             ),
             "results_table",
         ),
-        *_key(deployment),
+        # DynamoDB decrypts the table's own key for whoever reads or writes, and nothing else.
+        *_key(deployment, ("kms:Decrypt",)),
     )  # fmt: skip
 
 
@@ -118,10 +120,12 @@ def _schedules(deployment: Deployment) -> tuple[Statement, ...]:
     )
 
 
-def _key(deployment: Deployment) -> tuple[Statement, ...]:
+def _key(
+    deployment: Deployment, actions: tuple[str, ...] = ("kms:Decrypt", "kms:GenerateDataKey")
+) -> tuple[Statement, ...]:
     if not deployment.kms_key_arn:
         return ()
-    return (Statement("UseTheKey", ("kms:Decrypt", "kms:GenerateDataKey"), "kms_key"),)
+    return (Statement("UseTheKey", actions, "kms_key"),)
 
 
 def _network(deployment: Deployment) -> tuple[Statement, ...]:

@@ -464,7 +464,7 @@ class _Definition:
             variables["LAMBDA_CELERY_SCHEDULE_GROUP"] = _ref("ScheduleGroup")
             variables["LAMBDA_CELERY_SCHEDULE_ROLE_ARN"] = _att("SchedulerRole")
         if inputs.results:
-            variables["RESULT_BACKEND"] = _sub("lambda-dynamodb:///${ResultsTable}")
+            variables["CELERY_RESULT_BACKEND"] = _sub("lambda-dynamodb:///${ResultsTable}")
         variables |= inputs.environment
         return variables | {
             parameter.variable: _ref(name) for name, parameter in inputs.parameters.items()
@@ -516,7 +516,9 @@ class _Definition:
         queues = list(self._figures.queues.values())
         arns: dict[str, list[Any]] = {
             "queues": [self._queue_arn(each) for each in queues],
-            "dead_letter_queues": [self._dead_letter_queue_arn(each) for each in queues],
+            "standard_dead_letter_queues": [
+                self._dead_letter_queue_arn(each) for each in queues if not each.fifo
+            ],
             "idempotency_table": [_att("IdempotencyTable")],
             "results_table": [_att("ResultsTable")],
             "payloads": [_sub("${PayloadBucket.Arn}/*")],
@@ -660,7 +662,7 @@ class _Definition:
         if self._inputs.results:
             self._output(
                 "ResultBackend",
-                "RESULT_BACKEND of the producer.",
+                "CELERY_RESULT_BACKEND of the producer.",
                 _sub("lambda-dynamodb:///${ResultsTable}"),
             )
             self._output(

@@ -709,7 +709,7 @@ def test_results_are_written_where_they_are_read(world, scheme):
 
     assert world.differences() == []
 
-    world.set_variables(RESULT_BACKEND="lambda-dynamodb:///others")
+    world.set_variables(CELERY_RESULT_BACKEND="lambda-dynamodb:///others")
 
     found = world.the_difference()
     assert found.rule == "deployed-results"

@@ -233,7 +233,7 @@ def test_burst_runs_through_the_stack(aws_endpoint, expanded, sink, tmp_path):
     producer = {
         "LAMBDA_CELERY_QUEUE_URL": outputs["QueueUrl"],
         "LAMBDA_CELERY_PAYLOAD_BUCKET": outputs["PayloadBucketName"],
-        "RESULT_BACKEND": outputs["ResultBackend"],
+        "CELERY_RESULT_BACKEND": outputs["ResultBackend"],
         "DATABASE_PATH": str(tmp_path / "db.sqlite3"),
     }
     for command in (["migrate"], ["add_members", "20"], ["announce", "Subject", "Text"]):

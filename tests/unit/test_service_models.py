@@ -1,4 +1,4 @@
-"""What the template says is what the APIs behind CloudFormation take, by AWS's own models."""
+"""What template and definition say is what the APIs behind CloudFormation take, by their models."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
+from lambda_celery.exceptions import ConfigurationError
 from tests.sam import TEMPLATE, expanded_template, resolve
 from tests.service_models import OPERATIONS, refusals
+from tests.unit import test_infrastructure_resources as definition
 
 
 def resources(**given: Any) -> dict[str, Any]:
@@ -34,6 +36,22 @@ def test_aws_takes_what_the_template_says(given):
     made = resources(**given)
     assert len({each["Type"] for each in made.values()} & OPERATIONS.keys()) >= 6
     assert refusals(made) == []
+
+
+@pytest.mark.parametrize("inputs", definition.MATRIX.values(), ids=definition.MATRIX)
+def test_aws_takes_what_the_definition_says(inputs):
+    made = definition.resources(definition.deployment(**inputs)).resources
+    assert len({each["Type"] for each in made.values()} & OPERATIONS.keys()) >= 6
+    assert refusals(made) == []
+
+
+@pytest.mark.parametrize("functions", ["one", "each"])
+def test_aws_takes_the_longest_names(functions):
+    queues = {"q" * 37: {}, "r" * 37: {"fifo": True}}
+    inputs = {"name": "n" * 24, "queues": queues, "functions": functions}
+    assert refusals(definition.resources(definition.deployment(**inputs)).resources) == []
+    with pytest.raises(ConfigurationError, match="AWS takes 61 characters"):
+        definition.deployment(**inputs | {"queues": {"r" * 38: {"fifo": True}}})
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL", "announcements@example.org")
 
 # Nobody asks for results here, unless the stack was told to keep them.
-CELERY_RESULT_BACKEND = os.environ.get("RESULT_BACKEND") or None
+CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND") or None
 CELERY_TASK_IGNORE_RESULT = CELERY_RESULT_BACKEND is None
 
 # Names for the local runner, which makes them. On AWS the environment (LAMBDA_CELERY_QUEUE_URL

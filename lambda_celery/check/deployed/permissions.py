@@ -12,6 +12,7 @@ from lambda_celery.check.deployed.deployment import Deployed, Function
 from lambda_celery.infrastructure import policies
 from lambda_celery.infrastructure.inputs import Deployment, Vpc
 from lambda_celery.infrastructure.policies import Statement
+from lambda_celery.message import is_fifo
 
 #: Stands for whatever is called so: an object, a schedule, a stream. One-time schedules begin so.
 _ANY = "eta-check"
@@ -87,7 +88,9 @@ def _arns(deployed: Deployed, own: Collection[str] = ()) -> dict[str, list[str]]
         "queues": list(targets),
         "own_queues": [arn for arn in targets if arn in own],
         "other_queues": [arn for arn in targets if arn not in own],
-        "dead_letter_queues": [each for each in targets.values() if each],
+        "standard_dead_letter_queues": [
+            each for each in targets.values() if each and not is_fifo(each)
+        ],
         "own_dead_letter_queues": [each for arn, each in targets.items() if each and arn in own],
         "kms_key": _keys(deployed),
         "everything": ["*"],

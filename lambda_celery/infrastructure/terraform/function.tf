@@ -5,7 +5,7 @@ locals {
   variables = merge(
     module.figures.variables,
     { for table in aws_dynamodb_table.idempotency : "LAMBDA_CELERY_IDEMPOTENCY_TABLE" => table.name },
-    { for table in aws_dynamodb_table.results : "RESULT_BACKEND" => "lambda-dynamodb:///${table.name}" },
+    { for table in aws_dynamodb_table.results : "CELERY_RESULT_BACKEND" => "lambda-dynamodb:///${table.name}" },
     { for bucket in aws_s3_bucket.payloads : "LAMBDA_CELERY_PAYLOAD_BUCKET" => bucket.id },
     { for group in aws_scheduler_schedule_group.this : "LAMBDA_CELERY_SCHEDULE_GROUP" => group.name },
     { for role in aws_iam_role.scheduler : "LAMBDA_CELERY_SCHEDULE_ROLE_ARN" => role.arn },

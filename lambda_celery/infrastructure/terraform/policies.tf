@@ -3,16 +3,16 @@
 
 locals {
   arns = {
-    queues             = values(local.queue_arns)
-    dead_letter_queues = values(local.dead_letter_queue_arns)
-    idempotency_table  = aws_dynamodb_table.idempotency[*].arn
-    results_table      = aws_dynamodb_table.results[*].arn
-    payload_bucket     = aws_s3_bucket.payloads[*].arn
-    payloads           = [for bucket in aws_s3_bucket.payloads : "${bucket.arn}/*"]
-    schedules          = [for group in aws_scheduler_schedule_group.this : "${replace(group.arn, ":schedule-group/", ":schedule/")}/eta-*"]
-    scheduler_role     = aws_iam_role.scheduler[*].arn
-    kms_key            = compact([var.kms_key_arn])
-    everything         = ["*"]
+    queues                      = values(local.queue_arns)
+    standard_dead_letter_queues = [for name, arn in local.dead_letter_queue_arns : arn if !module.figures.queues[name].fifo]
+    idempotency_table           = aws_dynamodb_table.idempotency[*].arn
+    results_table               = aws_dynamodb_table.results[*].arn
+    payload_bucket              = aws_s3_bucket.payloads[*].arn
+    payloads                    = [for bucket in aws_s3_bucket.payloads : "${bucket.arn}/*"]
+    schedules                   = [for group in aws_scheduler_schedule_group.this : "${replace(group.arn, ":schedule-group/", ":schedule/")}/eta-*"]
+    scheduler_role              = aws_iam_role.scheduler[*].arn
+    kms_key                     = compact([var.kms_key_arn])
+    everything                  = ["*"]
   }
 
   # A function's own queues, the other ones, and its log.

@@ -1,18 +1,22 @@
 """The policies allow what the code asks AWS for, and no more.
 
 Each path to AWS is gone here, as the function and as a producer, and each call is noted. What is
-called in the sources is looked up in them, so that no call is forgotten here.
+called in the sources is looked up in them, so that no call is forgotten here. The policies are
+those of the one definition, with which the forms agree.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 import uuid
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.client
@@ -22,11 +26,16 @@ from botocore import xform_name
 from celery import chord
 from celery.exceptions import Reject
 from celery.result import allow_join_result
+from celery.schedules import crontab
+from click.testing import CliRunner
 
 import lambda_celery
 import lambda_runtime
 from lambda_celery import batch, payloads
 from lambda_celery.aws import fast_requests
+from lambda_celery.cli import lambda_command
+from lambda_celery.infrastructure.inputs import Deployment
+from lambda_celery.infrastructure.resources import resources
 from lambda_celery.schedules import scheduler
 from tests.functional.runtime.conftest import Context
 from tests.sam import expanded_template
@@ -35,11 +44,14 @@ from tests.sam import expanded_template
 Permission = tuple[str, str]
 
 ROLE = "arn:aws:iam::000000000000:role/scheduler"
+KEY = "arn:aws:kms:eu-west-1:000000000000:key/11111111-2222-3333-4444-555555555555"
+VPC = {"subnet_ids": ["subnet-12345678"], "security_group_ids": ["sg-12345678"]}
+DOCUMENT = Path(__file__).parents[3] / "docs" / "operations" / "permissions.md"
 FAR = timedelta(days=5)
 BIG = "x" * 1_200_000  # more than SQS takes
 SERVICES = ("dynamodb", "lambda", "s3", "scheduler", "sqs")
-#: Rooms that neither a function nor a producer enters. `schedule sync`, which is in beat, is for
-#: people and CI, who have permissions of their own (docs/operations/permissions.md).
+#: Rooms that neither a function nor a producer enters. `schedule sync`, which is in beat, belongs
+#: to a deployment, and has a policy of its own in docs/operations/permissions.md.
 TOOLS = {"beat", "check", "cli", "infrastructure", "local", "packaging", "plan"}
 TOOLS_OPERATIONS = {"CreateScheduleGroup", "GetScheduleGroup", "UpdateSchedule"}
 #: Of an operation that has no action of its own name.
@@ -58,26 +70,72 @@ BY_AWS: dict[str, dict[Permission, str]] = {
         ("s3:ListBucket", "PayloadBucket"): "S3 says 404 of a missing object, else 403",
     },
     "producer": {},
+    "scheduler": {},
+}
+#: Lambda's, with the function's role, by
+#: https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html#configuration-vpc-permissions
+IN_A_VPC = {
+    ("ec2:CreateNetworkInterface", "*"),
+    ("ec2:DescribeNetworkInterfaces", "*"),
+    ("ec2:DescribeSubnets", "*"),
+    ("ec2:DeleteNetworkInterface", "*"),
+    ("ec2:AssignPrivateIpAddresses", "*"),
+    ("ec2:UnassignPrivateIpAddresses", "*"),
+}
+#: What a service asks KMS for, on behalf of whoever calls it, where it has a key of the customer's.
+#: SQS: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
+#: S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
+#: DynamoDB: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/encryption.usagenotes.html
+KEY_USES = {
+    "sqs:SendMessage": {"kms:GenerateDataKey", "kms:Decrypt"},
+    "sqs:ReceiveMessage": {"kms:Decrypt"},
+    "s3:GetObject": {"kms:Decrypt"},
+    "s3:PutObject": {"kms:GenerateDataKey"},
+    **{
+        f"dynamodb:{each}": {"kms:Decrypt"}
+        for each in (
+            "BatchGetItem", "BatchWriteItem", "DeleteItem", "GetItem", "PartiQLInsert",
+            "PartiQLUpdate", "PutItem", "UpdateItem",
+        )
+    },
+}  # fmt: skip
+#: These read or write nothing that is encrypted.
+WITHOUT_KEY = {
+    "iam:PassRole", "logs:CreateLogStream", "logs:PutLogEvents", "s3:DeleteObject", "s3:ListBucket",
+    "scheduler:CreateSchedule", "scheduler:DeleteSchedule", "scheduler:GetSchedule",
+    "scheduler:ListSchedules", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+}  # fmt: skip
+#: On which condition an action is allowed, if on any.
+CONDITIONS = {
+    "iam:PassRole": {"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}},
 }
 #: What may be refused: nothing is lost but a line in the log.
 COURTESIES = {("lambda:ListEventSourceMappings", "*")}
 
 
 class Calls:
-    """Notes each call of botocore's, and with that of the requests past it, by who makes it."""
+    """Notes each call of botocore's, and with that of the requests past it, by who makes it.
+
+    What a schedule tells EventBridge Scheduler to do is the scheduler's.
+    """
 
     def __init__(self, stack: Any, results_table: str) -> None:
         settings = stack.settings
         self.names = {
-            str(settings.queue_url).rpartition("/")[2]: "Queue",
-            str(settings.dead_letter_queue_url).rpartition("/")[2]: "DeadLetterQueue",
             settings.idempotency_table: "IdempotencyTable",
             results_table: "ResultsTable",
             settings.payload_bucket: "PayloadBucket/*",
         }
+        self.know_queue(stack, "")
         self.operations: set[str] = set()
-        self.needed: dict[str, set[Permission]] = {"function": set(), "producer": set()}
+        self.needed: defaultdict[str, set[Permission]] = defaultdict(set)
         self.side: str | None = None
+
+    def know_queue(self, stack: Any, prefix: str) -> None:
+        """Call the queues of *stack* as the definition does, where *prefix* is its queue's name."""
+        self.names[stack.queue_url.rpartition("/")[2]] = f"{prefix}Queue"
+        self.names[stack.dead_letter_queue_url.rpartition("/")[2]] = f"{prefix}DeadLetterQueue"
 
     @contextmanager
     def of(self, side: str) -> Iterator[None]:
@@ -92,6 +150,12 @@ class Calls:
             return  # the test's own
         self.operations.add(f"{service}:{operation}")
         self.needed[self.side].update(self.permissions(service, operation, parameters))
+        if target := parameters.get("Target"):
+            assert target["RoleArn"] == ROLE
+            queues = [target["Arn"], *target.get("DeadLetterConfig", {}).values()]
+            self.needed["scheduler"].update(
+                ("sqs:SendMessage", self.names[each.rpartition(":")[2]]) for each in queues
+            )
 
     def permissions(
         self, service: str, operation: str, parameters: dict[str, Any]
@@ -113,10 +177,11 @@ class Calls:
                 resource = self.names[bucket]
             case {"GroupName": _, "Name": schedule}:
                 resource = f"ScheduleGroup/{schedule.partition('-')[0]}-*"
+            case {"Name": group}:
+                resource = self.names[group]
             case _:
                 resource = "*"
-        if operation == "CreateSchedule":
-            assert parameters["Target"]["RoleArn"] == ROLE
+        if "Target" in parameters:
             yield "iam:PassRole", "SchedulerRole"
         for action in ACTIONS.get(name, (name,)):
             yield action, resource
@@ -234,16 +299,37 @@ def used(make, calls) -> Calls:
     return calls
 
 
-def policies() -> dict[str, set[Permission]]:
-    """Return what the template allows to the function and to producers."""
-    resources = expanded_template()["Resources"]
-    kept = resources["ResultsPolicy"]["Properties"]["PolicyDocument"]
-    role = resources["FunctionRole"]["Properties"]["Policies"]
-    producer = resources["ProducerPolicy"]["Properties"]["PolicyDocument"]
+def with_the_key(needed: set[Permission]) -> set[Permission]:
+    """Return *needed*, and what of the key follows from it."""
+    found = {*needed}
+    for action, resource in needed:
+        if action not in WITHOUT_KEY and resource != "*":
+            found |= {(each, "Key") for each in KEY_USES[action]}
+    return found
+
+
+def defined(**inputs: Any) -> dict[str, Any]:
+    """Return the resources of the definition, results included."""
+    given = {"app": "proj:app", "name": "shop", "results": True, **inputs}
+    return resources(Deployment.parse(given)).resources
+
+
+def policies(made: Mapping[str, Any], function: str = "") -> dict[str, set[Permission]]:
+    """Return what the resources *made* allow to each side; *function* is the function's prefix."""
+    kept = of_managed_policy(made, "ResultsPolicy")
     return {
-        "function": allowed(kept, *(each["PolicyDocument"] for each in role)),
-        "producer": allowed(kept, producer),
+        "function": kept | of_role(made, f"{function}FunctionRole"),
+        "producer": kept | of_managed_policy(made, "ProducerPolicy"),
+        "scheduler": of_role(made, "SchedulerRole"),
     }
+
+
+def of_role(made: Mapping[str, Any], name: str) -> set[Permission]:
+    return allowed(*(each["PolicyDocument"] for each in made[name]["Properties"]["Policies"]))
+
+
+def of_managed_policy(made: Mapping[str, Any], name: str) -> set[Permission]:
+    return allowed(made[name]["Properties"]["PolicyDocument"])
 
 
 def allowed(*documents: dict[str, Any]) -> set[Permission]:
@@ -251,6 +337,7 @@ def allowed(*documents: dict[str, Any]) -> set[Permission]:
     for statement in (each for document in documents for each in listed(document["Statement"])):
         assert statement["Effect"] == "Allow"
         for action in listed(statement["Action"]):
+            assert statement.get("Condition") == CONDITIONS.get(action), action
             found |= {(action, logical_id(each)) for each in listed(statement["Resource"])}
     return found
 
@@ -263,6 +350,8 @@ def logical_id(resource: Any) -> str:
     match resource:
         case "*":
             return "*"
+        case str() if resource == KEY:
+            return "Key"
         case {"Fn::GetAtt": [name, "Arn"]}:
             return str(name)
         case {"Fn::Sub": text} if found := re.search(r"\$\{(\w+)(?:\.Arn)?\}(/[\w*-]+)$", text):
@@ -295,9 +384,146 @@ def called_in_the_sources() -> set[str]:
 
 def test_the_policies_allow_each_call_and_nothing_else(used):
     assert called_in_the_sources() - used.operations == set(), "A call is not tried here."
-    for side, statements in policies().items():
-        needed = used.needed[side] - COURTESIES
-        by_aws = BY_AWS[side].keys()
-        assert needed - statements == set(), f"The {side}'s policy lacks what it calls."
-        assert statements - needed - by_aws == set(), f"Nothing of the {side}'s calls for this."
-        assert by_aws <= statements - needed
+    for name, made, has_key, is_in_a_vpc in (
+        ("the definition", defined(), False, False),
+        ("with a key", defined(kms_key_arn=KEY), True, False),
+        ("in a VPC", defined(vpc=VPC), False, True),
+        ("the example", expanded_template()["Resources"], False, False),
+    ):
+        for side, statements in policies(made).items():
+            needed, by_aws = used.needed[side] - COURTESIES, {*BY_AWS[side]}
+            if is_in_a_vpc and side == "function":
+                by_aws |= IN_A_VPC
+            assert not needed & by_aws
+            needed |= by_aws
+            if has_key:
+                needed = with_the_key(needed)
+            assert needed - statements == set(), f"{name}: the {side} may not do this."
+            assert statements - needed == set(), f"{name}: nothing of the {side} calls for this."
+
+
+def test_who_reads_and_keeps_results_alone_may_only_decrypt_with_the_key(used):
+    kept = of_managed_policy(defined(kms_key_arn=KEY), "ResultsPolicy")
+    needed = used.needed["function"] | used.needed["producer"]
+
+    assert kept == with_the_key({each for each in needed if each[1] == "ResultsTable"})
+
+
+def test_a_function_of_one_queue_may_send_to_the_others(make, make_stack, calls):
+    # Given: the function of one queue, whose task calls one of another queue in each way
+    other = make_stack()
+    calls.know_queue(other, "Report")
+    runtime = make(
+        lambda_queues={
+            "report": {
+                "url": other.queue_url,
+                "dead_letter_queue_url": other.dead_letter_queue_url,
+            }
+        },
+        task_routes={"proj.report": {"queue": "report"}},
+    )
+
+    @runtime.task(name="proj.report")
+    def report(*args):
+        """Of the other function."""
+
+    @runtime.task(name="proj.publish")
+    def publish():
+        report.delay()
+        with batch():
+            for n in range(2):
+                report.delay(n)
+        report.apply_async((BIG,), countdown=600)
+        report.apply_async(eta=datetime.now(UTC) + FAR).revoke()
+
+    # When
+    publish.delay()
+    messages = runtime.receive()
+    context = Context(datetime.now(UTC).timestamp() + 60)
+    runtime.handler  # noqa: B018 - made outside, as at import
+    with calls.of("function"):
+        assert runtime.handler(runtime.event(messages), context) == {"batchItemFailures": []}
+
+    # Then: to send is all that it may do there
+    made = defined(queues=["mail", "report"], functions="each")
+    statements = policies(made, "Mail")["function"]
+    assert of_reports(statements) == of_reports(calls.needed["function"])
+    assert of_reports(statements) == {
+        ("sqs:SendMessage", "ReportQueue"), ("sqs:GetQueueAttributes", "ReportQueue"),
+    }  # fmt: skip
+    # And one function for both may do the same with each.
+    both = policies(defined(queues=["mail", "report"]))["function"]
+    of_mail = {each for each in statements if "Mail" in each[1]} - {
+        each for each in statements if "LogGroup" in each[1]
+    }
+    assert of_mail == {(a, r.replace("Report", "Mail")) for a, r in of_reports(both)}
+
+
+def of_reports(permissions: Iterable[Permission]) -> set[Permission]:
+    return {each for each in permissions if each[1].startswith("Report")}
+
+
+def documented(heading: str) -> set[Permission]:
+    """Return what the policy in the section *heading* of the documentation allows."""
+    section = DOCUMENT.read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    [document] = re.findall(r"^    \{$.*?^    \}$", section, re.MULTILINE | re.DOTALL)
+    names = {
+        "*": "*",
+        "schedule-group/GROUP": "ScheduleGroup",
+        "schedule/GROUP/beat-*": "ScheduleGroup/beat-*",
+        "role/SCHEDULER_ROLE": "SchedulerRole",
+        "FIFO_QUEUE": "OrdersQueue",
+    }
+    found = set()
+    for statement in json.loads(document)["Statement"]:
+        for action in listed(statement["Action"]):
+            assert statement.get("Condition") == CONDITIONS.get(action), action
+            found.add((action, names[statement["Resource"].rpartition(":")[2]]))
+    return found
+
+
+def test_schedule_sync_has_a_policy_of_its_own(make, make_stack, calls):
+    # Given: entries for a queue and for a FIFO queue, and no schedule group
+    fifo = make_stack(".fifo")
+    fifo.sqs.set_queue_attributes(
+        QueueUrl=fifo.queue_url, Attributes={"ContentBasedDeduplication": "true"}
+    )
+    calls.know_queue(fifo, "Orders")
+    group = f"test-{uuid.uuid4().hex[:12]}"
+    calls.names[group] = "ScheduleGroup"
+    runtime = make(
+        lambda_queues={
+            "orders": {"url": fifo.queue_url, "dead_letter_queue_url": fifo.dead_letter_queue_url}
+        }
+    )
+    runtime.app.conf.lambda_schedule_group = group
+
+    @runtime.task(name="proj.send")
+    def send(*args):
+        """Anything."""
+
+    daily = {"task": "proj.send", "schedule": crontab(minute=0, hour=7)}
+    runtime.app.conf.beat_schedule = {
+        "send": dict(daily), "gone": dict(daily), "order": daily | {"options": {"queue": "orders"}},
+    }  # fmt: skip
+
+    def sync() -> None:
+        done = CliRunner().invoke(
+            lambda_command, ["schedule", "sync", "--yes"], obj=SimpleNamespace(app=runtime.app)
+        )
+        assert done.exit_code == 0, done.output
+
+    # When: they are made, and one is changed and one goes
+    with calls.of("sync"):
+        sync()
+        runtime.app.conf.beat_schedule["send"]["args"] = (1,)
+        del runtime.app.conf.beat_schedule["gone"]
+        sync()
+
+    # Then
+    assert calls.operations >= {f"scheduler:{each}" for each in TOOLS_OPERATIONS}
+    assert calls.needed["sync"] == documented("Whoever runs `schedule sync`")
+    # And Scheduler may send to each queue, and park on those that it takes for that.
+    made = defined(queues={"celery": {}, "orders": {"fifo": True}})
+    statements = policies(made)["scheduler"]
+    assert {(a, r.removeprefix("Celery")) for a, r in statements} == calls.needed["scheduler"]

@@ -128,8 +128,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"alias": "1"}, "alias has to begin with a letter"),
     ({"warm_throughput": {"read": 1, "write": 1}}, "warm_throughput has to be 12000 reads"),
     (
-        {"environment": {"RESULT_BACKEND": "redis://"}},
-        "environment names a variable that is computed here: RESULT_BACKEND",
+        {"environment": {"CELERY_RESULT_BACKEND": "redis://"}},
+        "environment names a variable that is computed here: CELERY_RESULT_BACKEND",
     ),
     ({"log_retention_days": 31}, "log_retention_days has to be one of CloudWatch's"),
     ({"local_existing_package": None}, 'package_type = "zip" needs local_existing_package'),
@@ -374,7 +374,7 @@ class TestResources:
         }
         assert "LAMBDA_CELERY_QUEUE_URL" not in variables
         assert variables["DJANGO_SETTINGS_MODULE"] == "proj.settings"
-        assert variables["RESULT_BACKEND"] == "lambda-dynamodb:///shop-results"
+        assert variables["CELERY_RESULT_BACKEND"] == "lambda-dynamodb:///shop-results"
 
     def test_maps_the_queue_to_the_alias(self, default: dict[str, Any]) -> None:
         mapping = default['aws_lambda_event_source_mapping.this["celery"]']

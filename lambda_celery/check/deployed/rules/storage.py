@@ -37,21 +37,21 @@ def results_table(deployed: Deployed) -> Iterator[Difference]:
     """With `lambda-dynamodb://`, the results table is not there, or not as it must be.
 
     It needs the partition key `id` (a string) alone, TTL on `ttl`, and should be billed on demand.
-    The function must have the same table in `RESULT_BACKEND`, if it has that variable.
+    The function must have the same table in `CELERY_RESULT_BACKEND`, if it has that variable.
     """
     if (name := deployed.results_table) is None:
         return
     yield from _table(deployed, name, _RESULTS_TTL, None)
     for function in deployed.functions():
-        there = function.variables.get("RESULT_BACKEND")
+        there = function.variables.get("CELERY_RESULT_BACKEND")
         if there and there.rpartition("/")[2].partition("?")[0] != name:
             yield Difference(
                 Grade.RED,
                 function.thing,
-                f"RESULT_BACKEND of the function names another table than the project's {name}: "
-                "results are written where nobody reads them.",
+                f"CELERY_RESULT_BACKEND of the function names another table than the project's "
+                f"{name}: results are written where nobody reads them.",
                 Wrong.AWS,
-                "set RESULT_BACKEND of the function to the project's result_backend.",
+                "set CELERY_RESULT_BACKEND of the function to the project's result_backend.",
             )
 
 

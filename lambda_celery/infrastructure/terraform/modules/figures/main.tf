@@ -119,7 +119,7 @@ locals {
     "LAMBDA_CELERY_PAYLOAD_BUCKET",
     "LAMBDA_CELERY_SCHEDULE_GROUP",
     "LAMBDA_CELERY_SCHEDULE_ROLE_ARN",
-    "RESULT_BACKEND",
+    "CELERY_RESULT_BACKEND",
   ]
 
   environment = merge(var.environment, { LAMBDA_CELERY_APP = var.app })

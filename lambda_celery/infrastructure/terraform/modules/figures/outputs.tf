@@ -8,10 +8,11 @@ output "queues" {
     error_message = "Two queues would get the same name on AWS, where only letters, digits, \"_\" and \"-\" are left of it. Rename one of them."
   }
 
-  # A function's name has 64 characters, a queue's 80: these are the longest of them.
+  # A queue's name has 80 characters, a function's 64: that of a FIFO queue's dead-letter queue is
+  # the longest.
   precondition {
-    condition     = alltrue([for name in keys(local.slugs) : length(var.name) + length(name) <= (var.functions == "each" ? 63 : 61)])
-    error_message = "name and a queue's name are too long together: AWS takes ${var.functions == "each" ? 63 : 61} characters."
+    condition     = alltrue([for name in keys(local.slugs) : length(var.name) + length(name) <= 61])
+    error_message = "name and a queue's name are too long together: AWS takes 61 characters."
   }
 
   precondition {

@@ -142,13 +142,16 @@ locals {
           on        = ["queues"]
           condition = {}
         },
+      ],
+      # It takes no FIFO queue for what it cannot send.
+      anytrue([for queue in local.queues : !queue.fifo]) ? [
         {
           sid       = "ParkWhatCannotBeSent"
           actions   = ["sqs:SendMessage"]
-          on        = ["dead_letter_queues"]
+          on        = ["standard_dead_letter_queues"]
           condition = {}
         },
-      ],
+      ] : [],
       local.key_statements,
     )
 
@@ -161,7 +164,8 @@ locals {
           condition = {}
         },
       ],
-      local.key_statements,
+      # DynamoDB decrypts the table's own key for whoever reads or writes, and nothing else.
+      [for statement in local.key_statements : merge(statement, { actions = ["kms:Decrypt"] })],
     )
   }
 }
