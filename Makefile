@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 MEMBERS ?= 10000
 
-.PHONY: demo test fuzz chaos test-oldest test-newest lint reference docs picture format clean
+.PHONY: demo test fuzz chaos test-oldest test-newest lint reference example-template docs picture format clean
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +49,10 @@ lint: $(READY)
 
 reference: $(READY)
 	$(BIN)/python docs/reference.py
+
+# What SAM deploys of the example, from its stanza.
+example-template: $(READY)
+	$(BIN)/python examples/write_template.py examples/django_mail/pyproject.toml
 
 # The site, in site/. A link that leads nowhere is an error.
 docs: $(READY)

@@ -235,8 +235,8 @@ def used(make, calls) -> Calls:
 
 
 def policies() -> dict[str, set[Permission]]:
-    """Return what the template allows to the function and to producers."""
-    resources = expanded_template()["Resources"]
+    """Return what the example's template allows to the function and to producers, with results."""
+    resources = expanded_template(results=True)["Resources"]
     kept = resources["ResultsPolicy"]["Properties"]["PolicyDocument"]
     role = resources["FunctionRole"]["Properties"]["Policies"]
     producer = resources["ProducerPolicy"]["Properties"]["PolicyDocument"]
