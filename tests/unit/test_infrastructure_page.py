@@ -9,6 +9,7 @@ from pathlib import Path
 from lambda_celery.infrastructure.computed import compute
 from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.infrastructure.resources import resources, vpc_endpoints
+from tests.infrastructure.lint import EXPLAINED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "infrastructure.md").read_text()
 LEAST = {"app": "proj.celery:app", "name": "shop"}
@@ -63,3 +64,10 @@ def test_the_endpoints_are_those_that_the_output_names():
     [in_vpc] = [each for each in stanzas() if each.vpc]
 
     assert tuple(re.findall(r"`com\.amazonaws\.REGION\.(\w+)`", section)) == vpc_endpoints(in_vpc)
+
+
+def test_the_page_has_each_finding_that_stays():
+    section = PAGE.partition("## What is checked")[2]
+    explained = {check for reasons in EXPLAINED.values() for check in reasons}
+
+    assert {*re.findall(r"CKV_AWS_\d+", section)} == explained
