@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 MEMBERS ?= 10000
 
-.PHONY: demo test fuzz chaos test-oldest test-newest lint reference docs picture format clean
+.PHONY: demo test fuzz chaos test-oldest test-newest lint lint-infrastructure reference example-template docs picture format clean
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -47,8 +47,22 @@ lint: $(READY)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/cfn-lint examples/*/template.yaml
 
+# What SAM and checkov say of the templates, in an environment of their own: both pin what others do.
+INFRASTRUCTURE := .venv-infrastructure
+$(INFRASTRUCTURE)/.ready: tests/infrastructure/requirements.txt $(READY)
+	$(PYTHON) -m venv --clear --without-pip $(INFRASTRUCTURE)
+	$(BIN)/uv pip install --quiet --python $(INFRASTRUCTURE)/bin/python --requirement $<
+	touch $@
+
+lint-infrastructure: $(INFRASTRUCTURE)/.ready
+	$(BIN)/python tests/infrastructure/lint.py $(INFRASTRUCTURE)/bin
+
 reference: $(READY)
 	$(BIN)/python docs/reference.py
+
+# What SAM deploys of the example, from its stanza.
+example-template: $(READY)
+	$(BIN)/python examples/write_template.py examples/django_mail/pyproject.toml
 
 # The site, in site/. A link that leads nowhere is an error.
 docs: $(READY)
@@ -63,4 +77,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .nox site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(INFRASTRUCTURE) .nox site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

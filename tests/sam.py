@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-TEMPLATE = Path(__file__).parents[1] / "examples" / "django_mail" / "template.yaml"
+from lambda_celery.infrastructure.forms import sam
+from lambda_celery.infrastructure.inputs import Deployment
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "django_mail"
 
 
 class NoManagedPolicies:
@@ -19,30 +23,24 @@ class NoManagedPolicies:
         return {}
 
 
-def expanded_template() -> dict[str, Any]:
-    """Return the template with SAM's resources in CloudFormation's shape."""
-    template = yaml_parse(TEMPLATE.read_text())
-    # What `sam package` puts there; only its form matters.
-    template["Resources"]["Function"]["Properties"]["CodeUri"] = "s3://code/function.zip"
+def example(**changes: Any) -> Deployment:
+    """Return the example's deployment, with *changes* of its stanza."""
+    return dataclasses.replace(Deployment.from_pyproject(EXAMPLE / "pyproject.toml"), **changes)
+
+
+def expanded_template(**changes: Any) -> dict[str, Any]:
+    """Return the example's template with SAM's resources in CloudFormation's shape.
+
+    Without *changes* of the stanza, it is the file in the repository.
+    """
+    name = "template.yaml"
+    text = sam.files(example(**changes))[name] if changes else (EXAMPLE / name).read_text()
+    template = yaml_parse(text)
+    for each in template["Resources"].values():
+        if "CodeUri" in each["Properties"]:
+            # What `sam deploy` puts there; only its form matters.
+            each["Properties"]["CodeUri"] = "s3://code/function.zip"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_DEFAULT_REGION", "eu-west-1")  # tells the partition from it
         expanded: dict[str, Any] = transform(template, {}, NoManagedPolicies())
     return expanded
-
-
-def resolve(template: dict[str, Any], value: Any, **parameters: Any) -> Any:
-    """Return *value* with its references to parameters and mappings looked up."""
-    match value:
-        case {"Ref": str(name)} if name in template["Parameters"]:
-            return parameters.get(name, template["Parameters"][name].get("Default"))
-        case {"Fn::FindInMap": keys}:
-            found = template["Mappings"]
-            for key in keys:
-                found = found[resolve(template, key, **parameters)]
-            return found
-        case dict():
-            return {k: resolve(template, v, **parameters) for k, v in value.items()}
-        case list():
-            return [resolve(template, v, **parameters) for v in value]
-        case _:
-            return value

@@ -63,6 +63,8 @@ QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}|(?=.{1,80}$)[A-Za-z0-9_-]+\.fifo")
 #: https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html
 MAXIMUM_FUNCTION_NAME = 64
 QUEUE_FLAGS = {"ContentBasedDeduplication", "FifoQueue"}
+#: It keeps the models that it has read.
+SESSION = botocore.session.get_session()
 
 
 def refusals(resources: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -70,14 +72,13 @@ def refusals(resources: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
     What CloudFormation fills in while it deploys (``Ref``, ``Fn::GetAtt``) is taken for right.
     """
-    session = botocore.session.get_session()
     found: list[str] = []
     for name, resource in resources.items():
         kind = resource["Type"]
         if kind not in OPERATIONS:
             continue
         service, operation = OPERATIONS[kind]
-        shape = session.get_service_model(service).operation_model(operation).input_shape
+        shape = SESSION.get_service_model(service).operation_model(operation).input_shape
         for key, value in resource.get("Properties", {}).items():
             place = f"{name}.{key}"
             if kind == "AWS::SQS::Queue":

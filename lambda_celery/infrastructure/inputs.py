@@ -576,6 +576,17 @@ def newest_runtime(document: Mapping[str, Any]) -> str:
     return shared[-1]
 
 
+def takes(each: Field[Any]) -> str:
+    """Return in words which values the input *each* takes, as its parser has them."""
+    try:
+        each.metadata["parse"](object())  # which none takes
+    except ValueError as exc:
+        return str(exc)
+    except ConfigurationError:
+        return "a table"
+    raise AssertionError(f"{each.name} takes anything.")
+
+
 def resource_name(queue: str) -> str:
     """Return what of the Celery queue's name may stand in names on AWS."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", queue)

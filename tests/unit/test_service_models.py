@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import re
+from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 from lambda_celery.exceptions import ConfigurationError
-from tests.sam import TEMPLATE, expanded_template, resolve
+from lambda_celery.infrastructure.inputs import Deployment, takes
+from lambda_celery.infrastructure.resources import resources
+from tests.sam import example, expanded_template
 from tests.service_models import OPERATIONS, refusals
 from tests.unit import test_infrastructure_resources as definition
 
-
-def resources(**given: Any) -> dict[str, Any]:
-    template = expanded_template()
-    found: dict[str, Any] = resolve(template, template["Resources"], **given)
-    return found
+#: What has to be changed together with an input, or the two would contradict each other.
+TOGETHER = {("dlq_message_retention_seconds", 60): {"message_retention_seconds": 60}}
 
 
-def bounds() -> list[dict[str, Any]]:
-    """Return each parameter with each value that is the least, the most, or one of few."""
-    parameters = yaml_parse(TEMPLATE.read_text())["Parameters"]
-    found: list[dict[str, Any]] = [{}]
-    for name, each in parameters.items():
-        values = [*each.get("AllowedValues", ())]
-        values += [each[bound] for bound in ("MinValue", "MaxValue") if bound in each]
-        found += [{name: value} for value in values]
-    return found
+def bounds() -> Iterator[dict[str, Any]]:
+    """Yield each input with each value that is the least, the most, or one of few."""
+    yield {}
+    for each in fields(Deployment):
+        words = takes(each)
+        if whole := re.fullmatch(r"a whole number from (\d+) to (\d+)", words):
+            values = [int(bound) for bound in whole.groups()]
+        elif words == "true or false":
+            values = [True, False]
+        elif re.fullmatch(r"('[\w.]+'|\d+)( or ('[\w.]+'|\d+))+", words):
+            values = [ast.literal_eval(value) for value in words.split(" or ")]
+        else:
+            continue
+        for value in values:
+            yield {each.name: value} | TOGETHER.get((each.name, value), {})
 
 
-@pytest.mark.parametrize("given", bounds(), ids=str)
+def test_each_kind_of_bound_is_found():
+    named = {name for given in bounds() for name in given}
+    assert named >= {"timeout", "batch_size", "results", "runtime", "log_retention_days"}
+
+
+@pytest.mark.parametrize("given", list(bounds()), ids=str)
 def test_aws_takes_what_the_template_says(given):
-    made = resources(**given)
+    made = resources(example(**given)).resources
     assert len({each["Type"] for each in made.values()} & OPERATIONS.keys()) >= 6
     assert refusals(made) == []
 
@@ -52,6 +65,10 @@ def test_aws_takes_the_longest_names(functions):
     assert refusals(definition.resources(definition.deployment(**inputs)).resources) == []
     with pytest.raises(ConfigurationError, match="AWS takes 61 characters"):
         definition.deployment(**inputs | {"queues": {"r" * 38: {"fifo": True}}})
+
+
+def test_aws_takes_what_sam_makes_of_the_template():
+    assert refusals(expanded_template()["Resources"]) == []
 
 
 @pytest.mark.parametrize(
@@ -78,7 +95,7 @@ def test_aws_takes_the_longest_names(functions):
     ],
 )
 def test_what_aws_does_not_take_is_found(name, change, sentence):
-    made = copy.deepcopy(resources())
+    made = copy.deepcopy(resources(example()).resources)
     made[name].setdefault("Properties", {}).update(change)
     (found,) = refusals(made)
     assert sentence in found

@@ -16,7 +16,7 @@ INSTALLED_APPS = ["announcements"]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 
 # Members and announcements. Only the producer opens it: a mail's task carries what it needs.
-# It lies beside the project, since `sam build` packs all that lies in it.
+# It lies beside the project, whose folder is what is deployed.
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",

@@ -388,7 +388,7 @@ def test_the_policies_allow_each_call_and_nothing_else(used):
         ("the definition", defined(), False, False),
         ("with a key", defined(kms_key_arn=KEY), True, False),
         ("in a VPC", defined(vpc=VPC), False, True),
-        ("the example", expanded_template()["Resources"], False, False),
+        ("the example", expanded_template(results=True)["Resources"], False, False),
     ):
         for side, statements in policies(made).items():
             needed, by_aws = used.needed[side] - COURTESIES, {*BY_AWS[side]}
