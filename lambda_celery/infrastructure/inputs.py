@@ -104,7 +104,8 @@ def _variables(value: Any) -> dict[str, str]:
 
 
 def _arn(service: str, what: str) -> _Parse:
-    return _matching(rf"arn:[a-z-]+:{service}:.+", f"the ARN of {what}")
+    # Or what CDK has in the place of an ARN that is known on AWS alone.
+    return _matching(rf"arn:[a-z-]+:{service}:.+|\$\{{Token\[[^]]+\]\}}", f"the ARN of {what}")
 
 
 _queue_arn = _matching(

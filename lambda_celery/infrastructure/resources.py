@@ -47,6 +47,12 @@ def camel_case(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", name))
 
 
+def logical_id(figures: Figures, of: str, what: str) -> str:
+    """Return the logical id of *what* of a queue or a function: ``DeadLetterQueue`` of ``mail``."""
+    is_the_only_one = len(figures.queues) == 1 or of == ALL
+    return what if is_the_only_one else camel_case(of) + what
+
+
 def vpc_endpoints(deployment: Deployment) -> tuple[str, ...]:
     """Return the services that a function without a way to the internet needs an endpoint for."""
     scheduler = ("scheduler",) if deployment.schedules else ()
@@ -135,9 +141,7 @@ class _Definition:
         return [{"Key": key, "Value": each} for key, each in self._inputs.tags.items()] or None
 
     def _id(self, of: str, what: str) -> str:
-        """Return the logical id of *what* of a queue or a function."""
-        is_the_only_one = len(self._figures.queues) == 1 or of == ALL
-        return what if is_the_only_one else camel_case(of) + what
+        return logical_id(self._figures, of, what)
 
     # ------------------------------------------------------------------ parameters
     def _parameters(self) -> None:
