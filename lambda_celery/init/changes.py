@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,17 +111,19 @@ def add_generated(changes: Changes, directory: Path, files: Mapping[str, str]) -
     changes.notes += _forgotten(directory, files)
 
 
-def _forgotten(directory: Path, files: Mapping[str, str]) -> list[str]:
-    """Return a sentence on each file of an earlier run beside *files* that is not written now."""
-    places = sorted({(directory / name).parent for name in files})
-    return [
-        f"{shown(path)} was written by an earlier run, and is not part of the infrastructure now: "
-        "delete it."
-        for place in places
-        if place.is_dir()
-        for path in sorted(place.iterdir())
-        if path.is_file()
-        and path.relative_to(directory).as_posix() not in files
-        and path.suffix in {".tf", ".yaml", ".toml", ".py", ".json"}
-        and ownership.is_unchanged(path.name, path.read_text(encoding="utf-8", errors="replace"))
-    ]
+def _forgotten(directory: Path, files: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence on each file of an earlier run beside *files* that is not written now."""
+    suffixes = {".json", ".py", ".tf", ".toml", ".yaml"}
+    for place in sorted({(directory / name).parent for name in files}):
+        for path in sorted(place.glob("*")):
+            if path.suffix not in suffixes or path.relative_to(directory).as_posix() in files:
+                continue
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                continue
+            if ownership.is_unchanged(path.name, text):
+                yield (
+                    f"{shown(path)} was written by an earlier run, and is not part of the "
+                    "infrastructure now: delete it."
+                )

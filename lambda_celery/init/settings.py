@@ -7,6 +7,7 @@ settings say which tasks move, and that none does while there are no such variab
 from __future__ import annotations
 
 import ast
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -128,7 +129,7 @@ def _in_django(tree: ast.Module, tasks: Sequence[str], *, keeps_results: bool) -
 
 
 def _list(tasks: Sequence[str]) -> str:
-    written = [f'"{each}"' for each in tasks]
+    written = [json.dumps(each, ensure_ascii=False) for each in tasks]
     line = f"[{', '.join(written)}]"
     if len(line) <= 60:
         return line

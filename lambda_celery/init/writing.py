@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from lambda_celery.init.changes import Change
+from lambda_celery.init.changes import Change, shown
 from lambda_celery.init.errors import InitError
 
 _PREFIX = ".lambda-init-"
@@ -20,21 +20,24 @@ def write(changes: Iterable[Change]) -> None:
 
     Raises :exc:`InitError` if one of them cannot be written. Everything is as it was, then.
     """
-    changes = list(changes)
     undo: list[Callable[[], object]] = []
+    prepared: list[tuple[Path, Path]] = []
+    where = Path()
     with ExitStack() as scratch:
         try:
-            prepared = [_prepare(change, undo, scratch) for change in changes]
+            for change in changes:
+                where = change.path
+                prepared.append(_prepare(change, undo, scratch))
             for written, path in prepared:
+                where = path
                 _put(written, path, undo)
         except BaseException as exc:
             for step in reversed(undo):
                 with suppress(OSError):
                     step()
             if isinstance(exc, OSError):
-                where = exc.filename2 or exc.filename
                 raise InitError(
-                    f"{where} cannot be written: {exc.strerror}. Nothing was changed."
+                    f"{shown(where)} cannot be written: {exc.strerror}. Nothing was changed."
                 ) from exc
             raise
 

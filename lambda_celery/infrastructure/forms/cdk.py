@@ -27,6 +27,13 @@ LambdaCelery(
     "Celery",
     deployment=deployment,
     code={code},
+    # `cdk deploy --parameters NAME=VALUE` gives them their values.
+    parameters={{
+        name: aws_cdk.CfnParameter(
+            stack, name, default=each.default, description=each.description, no_echo=each.secret
+        ).value_as_string
+        for name, each in deployment.parameters.items()
+    }},
 )
 app.synth()
 '''
