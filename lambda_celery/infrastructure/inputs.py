@@ -21,7 +21,7 @@ from lambda_celery.infrastructure.runtimes import RUNTIMES
 
 STANZA = "tool.lambda-celery"
 #: Keys of the stanza that are no inputs of the infrastructure: other commands read them.
-KEYS_OF_OTHERS = ("check", "form", "package")
+KEYS_OF_OTHERS = ("check", "form", "output", "package")
 #: What CloudWatch Logs takes.
 RETENTION_DAYS = (
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922,
@@ -529,11 +529,20 @@ class Deployment(_Table):
         The runtime that it does not name is the newest that ``requires-python`` allows. Raises
         :exc:`ConfigurationError` as the class does, and if there is no such file or stanza.
         """
-        document = read_toml(Path(path))
+        return cls.from_document(read_toml(Path(path)), path)
+
+    @classmethod
+    def from_document(
+        cls, document: Mapping[str, Any], path: str | Path = "pyproject.toml"
+    ) -> Self:
+        """Read the stanza in *document*, which is what the file *path* has, or is to have.
+
+        It is as :meth:`from_pyproject`, and raises the same.
+        """
         stanza = document.get("tool", {}).get("lambda-celery")
         if stanza is None:
             raise ConfigurationError(
-                f'{path} has no [{STANZA}]: add it, with app = "proj.celery:app" at least.'
+                f"{path} has no [{STANZA}]: let `celery -A proj lambda init` write it."
             )
         if isinstance(stanza, Mapping) and "runtime" not in stanza:
             stanza = {**stanza, "runtime": newest_runtime(document)}
@@ -546,7 +555,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(
-            f"There is no {path}: write one that has [{STANZA}] in it."
+            f"There is no {path}: let `celery -A proj lambda init` write it, with [{STANZA}] in it."
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigurationError(f"{path} cannot be read as TOML: {exc}. Mend it.") from None

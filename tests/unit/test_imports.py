@@ -22,6 +22,11 @@ def test_the_decorator_does_not_load(module):
     assert module not in loaded_by("from lambda_celery import task")
 
 
+@pytest.mark.parametrize("module", ["hcl2", "tomlkit", "rich", "lambda_celery.init"])
+def test_the_command_line_does_not_load(module):
+    assert module not in loaded_by("import lambda_celery.cli")
+
+
 @pytest.mark.parametrize(
     "module",
     [

@@ -7,21 +7,23 @@ from typing import Any
 import tomlkit
 
 from lambda_celery.infrastructure.forms.cloudformation import as_document, to_yaml
+from lambda_celery.infrastructure.forms.paths import PACKAGE, in_project
 from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.infrastructure.resources import Template, resources
 
-#: Where ``celery lambda package`` puts the zip.
-CODE = "dist/lambda.zip"
 
+def document(deployment: Deployment, project: str = ".") -> dict[str, Any]:
+    """Return the template of *deployment*.
 
-def document(deployment: Deployment) -> dict[str, Any]:
-    """Return the template of *deployment*."""
+    *project* is the way to the project's directory from that of the template.
+    """
+    code = in_project(project, PACKAGE)
     template = resources(deployment)
     made: dict[str, Any] = {}
     for name, each in template.resources.items():
         match each["Type"]:
             case "AWS::Lambda::Function":
-                made[name] = _function(name, each, template, deployment)
+                made[name] = _function(name, each, template, deployment, code)
             case "AWS::Lambda::Version" | "AWS::Lambda::Alias" | "AWS::Lambda::EventSourceMapping":
                 pass  # SAM makes these of the function.
             case _:
@@ -37,11 +39,11 @@ def document(deployment: Deployment) -> dict[str, Any]:
 
 
 def _function(
-    name: str, function: dict[str, Any], template: Template, deployment: Deployment
+    name: str, function: dict[str, Any], template: Template, deployment: Deployment, zip_path: str
 ) -> dict[str, Any]:
     properties = dict(function["Properties"])
     code = properties.pop("Code")
-    source = {"ImageUri": code["ImageUri"]} if "ImageUri" in code else {"CodeUri": CODE}
+    source = {"ImageUri": code["ImageUri"]} if "ImageUri" in code else {"CodeUri": zip_path}
     if tags := properties.pop("Tags", None):
         properties["Tags"] = {each["Key"]: each["Value"] for each in tags}
     return function | {
@@ -72,8 +74,11 @@ def _event(mapping: dict[str, Any]) -> dict[str, Any]:
     return {"Type": "SQS", "Properties": {"Queue": mapping["EventSourceArn"], **passed_on}}
 
 
-def files(deployment: Deployment) -> dict[str, str]:
-    """Return the files of this form: their names and their texts."""
+def files(deployment: Deployment, project: str = ".") -> dict[str, str]:
+    """Return the files of this form: their names and their texts.
+
+    *project* is the way to the project's directory from theirs.
+    """
     settings = {
         "stack_name": deployment.name,
         # Roles with names of their own need the second.
@@ -93,6 +98,6 @@ def files(deployment: Deployment) -> dict[str, str]:
         },
     }
     return {
-        "template.yaml": to_yaml(document(deployment)),
+        "template.yaml": to_yaml(document(deployment, project)),
         "samconfig.toml": tomlkit.dumps(configuration),
     }

@@ -1,0 +1,148 @@
+"""The main path: from what the app and the stanza say to the changes of a project's files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from celery import Celery
+
+from lambda_celery.infrastructure.forms.registry import Form, form_of
+from lambda_celery.infrastructure.inputs import STANZA, Deployment
+from lambda_celery.init import settings
+from lambda_celery.init.changes import Change, Changes, add_generated, read_text
+from lambda_celery.init.errors import InitError
+from lambda_celery.init.reading import AppFacts, is_fifo
+from lambda_celery.init.stanza import Stanza
+
+#: Of no project: for what holds where the stanza says nothing.
+DEFAULTS = Deployment(app="app", name="app")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was answered, or given by options.
+
+    :ivar queues: Celery's names; ``None`` where the stanza has them.
+    :ivar output: the directory of the files, from the project's; ``None``: the form's own.
+    """
+
+    app: str
+    form: str
+    name: str
+    queues: Sequence[str] | None
+    output: str | None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What would be done.
+
+    :ivar settings: the change of the app's settings; ``None`` if none is needed, or its place is
+        not found.
+    :ivar loose_settings: what to write by hand in the latter case.
+    :ivar commands: what deploys it.
+    """
+
+    deployment: Deployment
+    changes: Changes
+    settings: Change | None
+    loose_settings: str | None
+    commands: Sequence[str]
+
+
+def proposed_name(stanza: Stanza, app_name: str) -> str:
+    """Return what the infrastructure's names could begin with: the project's name, or the app's."""
+    for each in (stanza.project_name, app_name.partition(":")[0].partition(".")[0]):
+        name = re.sub(r"[^a-z0-9]+", "-", (each or "").lower()).lstrip("-0123456789")
+        if name := name[:24].rstrip("-"):
+            return name
+    return "celery"
+
+
+def check_stanza(stanza: Stanza) -> None:
+    """Raise :exc:`ConfigurationError` for what *stanza* says already and cannot be meant."""
+    if "form" in stanza.values:
+        form_of(stanza.values["form"])
+    output = stanza.values.get("output", "")
+    if not isinstance(output, str):
+        raise InitError(f"output in [{STANZA}] is {output!r}, but must be a directory's path.")
+    Deployment.parse({"app": "app", "name": "app", **stanza.values})
+
+
+def draft(app: Celery, root: Path, stanza: Stanza, facts: AppFacts, answers: Answers) -> Draft:
+    """Return what is to be done in the project at *root*. Nothing is written.
+
+    Raises:
+        InitError: a file cannot be read, or cannot be added to.
+        ConfigurationError: the stanza and the answers make no deployment.
+    """
+    form = form_of(answers.form)
+    text = stanza.with_values(_values(stanza, facts, answers, form))
+    deployment = Deployment.from_document(stanza.document(text), stanza.path.name)
+    output = answers.output or form.directory
+    directory = Path(os.path.normpath(root / output))
+    changes = Changes(notes=[*facts.notes, *_differences(stanza, facts)])
+    changes.add(stanza.path, stanza.text, text)
+    project = PurePath(os.path.relpath(root, directory)).as_posix()
+    add_generated(changes, directory, form.files(deployment, project))
+    change, loose = _settings(app, root, facts, deployment)
+    return Draft(deployment, changes, change, loose, form.commands(deployment, output))
+
+
+def _values(stanza: Stanza, facts: AppFacts, answers: Answers, form: Form) -> Mapping[str, Any]:
+    """Return what the stanza is to say besides what it says, and what is not said by default."""
+    there = stanza.values
+    values: dict[str, Any] = {"name": answers.name, "form": form.name}
+    if "app" not in there:
+        values = {"app": answers.app, **values}
+    if answers.output is not None and (
+        "output" in there or PurePath(answers.output) != PurePath(form.directory)
+    ):
+        values["output"] = PurePath(answers.output).as_posix()
+    if "timeout" not in there and facts.timeout != DEFAULTS.timeout:
+        values["timeout"] = facts.timeout
+    usual = list(DEFAULTS.queues)
+    if answers.queues is not None and not usual == list(answers.queues) == list(facts.queues):
+        values["queues"] = _queues(answers.queues)
+    return values
+
+
+def _queues(names: Sequence[str]) -> Any:
+    if not any(map(is_fifo, names)):
+        return list(names)
+    return {name: {"fifo": True} if is_fifo(name) else {} for name in names}
+
+
+def _differences(stanza: Stanza, facts: AppFacts) -> Iterator[str]:
+    """Yield a sentence on each thing that the stanza says otherwise than the app."""
+    named = stanza.values.get("queues", facts.queues)
+    for queue in facts.queues:
+        if queue not in named:
+            yield (
+                f"The app uses the queue {queue}, which queues in [{STANZA}] does not name: add it "
+                "there, unless nothing is sent to it."
+            )
+    timeout = stanza.values.get("timeout")
+    if isinstance(timeout, int) and timeout < facts.timeout:
+        yield (
+            f"The tasks' limits need a time-out of {facts.timeout} s, but timeout in [{STANZA}] is "
+            f"{timeout}: raise it, or lower the limits."
+        )
+
+
+def _settings(
+    app: Celery, root: Path, facts: AppFacts, deployment: Deployment
+) -> tuple[Change | None, str | None]:
+    if not settings.are_missing(app):
+        return None, None
+    place = settings.place_of(app, root)
+    if place is None:
+        return None, settings.shown("app", facts.tasks, keeps_results=deployment.results)
+    before = read_text(place.path)
+    after = settings.added(before or "", place, facts.tasks, keeps_results=deployment.results)
+    return Change(place.path, before, after), None
