@@ -141,6 +141,18 @@ def test_djangos_own_settings_are_no_typos(tmp_path):
     assert found(tmp_path, "app.conf.TIME_ZONE = 'UTC'", "unknown-setting") == ()
 
 
+def test_settings_without_a_value_are_passed_over(tmp_path):
+    # As Django's are after settings.configure(): they name what they then do not have.
+    code = (
+        "class Own:\n    task_time_limt = 60\n    def __dir__(self):\n"
+        "        return ['task_time_limt', '__builtins__', 'gone']\n"
+        "app.config_from_object(Own())"
+    )
+    (finding,) = found(tmp_path, code, "unknown-setting")
+
+    assert finding.subject == "task_time_limt"
+
+
 def test_database_connections(tmp_path, monkeypatch):
     import django.conf  # noqa: F401 - the rule looks for it
 
