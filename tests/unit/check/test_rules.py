@@ -90,6 +90,12 @@ from django.core.files.storage import default_storage
 @app.task
 def f(x): default_storage.save("a", x)  # here
 """
+STORING_BY_A_FIELD = """
+@app.task
+def f(cls, name):
+    storage = cls.file.field.storage
+    storage.delete(name)
+"""
 
 
 def test_local_storage(tmp_path, monkeypatch):
@@ -102,6 +108,9 @@ def test_local_storage(tmp_path, monkeypatch):
 
     assert finding.grade is Grade.RED
     assert (finding.place.path, finding.place.line) in marked_lines(tmp_path)
+    (finding,) = found(tmp_path, STORING_BY_A_FIELD, "local-storage")
+
+    assert finding.grade is Grade.AMBER
     monkeypatch.setattr(storage, "default_storage", storage.Storage())
     monkeypatch.setattr(storage, "storages", {"default": storage.Storage()})
     assert found(tmp_path, STORING, "local-storage") == ()
