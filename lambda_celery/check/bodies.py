@@ -24,6 +24,7 @@ from typing import Any
 
 from celery.local import PromiseProxy, maybe_evaluate
 
+from lambda_celery.check import django_models
 from lambda_celery.check.model import Place
 from lambda_celery.check.sources import Function, Source, Sources, imports_of, is_of_project
 
@@ -38,6 +39,8 @@ _PUBLIC_NAMES = (
     ("celery._state.", "celery."), ("celery.canvas.", "celery."),
 )  # fmt: skip
 _MISSING: Any = object()
+_GET_MODEL = {"django.apps.registry.Apps.get_model", "django.apps.apps.get_model"}
+_GET_USER_MODEL = "django.contrib.auth.get_user_model"
 
 
 @dataclass(frozen=True)
@@ -363,7 +366,19 @@ class Body:
         called = self.meaning(node.func, depth + 1)
         if called.value is super and self.owner is not None:
             return Meaning(frozenset({"super()"}), Instance(self.owner))
-        return _instance(called)
+        model = self._model(node, called)
+        return _of_value(model) if model is not None else _instance(called)
+
+    def _model(self, node: ast.Call, called: Meaning) -> type | None:
+        """Return the model of Django's that the call *node* gives, if it is one that is fixed."""
+        if _GET_USER_MODEL in called.names:
+            return django_models.user_model()
+        if not _GET_MODEL & called.names:
+            return None
+        by_name = {each.arg: each.value for each in node.keywords}
+        given = [*node.args, *(by_name[n] for n in ("app_label", "model_name") if n in by_name)]
+        names = [self.constant(each) for each in given]
+        return django_models.model(*names) if all(isinstance(n, str) for n in names) else None
 
 
 def _instance(meaning: Meaning) -> Meaning:
@@ -393,6 +408,8 @@ def _attribute(base: Meaning, attribute: str) -> Meaning:
         found = found.fget
     if found is _MISSING:
         return Meaning(names)
+    if classes := django_models.behind(found):
+        return Meaning(names, Instance(classes[0]))
     meaning = _of_value(found)
     return Meaning(names | meaning.names, meaning.value)
 

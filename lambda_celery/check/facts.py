@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -158,8 +159,18 @@ class Facts:
     def written_settings(self) -> frozenset[str]:
         """The settings that somebody has written, by Celery's lower-case names."""
         prefix = str(self.app.conf.prefix or "")
-        written = map(str, self.app.conf.table(with_defaults=False))
-        return frozenset(each.removeprefix(prefix).lower() for each in written)
+        return frozenset(each.removeprefix(prefix).lower() for each in self.spelt_settings)
+
+    @cached_property
+    def spelt_settings(self) -> frozenset[str]:
+        """The settings that somebody has written, as they are spelt."""
+        # Not by table(), which reads the values: Django's settings name some that they have not.
+        conf = self.app.conf.finalize().without_defaults()
+        return frozenset(
+            name
+            for name in map(str, conf.keys())
+            if not name.startswith("_") and name not in dir(dict)
+        )
 
     @cached_property
     def tasks(self) -> tuple[TaskFacts, ...]:
@@ -201,7 +212,7 @@ class Facts:
             CallSite(call, task)
             for body in self.project_bodies
             for call in body.calls
-            for task in self._called_task(call)
+            for task in self.called_task(call)
         )
 
     def source_at(self, place: Place) -> Source | None:
@@ -241,7 +252,7 @@ class Facts:
                 return source.place(node.lineno)
         return own.body.place if own is not None else None
 
-    def _called_task(self, call: Call) -> Iterator[str | None]:
+    def called_task(self, call: Call) -> Iterator[str | None]:
         """Yield the task that *call* is for, ``None`` for an unknown one; nothing if for none."""
         if call.attribute == "send_task":
             name = call.constant(call.argument(0, "name"))
@@ -255,6 +266,9 @@ class Facts:
             return
         receiver: ast.expr = call.receiver
         while True:
+            if own := self._own_task(call.body, receiver):
+                yield own
+                return
             meaning = call.body.meaning(receiver)
             if is_a(meaning.value, Task):
                 yield meaning.value.name
@@ -270,6 +284,19 @@ class Facts:
                 break
         if call.attribute in _CALLING:
             yield None
+
+    def _own_task(self, body: Body, receiver: ast.expr) -> str | None:
+        """Return the task that *receiver* is as the ``self`` of its own body, if it is that."""
+        parameters = body.parameters
+        if not isinstance(receiver, ast.Name) or not parameters or receiver.id != parameters[0].arg:
+            return None
+        owner: Any = body.owner
+        is_method = isinstance(owner, type) and issubclass(owner, Task)
+        name = str(owner.name) if is_method else self._by_place.get(body.place)
+        task = self.app.tasks.get(name)
+        # What is not bound is a static method of its task's class.
+        run = inspect.getattr_static(type(task), "run", None)
+        return name if task is not None and not isinstance(run, staticmethod) else None
 
     @cached_property
     def _by_place(self) -> Mapping[Place, str]:

@@ -13,6 +13,7 @@ from lambda_celery.check.rules import (
     cold_start,
     durations,
     files,
+    loops,
     packages,
     processes,
     reading,
@@ -21,6 +22,7 @@ from lambda_celery.check.rules import (
     serialization,
     settings,
     state,
+    transactions,
     worker,
 )
 
@@ -32,6 +34,7 @@ __all__ = [
     "deployed",
     "durations",
     "files",
+    "loops",
     "packages",
     "processes",
     "reading",
@@ -41,5 +44,6 @@ __all__ = [
     "serialization",
     "settings",
     "state",
+    "transactions",
     "worker",
 ]

@@ -210,8 +210,8 @@ def local_storage(facts: Facts) -> Iterator[Finding]:
     """A task saves a file by Django's default storage, and that is a `FileSystemStorage`.
 
     What it writes to `MEDIA_ROOT` raises `OSError: Read-only file system` on Lambda. Set a storage
-    in S3 in `STORAGES`. It is red if the storage is used by its name, and amber where a model's
-    file field may be saved.
+    in S3 in `STORAGES`. It is red if the default storage is used by its name, and amber where
+    another one is, or where a model's file field may be saved.
     """
     django = sys.modules.get("django.core.files.storage")
     if django is None or not _is_file_system(django):
@@ -227,16 +227,24 @@ def local_storage(facts: Facts) -> Iterator[Finding]:
             )  # fmt: skip
             if call.attribute == "open" and is_storage and not _is_storage_write(call):
                 continue
-            if is_storage or is_own or is_content:
+            is_of_field = _is_named_storage(call)
+            if is_storage or is_own or is_content or is_of_field:
                 yield task.finding(
                     "local-storage",
-                    Grade.AMBER if is_content else Grade.RED,
+                    Grade.RED if is_storage or is_own else Grade.AMBER,
                     f"{call.text}() leads to Django's FileSystemStorage, whose folder cannot be "
                     "written on Lambda.",
                     remedy,
                     call.place,
                     step,
                 )
+
+
+def _is_named_storage(call: Call) -> bool:
+    """Whether *call* writes to what is called a storage, such as that of a file field."""
+    receiver = call.receiver
+    name = str(getattr(receiver, "attr", getattr(receiver, "id", "")))
+    return call.attribute in ("save", "delete") and name.lower().endswith("storage")
 
 
 def _is_storage_write(call: Call) -> bool:

@@ -36,8 +36,7 @@ def unknown_setting(facts: Facts) -> Iterator[Finding]:
     own = {CONF_PREFIX + each.name for each in fields(Settings)}
     old = {name.upper() for name in known}
     prefix = str(facts.app.conf.prefix or "")
-    written = facts.app.conf.table(with_defaults=False)
-    spelt = {*map(str, written)}
+    spelt = set(facts.spelt_settings)
     spelt |= {each for each in os.environ if each.startswith(ENV_PREFIX) and each != APP_VARIABLE}
     of_django = sys.modules.get("django.conf.global_settings")
     for name in sorted(spelt):

@@ -27,6 +27,10 @@ class Case:
 
 
 CALL_COMMAND = "from django.core.management import call_command"
+RECEIVER = (
+    "from django.contrib.auth.signals import user_logged_in\n"
+    "from django.db.models.signals import post_save\nfrom django.dispatch import receiver\n"
+)
 TASK = "@app.task\ndef f(x=None):\n    {}\n"
 
 
@@ -601,6 +605,81 @@ CASES = [
         "beat-scheduler",
         "app.conf.beat_scheduler = 'redbeat.RedBeatScheduler'  # here",
         "app.conf.beat_scheduler = 'celery.beat:PersistentScheduler'",
+    ),
+    # transactions
+    Case(
+        "publish-in-transaction",
+        "from django.db import transaction\n@app.task\ndef f(x): pass\n"
+        "def v(x):\n    with transaction.atomic():\n        x.save()\n"
+        "        f.delay(x.pk)  # here",
+        "from django.db import transaction\n@app.task\ndef f(x): pass\n"
+        "def v(x):\n    with transaction.atomic():\n        x.save()\n"
+        "        transaction.on_commit(lambda: f.delay(x.pk))\n    f.delay(x.pk)",
+    ),
+    Case(
+        "publish-in-transaction",
+        "from django.db.transaction import atomic\n@app.task\ndef f(x): pass\n"
+        "@atomic\ndef v(x):\n    f.apply_async(args=[x.pk])  # here",
+        "from django.db.transaction import atomic, on_commit\n@app.task\ndef f(x): pass\n"
+        "@atomic\ndef v(x):\n    def send(): f.delay(x.pk)\n    on_commit(send)",
+    ),
+    Case(
+        "publish-in-transaction",
+        "class AuditedModel: pass\n@app.task\ndef f(x): pass\nclass Order(AuditedModel):\n"
+        "    def save(self, **kwargs):\n        f.delay(1)  # here",
+        "@app.task\ndef f(x): pass\nclass Order:\n"
+        "    def save(self, **kwargs):\n        f.delay(1)",
+    ),
+    Case(
+        "publish-in-transaction",
+        f"{RECEIVER}@app.task\ndef f(x): pass\n@receiver([post_save])\n"
+        "def saved(instance, **kwargs):\n    f.delay(instance.pk)  # here",
+        f"{RECEIVER}@app.task\ndef f(x): pass\n@receiver(user_logged_in)\n"
+        "def saved(user, **kwargs):\n    f.delay(user.pk)",
+    ),
+    Case(
+        "publish-in-transaction",
+        "from django.db.models import signals\n@app.task\ndef f(x): pass\n"
+        "def saved(instance, **kwargs):\n    f.delay(instance.pk)  # here\n"
+        "signals.post_save.connect(saved)",
+        "from django.db.models import signals\n@app.task\ndef f(x): pass\n"
+        "def saved(instance, **kwargs):\n    f.delay_on_commit(instance.pk)\n"
+        "signals.post_save.connect(saved)",
+    ),
+    Case(
+        "publish-in-transaction",
+        "@app.task\ndef f(x): pass\nclass Orders:\n"
+        "    def save_model(self, request, obj, form, change):\n        f.delay(obj.pk)  # here",
+        "@app.task\ndef f(x): pass\nclass Orders:\n"
+        "    def save_model(self, request, obj, form, change):\n"
+        "        with batch_on_commit(): f.delay(obj.pk)",
+    ),
+    # loops
+    Case(
+        "self-call",
+        body("if x:\n    f.delay(x - 1)  # here"),
+        "@app.task\ndef g(x): pass\n" + body("if x:\n    g.delay(x - 1)"),
+    ),
+    Case(
+        "self-call",
+        "@app.task(bind=True)\ndef f(self):\n    work = self.apply_async()  # here",
+        "@app.task(bind=True)\ndef f(self):\n    raise self.retry()",
+        Grade.RED,
+    ),
+    Case(
+        "self-call",
+        "@app.task(bind=True)\ndef f(self):\n    self.apply_async(countdown=60)  # here",
+        "@app.task\ndef f(other): other.apply_async()",
+    ),
+    Case(
+        "self-call",
+        "def onward(x): f.delay(x)  # here\n@app.task\ndef f(x): onward(x)",
+        "def onward(x): f.delay(x)\n@app.task\ndef f(x): pass",
+    ),
+    Case(
+        "self-call",
+        "@app.task\ndef g(x):\n    f.si(x)()  # here\n" + body("g.delay(x)  # here"),
+        "@app.task\ndef g(x): pass\n" + body("g.delay(x)"),
     ),
     # settings
     Case(

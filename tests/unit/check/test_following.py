@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
 import pytest
 
 from lambda_celery.check.doctor import check
 from lambda_celery.check.model import CheckError, Grade
 from tests.unit.check.project import facts_of, marked_lines
 
+ROOT = Path(__file__).parents[3]
 HELPERS = """
 import subprocess as sp
 
@@ -78,6 +85,12 @@ WAYS = {
     "@app.task\ndef f():\n    def g(): write('')\n    g()",
     "a table of functions": "from helpers import write\nHANDLERS = {'csv': [write]}\n"
     "@app.task\ndef f(kind): HANDLERS[kind][0]('')",
+    "a method of an argument": "import helpers\n@app.task\ndef f(x): x.export()",
+    "a method of what a project's function returns": "import helpers\ndef g(): return x\n"
+    "@app.task\ndef f(): g().export()",
+    "a method of a row of a model that is looked up": "import helpers\n"
+    "from django.apps import apps\n@app.task\ndef f(name):\n"
+    "    row = apps.get_model(name).objects.get()\n    row.export()",
     "a lambda": "from helpers import write\n@app.task\ndef f(): return (lambda: write(''))()",
 }
 
@@ -97,6 +110,68 @@ def test_a_file_is_found_by_way_of(way, tmp_path):
     assert {(each.place.path, each.place.line) for each in report.findings} == marked_lines(
         tmp_path
     )
+
+
+MODELS = """
+from django.db import models
+from helpers import write
+
+class Rows(models.QuerySet):
+    def exported(self): write('')
+
+class Shelf(models.Model):
+    class Meta:
+        app_label = 'library'
+    objects = Rows.as_manager()
+    kind = models.CharField(choices=[('a', 'A')], max_length=1)
+
+class Book(models.Model):
+    class Meta:
+        app_label = 'library'
+    shelf = models.ForeignKey(Shelf, models.CASCADE, related_name='books')
+    def print_out(self): write('')
+"""
+OF_MODELS = {
+    "a manager": "from shelves import Shelf\n@app.task\ndef f(): Shelf.objects.exported()",
+    "a model that is looked up": "import shelves\nfrom django.apps import apps\n@app.task\n"
+    "def f():\n    Found = apps.get_model('library', 'Shelf')\n    Found.objects.exported()",
+    "a relation": "from shelves import Book\n@app.task\n"
+    "def f(x): Book.objects.get(pk=x).shelf.__class__.objects.exported()",
+    "a relation from its other end": "from shelves import Shelf\n@app.task\ndef f(x):\n"
+    "    for each in Shelf.objects.get(pk=x).books.all(): each.print_out()",
+    # Django's own method on the project's model was looked for again and again.
+    "a method that Django gives a model": "from shelves import Shelf\n@app.task\ndef f(x):\n"
+    "    Shelf.objects.get(pk=x).get_kind_display()\n    Shelf.objects.exported()",
+}
+
+
+@pytest.mark.parametrize("way", OF_MODELS)
+def test_django_models_are_followed_by_way_of(way, tmp_path):
+    program = f"""
+        import django
+        from django.conf import settings
+        settings.configure(DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3"}}}})
+        django.setup()
+        from pathlib import Path
+        from lambda_celery.check.doctor import check
+        from tests.unit.check.project import facts_of
+        from tests.unit.check.test_following import HELPERS, MODELS, OF_MODELS
+        with facts_of(
+            Path.cwd(), OF_MODELS[{way!r}], helpers=HELPERS, shelves=MODELS
+        ) as facts:
+            print([finding.grade.word for finding in check(facts, ["local-file"]).findings])
+    """
+    # In a process of its own: settings and models are Django's for as long as it runs.
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.stdout == "['red']\n", done.stderr
 
 
 def test_what_a_task_sends_on_is_not_its_own(tmp_path):

@@ -90,6 +90,12 @@ from django.core.files.storage import default_storage
 @app.task
 def f(x): default_storage.save("a", x)  # here
 """
+STORING_BY_A_FIELD = """
+@app.task
+def f(cls, name):
+    storage = cls.file.field.storage
+    storage.delete(name)
+"""
 
 
 def test_local_storage(tmp_path, monkeypatch):
@@ -102,6 +108,9 @@ def test_local_storage(tmp_path, monkeypatch):
 
     assert finding.grade is Grade.RED
     assert (finding.place.path, finding.place.line) in marked_lines(tmp_path)
+    (finding,) = found(tmp_path, STORING_BY_A_FIELD, "local-storage")
+
+    assert finding.grade is Grade.AMBER
     monkeypatch.setattr(storage, "default_storage", storage.Storage())
     monkeypatch.setattr(storage, "storages", {"default": storage.Storage()})
     assert found(tmp_path, STORING, "local-storage") == ()
@@ -139,6 +148,18 @@ def test_djangos_own_settings_are_no_typos(tmp_path):
     import django.conf.global_settings  # noqa: F401 - the rule looks for it
 
     assert found(tmp_path, "app.conf.TIME_ZONE = 'UTC'", "unknown-setting") == ()
+
+
+def test_settings_without_a_value_are_passed_over(tmp_path):
+    # As Django's are after settings.configure(): they name what they then do not have.
+    code = (
+        "class Own:\n    task_time_limt = 60\n    def __dir__(self):\n"
+        "        return ['task_time_limt', '__builtins__', 'gone']\n"
+        "app.config_from_object(Own())"
+    )
+    (finding,) = found(tmp_path, code, "unknown-setting")
+
+    assert finding.subject == "task_time_limt"
 
 
 def test_database_connections(tmp_path, monkeypatch):
