@@ -82,7 +82,22 @@ def of_sam(deployment: Deployment, bucket: str, key: str) -> tuple[dict[str, Any
     return template, {}
 
 
-FORMS: dict[str, Form] = {"cloudformation": of_cloudformation, "sam": of_sam}
+def of_cdk(deployment: Deployment, bucket: str, key: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """As ``cdk synth`` leaves it, without the parameter by which CDK looks at its bootstrapping."""
+    from aws_cdk import App, DefaultStackSynthesizer, Stack, aws_lambda, aws_s3
+
+    from lambda_celery.infrastructure.cdk import LambdaCelery
+
+    app = App(analytics_reporting=False)
+    synthesizer = DefaultStackSynthesizer(generate_bootstrap_version_rule=False)
+    stack = Stack(app, deployment.name, synthesizer=synthesizer)
+    code = aws_lambda.Code.from_bucket(aws_s3.Bucket.from_bucket_name(stack, "Code", bucket), key)
+    LambdaCelery(stack, "Celery", deployment=deployment, code=code)
+    template: dict[str, Any] = app.synth().get_stack_by_name(deployment.name).template
+    return template, {}
+
+
+FORMS: dict[str, Form] = {"cloudformation": of_cloudformation, "sam": of_sam, "cdk": of_cdk}
 INPUTS: dict[str, dict[str, Any]] = {
     "one queue": {},
     "a function for each queue": {

