@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -15,11 +16,11 @@ from lambda_celery.check.facts import STANZA, Facts
 from lambda_celery.check.model import Finding, Grade, registry
 from lambda_celery.check.rules.finding import MAXIMUM_SECONDS, seconds_of, shown_seconds
 from lambda_celery.conf import APP_VARIABLE, CONF_PREFIX, ENV_PREFIX, Settings
+from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.infrastructure.computed import SECONDS_PER_DAY, compute, record_life_seconds
 from lambda_celery.infrastructure.inputs import KEYS_OF_OTHERS, Deployment
 
-_DAY = 86_400
-_DEFAULT_RETENTION = 4 * _DAY
-_DEFAULT_DEAD_LETTER_RETENTION = 14 * _DAY
+_DEFAULTS = Deployment.parse({"app": "proj", "name": "proj"})
 #: What a database server takes, unless somebody has changed it: PostgreSQL's max_connections.
 _USUAL_CONNECTIONS = 100
 _STANZA_KEYS = {each.name for each in fields(Deployment)}.union(KEYS_OF_OTHERS)
@@ -114,48 +115,11 @@ def function_limits(facts: Facts) -> Iterator[Finding]:
     """`[tool.lambda-celery]` asks for what AWS refuses, or for what contradicts itself.
 
     A `timeout` of 1 to 900 s; `maximum_concurrency` of 2 to 1,000, or `provisioned_pollers`, never
-    both; a batching window of 1 s or more with more than 10 messages in a batch; a
-    `max_receive_count` of 5 or more; a visibility time-out (six times the `timeout`, and the
-    window) of 43,200 s at most. A task whose time limit is longer than the `timeout` of its
-    function is red as well.
+    both; and [all else](infrastructure.md#inputs) that `lambda init` would refuse. A task whose
+    time limit is longer than the time-out of each function is red as well, and a
+    `max_receive_count` below 5 is amber.
     """
-    stanza = facts.stanza
-    timeout = _number(stanza, "timeout", 0)
-    window = _number(stanza, "maximum_batching_window_in_seconds", 0)
-
-    def found(key: str, sentence: str, remedy: str, grade: Grade = Grade.RED) -> Finding:
-        return Finding("function-limits", grade, f"[tool.{STANZA}] {key}", sentence, remedy)
-
-    if "timeout" in stanza and not 1 <= timeout <= MAXIMUM_SECONDS:
-        yield found(
-            "timeout",
-            f"The time-out is {shown_seconds(timeout)}, and AWS takes 1 to {MAXIMUM_SECONDS} s.",
-            "Set one that is allowed; what takes longer stays on a worker.",
-        )
-    if "maximum_concurrency" in stanza and "provisioned_pollers" in stanza:
-        yield found(
-            "maximum_concurrency",
-            "AWS takes maximum_concurrency or provisioned_pollers, not both.",
-            "Leave one of them out.",
-        )
-    concurrency = _number(stanza, "maximum_concurrency", 10)
-    if not 2 <= concurrency <= 1000:
-        yield found(
-            "maximum_concurrency",
-            f"maximum_concurrency is {concurrency:g}, and AWS takes 2 to 1,000.",
-            "Set one that is allowed.",
-        )
-    if (
-        _number(stanza, "batch_size", 10) > 10
-        and "maximum_batching_window_in_seconds" in stanza
-        and window < 1
-    ):
-        yield found(
-            "batch_size",
-            "AWS refuses more than 10 messages in a batch without a batching window.",
-            "Set maximum_batching_window_in_seconds to 1 or more.",
-        )
-    receives = _number(stanza, "max_receive_count", facts.settings.max_receive_count or 5)
+    receives = _number(facts.stanza, "max_receive_count", facts.settings.max_receive_count or 5)
     if receives < 5:
         yield Finding(
             "function-limits",
@@ -165,15 +129,21 @@ def function_limits(facts: Facts) -> Iterator[Finding]:
             "one.",
             "Set 5 or more.",
         )
-    if timeout and 6 * timeout + window > 43_200:
-        yield found(
-            "timeout",
-            "The visibility time-out would be more than the 43,200 s that SQS takes.",
-            "Lower the time-out.",
-        )
+    stanza = {key: value for key, value in facts.stanza.items() if key in _STANZA_KEYS}
+    if not stanza:
+        return
+    try:
+        # What is missing, `lambda init` asks for.
+        figures = compute(Deployment.parse({"app": "proj", "name": "proj"} | stanza))
+    except ConfigurationError as exc:
+        named = [key for key in stanza if re.search(rf"\b{re.escape(key)}\b", str(exc))]
+        place = " ".join([f"[tool.{STANZA}]", *named[:1]])
+        yield Finding("function-limits", Grade.RED, place, str(exc), "Correct the stanza.")
+        return
+    timeout = max(each.timeout_seconds for each in figures.functions.values())
     for task in facts.tasks:
         limit = seconds_of(task.task.time_limit) or seconds_of(task.task.soft_time_limit)
-        if timeout and limit and MAXIMUM_SECONDS >= limit > timeout:
+        if limit and MAXIMUM_SECONDS >= limit > timeout:
             yield task.finding(
                 "function-limits",
                 Grade.RED,
@@ -192,9 +162,12 @@ def record_life(facts: Facts) -> Iterator[Finding]:
     it to that and a day.
     """
     stanza = facts.stanza
-    retention = _number(stanza, "message_retention_seconds", _DEFAULT_RETENTION)
-    parked = _number(stanza, "dlq_message_retention_seconds", _DEFAULT_DEAD_LETTER_RETENTION)
-    needed = 2 * retention + parked
+    retention = _number(stanza, "message_retention_seconds", _DEFAULTS.message_retention_seconds)
+    parked = _number(
+        stanza, "dlq_message_retention_seconds", _DEFAULTS.dlq_message_retention_seconds
+    )
+    # A day less than what is deployed with it.
+    needed = record_life_seconds(int(retention), int(parked)) - SECONDS_PER_DAY
     lives = {"lambda_idempotency_ttl_seconds": facts.settings.idempotency_ttl_seconds} | {
         f"lambda_queues[{name!r}]": queue.idempotency_ttl_seconds
         for name, queue in facts.settings.queues.items()
@@ -207,7 +180,7 @@ def record_life(facts: Facts) -> Iterator[Finding]:
                 setting,
                 f"A record lives {shown_seconds(life)}, but a message up to "
                 f"{shown_seconds(needed)} with these retentions: what is redriven late runs again.",
-                f"Leave it out, or set {needed + _DAY:.0f}.",
+                f"Leave it out, or set {needed + SECONDS_PER_DAY}.",
             )
     if retention > parked:
         yield Finding(
