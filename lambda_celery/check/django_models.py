@@ -23,7 +23,7 @@ def behind(descriptor: Any) -> tuple[type, ...]:
     found: list[Any] = []
     if kind == "ManagerDescriptor":
         manager = descriptor.manager
-        found = [type(manager), getattr(manager, "_queryset_class", None)]
+        found = [type(manager), _queryset_of(manager)]
     elif kind in _FORWARD:
         found = [descriptor.field.remote_field.model]
     elif kind in _REVERSE:
@@ -34,6 +34,13 @@ def behind(descriptor: Any) -> tuple[type, ...]:
         found = [descriptor.related.related_model]
     # A relation that no app has resolved yet has a name in the place of its model.
     return tuple(each for each in found if isinstance(each, type))
+
+
+def _queryset_of(manager: Any) -> type | None:
+    try:
+        return type(manager.get_queryset())  # asks no database
+    except Exception:  # noqa: BLE001 - the project's own code
+        return None
 
 
 def model(*names: str) -> type | None:
