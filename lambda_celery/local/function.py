@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from lambda_celery.conf import ENV_PREFIX
 from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError
 from lambda_celery.local.process import ChildProcess, describe_exit
 from lambda_celery.local.runtime_api import Outcome, RuntimeApi
@@ -35,6 +36,9 @@ MAXIMUM_TIMEOUT_SECONDS = 900
 MAXIMUM_MANAGED_TIMEOUT_SECONDS = 5400
 #: Lambda's own bound of PerExecutionEnvironmentMaxConcurrency.
 _MAXIMUM_PER_ENVIRONMENT = 1600
+
+#: Variables without which not much runs here.
+_OF_THE_MACHINE = {"HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR"}
 
 _INIT_BACKOFF_SECONDS = 0.5
 _INIT_BACKOFF_MAX_SECONDS = 10.0
@@ -85,7 +89,8 @@ class LocalFunction:
             stand for a service; a relative path begins at the working directory.
         runtime_packages: with it, nothing that is installed here is on the processes' import
             path, nor what PYTHONPATH names: it is the working directory, these directories,
-            which stand for what Lambda's runtime has, and the standard library.
+            which stand for what Lambda's runtime has, and the standard library. Nor have they
+            any other of this process's variables than those of AWS and Lambda Celery.
         output: takes the processes' standard output and error; default: this process's own.
 
     Raises:
@@ -126,7 +131,12 @@ class LocalFunction:
         self.per_execution_environment_max_concurrency = per_environment
         self._most_environments = math.ceil(maximum_concurrency / (per_environment or 1))
         self._working_directory = (working_directory or Path.cwd()).resolve()
-        self._environment = lambda_environment(handler, self._working_directory, environment or {})
+        self._environment = lambda_environment(
+            handler,
+            self._working_directory,
+            environment or {},
+            is_alone=runtime_packages is not None,
+        )
         self._writable = [
             "/tmp",  # noqa: S108 - for who does not ask where temporary files belong
             tempfile.gettempdir(),
@@ -300,14 +310,23 @@ class LocalFunction:
                 self._check_open()
 
 
-def lambda_environment(handler: str, task_root: Path, given: Mapping[str, str]) -> dict[str, str]:
+def lambda_environment(
+    handler: str, task_root: Path, given: Mapping[str, str], *, is_alone: bool = False
+) -> dict[str, str]:
     """Return a function's environment: this process's variables, Lambda's own, and those *given*.
 
     Arguments:
         handler: "module.function".
         task_root: the deployed package's directory.
         given: these win.
+        is_alone: leave out the variables of this process that say nothing of AWS, this machine or
+            Lambda Celery: on Lambda nobody has set them.
     """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not is_alone or name in _OF_THE_MACHINE or name.startswith(("AWS_", ENV_PREFIX))
+    }
     region = next(
         source[name]
         for source in (given, os.environ, {"AWS_REGION": "us-east-1"})
@@ -329,7 +348,7 @@ def lambda_environment(handler: str, task_root: Path, given: Mapping[str, str]) 
         "LAMBDA_TASK_ROOT": str(task_root),
         "TZ": ":UTC",
     }
-    return {**os.environ, **lambdas_own, **given}
+    return {**inherited, **lambdas_own, **given}
 
 
 def _check_timeout(seconds: int, *, is_managed: bool) -> None:

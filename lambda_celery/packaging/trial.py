@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import queue
 import sys
 import tempfile
@@ -105,7 +106,7 @@ def run(
         )
         if isinstance(app.backend, DynamoDBBackend):
             provision_results_table(there.settings, app.backend.table_name)
-        environment = {**there.environment, APP_VARIABLE: inputs.app}
+        environment = {**_variables(inputs), **there.environment, APP_VARIABLE: inputs.app}
         initialisation = package.initialise(inputs.handler, environment)
         _check_tasks(initialisation, app, message)
         echo(f"Initialised: {len(initialisation.tasks)} tasks are registered.")
@@ -129,6 +130,18 @@ def run(
         seconds = _run_message(there, function, app, message, log)
         echo(f"Ran {message.task} in {seconds:.3f} s, and its message was deleted.")
         return Trial(initialisation, warmed.duration_seconds, seconds, message)
+
+
+def _variables(inputs: Deployment) -> dict[str, str]:
+    """Return the variables that the function is given, those that a deployment asks for included.
+
+    Of these the value is this shell's, where it has one.
+    """
+    asked = {
+        each.variable: os.environ.get(each.variable, each.default or "")
+        for each in inputs.parameters.values()
+    }
+    return {**inputs.environment, **asked}
 
 
 def _show(log: IO[bytes]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.infrastructure.inputs import STANZA
 from lambda_celery.local.function import lambda_environment
 from lambda_celery.packaging.errors import PackagingError
 
@@ -69,7 +70,7 @@ class Unpacked:
 
         Arguments:
             handler: ``module.function``.
-            environment: variables on top of this process's own.
+            environment: variables besides those of AWS and of the machine.
 
         Raises:
             PackagingError: it fails.
@@ -79,7 +80,7 @@ class Unpacked:
         done = subprocess.run(  # noqa: S603
             [sys.executable, "-I", "-S", "-X", "importtime", str(script), packages, handler],
             cwd=self.directory,
-            env=lambda_environment(handler, self.directory, environment),
+            env=lambda_environment(handler, self.directory, environment, is_alone=True),
             capture_output=True,
             text=True,
             errors="replace",
@@ -96,6 +97,8 @@ class Unpacked:
             raise PackagingError(
                 f"The handler {handler} cannot be initialised in the package:\n"
                 + "\n".join(others[-_TOLD_LINES:])
+                + "\nAs on Lambda, it has none of this shell's variables: what it needs belongs in "
+                f"[{STANZA}.environment], or in parameters."
             )
         tasks = json.loads(done.stdout.strip().splitlines()[-1])["tasks"]
         total_us = sum(us for _, us in times)

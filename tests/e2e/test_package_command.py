@@ -115,6 +115,20 @@ def test_without_names_of_a_task_a_harmless_one_is_run(project: Path, house: Pat
     assert "The handler's imports take" in done.stdout
 
 
+def test_a_variable_of_the_shell_is_none_of_the_function(project: Path, house: Path) -> None:
+    with (project / "proj/tasks.py").open("a") as tasks:
+        tasks.write("import os\nSECRET = os.environ['PROJ_SECRET']\n")
+    done = run(project, "--try", "--without-boto3", house=house, PROJ_SECRET="s")
+    assert done.returncode == 1
+    assert "KeyError: 'PROJ_SECRET'" in done.stderr
+    assert "belong in [tool.lambda-celery.environment]" in done.stderr
+
+    with (project / "pyproject.toml").open("a") as stanza:
+        stanza.write("[tool.lambda-celery.parameters]\nSecret = {variable = 'PROJ_SECRET'}\n")
+    done = run(project, "--try", "--without-boto3", house=house, PROJ_SECRET="s")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
