@@ -121,7 +121,7 @@ def test_a_variable_of_the_shell_is_none_of_the_function(project: Path, house: P
     done = run(project, "--try", "--without-boto3", house=house, PROJ_SECRET="s")
     assert done.returncode == 1
     assert "KeyError: 'PROJ_SECRET'" in done.stderr
-    assert "belong in [tool.lambda-celery.environment]" in done.stderr
+    assert "belongs in [tool.lambda-celery.environment]" in done.stderr
 
     with (project / "pyproject.toml").open("a") as stanza:
         stanza.write("[tool.lambda-celery.parameters]\nSecret = {variable = 'PROJ_SECRET'}\n")
