@@ -81,6 +81,7 @@ def _arguments(_: click.Context, __: click.Parameter, value: str) -> tuple[Any, 
 )
 @click.option("--json", "as_json", cls=CeleryOption, is_flag=True, help="Print JSON for programs.")
 @click.option("-q", "--quiet", cls=CeleryOption, is_flag=True, help="Print nothing but errors.")
+@click.option("--verbose", cls=CeleryOption, is_flag=True, help="Name the files that are left out.")
 @click.option(
     "--requirements",
     cls=CeleryOption,
@@ -158,6 +159,7 @@ def package(
     try_args: tuple[Any, ...],
     as_json: bool,
     quiet: bool,
+    verbose: bool,
     runtime: str | None,
     architecture: str | None,
     handler: str | None,
@@ -192,7 +194,7 @@ def package(
             return
         made = build(order, order.target, output or Path("dist", "lambda.zip"))
         if not quiet:
-            _show(made)
+            _show(made, verbose=verbose)
         trial, initialisation = None, None
         if try_it:
             from lambda_celery.packaging.trial import HARMLESS_TASK, Message
@@ -258,7 +260,7 @@ def _initialise(order: Order, made: Package) -> Initialisation | None:
         return None
 
 
-def _show(made: Package) -> None:
+def _show(made: Package, *, verbose: bool) -> None:
     from rich.table import Table
 
     from lambda_celery.packaging.sizes import megabytes
@@ -285,11 +287,18 @@ def _show(made: Package) -> None:
         f"Written: {made.path}, {megabytes(made.zipped_bytes)}, and unpacked "
         f"{megabytes(made.unzipped_bytes)} of 262.1 MB.",
         f"It has {made.source}, for {made.target}. SHA-256: {made.sha256}",
-        *(f"Note: {each}" for each in made.notes),
         *(f"Could be left out: {each}" for each in made.advice),
     ]
     for line in lines:
         click.echo(line)
+    for note in made.notes:
+        click.echo(f"Note: {note}", err=True)
+    if verbose:
+        for kind, names in made.left_out.items():
+            for name in names:
+                click.echo(f"Left out: {name} ({kind})", err=True)
+        for name in made.untracked:
+            click.echo(f"Packed, and not tracked: {name}", err=True)
 
 
 def _show_imports(initialisation: Initialisation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.packaging import archive, bytecode, checks, distributions, left_out, requirements
 from lambda_celery.packaging.errors import PackagingError
 from lambda_celery.packaging.installing import install
-from lambda_celery.packaging.own_files import own_files, source_root
+from lambda_celery.packaging.own_files import OwnFiles, own_files, source_root
 from lambda_celery.packaging.sizes import Size, advice, megabytes, sizes
 from lambda_celery.packaging.target import Target
 
@@ -59,6 +60,8 @@ class Package:
         sha256: the zip's, in hexadecimal digits.
         sizes: what each distribution takes, the biggest first.
         advice: what could be left out.
+        left_out: what of the project's own files is left out, by kind.
+        untracked: what of them is packed, though git does not track it.
         notes: what the user should know.
     """
 
@@ -70,6 +73,8 @@ class Package:
     sha256: str
     sizes: list[Size]
     advice: list[str]
+    left_out: dict[str, list[str]]
+    untracked: list[str]
     notes: list[str]
 
     def as_json(self) -> dict[str, Any]:
@@ -84,6 +89,8 @@ class Package:
             "sha256": self.sha256,
             "sizes": [vars(each) for each in self.sizes],
             "advice": self.advice,
+            "left_out": self.left_out,
+            "untracked": self.untracked,
             "notes": self.notes,
         }
 
@@ -106,12 +113,13 @@ def build(order: Order, target: Target, output: Path) -> Package:
         distributions.without(directory, installed, to_runtime)
         left_out.prune(directory, order.include)
         own = _add_own(order, directory, output)
+        notes.extend(own.notes())
         for path in archive.files_in(directory):
             if left_out.is_matched(path.relative_to(directory).as_posix(), order.exclude):
                 path.unlink()
         left_out.remove_empty(directory)
         if (note := bytecode.compile_modules(directory, target)) is None:
-            bytecode.check_compiled(directory, own)
+            bytecode.check_compiled(directory, list(own.files))
         else:
             notes.append(note)
         kept = [each for each in installed if each.name not in to_runtime]
@@ -145,20 +153,27 @@ def build(order: Order, target: Target, output: Path) -> Package:
             sha256=hashlib.sha256(output.read_bytes()).hexdigest(),
             sizes=by_size,
             advice=advice(by_size, directory),
+            left_out=own.left_out,
+            untracked=own.untracked,
             notes=notes,
         )
 
 
-def _add_own(order: Order, directory: Path, output: Path) -> list[str]:
-    """Copy the project's files into *directory*, over what was there; return their paths."""
+def _add_own(order: Order, directory: Path, output: Path) -> OwnFiles:
+    """Copy the project's files into *directory*, over what was there, and return them."""
     source = source_root(order.root, order.inputs.app)
-    files = own_files(source, exclude=order.exclude, include=order.include)
-    own = {name: path for name, path in files.items() if path.resolve() != output.resolve()}
-    for name, path in own.items():
+    # An older zip is none of them, and would be in the new one.
+    older = (
+        [glob.escape(output.resolve().relative_to(source.resolve()).as_posix())]
+        if output.resolve().is_relative_to(source.resolve())
+        else []
+    )
+    own = own_files(source, order.root, exclude=[*order.exclude, *older], include=order.include)
+    for name, path in own.files.items():
         place = directory / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
-    return list(own)
+    return own
 
 
 def _refuse(sentences: list[str], kept: list[distributions.Installed], directory: Path) -> None:

@@ -90,12 +90,30 @@ CMD ["{order.inputs.handler}"]
 
 
 def _ignored(order: Order, requirements_file: str) -> str:
+    source = source_root(order.root, order.inputs.app)
+    directories = [
+        each
+        for each in (*left_out.TOP_DIRECTORIES, left_out.UPLOADS)
+        if not (source / each / "__init__.py").exists()
+    ]
     lines = [
         _HEADER,
-        "# What git ignores is not read by Docker: add it here, secrets above all.",
-        *(f"**/{each}" for each in left_out.OWN_DIRECTORIES),
-        *left_out.OWN_TOP_DIRECTORIES,
-        *(f"**/{each}" for each in left_out.OWN_FILES),
+        "# What git ignores is not read by Docker: add it here, secrets above all. With a ! before",
+        "# it, a line takes what is wanted: a certificate, or tests that other modules import.",
+        *(
+            f"**/{each}"
+            for each in (
+                *left_out.CACHES,
+                *left_out.SECRETS,
+                *left_out.KEYS,
+                *left_out.DATABASES,
+                *left_out.TESTS,
+                ".venv",
+                "venv",
+            )
+        ),
+        *directories,
+        *left_out.TOP_FILES,
         *order.exclude,
         # The last that fits decides.
         f"!{requirements_file}",

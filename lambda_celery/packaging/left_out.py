@@ -7,24 +7,37 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-#: Of the project's own files. Docker's words for the same are made of these.
-OWN_DIRECTORIES = (
-    ".aws-sam", ".git", ".github", ".hypothesis", ".idea", ".mypy_cache", ".nox", ".pytest_cache",
-    ".ruff_cache", ".serverless", ".terraform", ".tox", ".venv", ".vscode", "__pycache__",
-    "cdk.out", "htmlcov", "node_modules", "test", "tests", "venv",
+#: Of the project's own files, at any depth: what tools have made for themselves. Docker's words for
+#: all of these are made of them.
+CACHES = (
+    "*.pyc", "*.pyo", "*.swp", ".DS_Store", ".aws-sam", ".git", ".hypothesis", ".idea",
+    ".ipynb_checkpoints", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".serverless",
+    ".terraform", ".tox", ".vscode", "__pycache__", "cdk.out", "node_modules",
 )  # fmt: skip
-#: The same, but at the top of the project alone.
-OWN_TOP_DIRECTORIES = ("build", "dist", "docs", "env")
-OWN_FILES = (
-    "*.egg-info", "*.log", "*.md", "*.pyc", "*.pyo", "*.rst", "*.sqlite3", "*.swp", "*.tf",
-    "*.tfstate*", "*.tfvars", "*.zip", ".coverage", ".dockerignore", ".DS_Store", ".editorconfig",
-    ".env", ".env.*", ".envrc", ".gitattributes", ".gitignore", ".gitlab-ci.yml",
-    ".pre-commit-config.yaml",
+#: At any depth: what tells them from other modules is that nothing else imports them.
+TESTS = ("conftest.py", "test", "test_*.py", "tests", "tests.py")
+#: At any depth, and tracked or not: by their names, they are made for secrets.
+SECRETS = (
+    "*.env", "*.jks", "*.keystore", "*.p12", "*.pfx", "*.tfstate*", "*.tfvars*", ".aws", ".docker",
+    ".env", ".env.*", ".envrc", ".git-credentials", ".htpasswd", ".kube", ".netrc", ".npmrc",
+    ".pgpass", ".pypirc", ".ssh", "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_rsa*",
+)  # fmt: skip
+#: At any depth, but only where git does not track them: a certificate has such a name, too.
+KEYS = ("*.key", "*.pem")
+DATABASES = ("*.dump", "*.sqlite3*", "dump*.sql*")
+#: At the top of the project alone, and only what is no package.
+TOP_DIRECTORIES = (".github", "build", "dist", "docs", "htmlcov")
+TOP_FILES = (
+    "*.egg-info", "*.log", "*.md", "*.rst", "*.sqlite3*", "*.tf", "*.zip", ".coverage",
+    ".dockerignore", ".editorconfig", ".gitattributes", ".gitignore", ".gitlab-ci.yml",
+    ".gitmodules", ".pre-commit-config.yaml", ".terraform.lock.hcl",
     "Dockerfile*", "Makefile", "Pipfile*", "cdk.json", "compose*.yaml", "compose*.yml",
-    "conftest.py", "docker-compose*", "noxfile.py", "poetry.lock", "pyproject.toml", "pytest.ini",
+    "docker-compose*", "noxfile.py", "poetry.lock", "pyproject.toml", "pytest.ini",
     "requirements*.txt", "ruff.toml", "samconfig.toml", "serverless.y*ml", "setup.cfg", "setup.py",
-    "template.y*ml", "test_*.py", "tests.py", "tox.ini", "uv.lock",
+    "template.y*ml", "tox.ini", "uv.lock",
 )  # fmt: skip
+#: What Django's users upload. At the top alone, and only where git does not track it.
+UPLOADS = "media"
 #: Lambda's Python runtimes have these. What else they have, others may need in another version.
 RUNTIMES_OWN = ("boto3", "botocore", "jmespath", "s3transfer")
 
@@ -42,14 +55,9 @@ def is_matched(path: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, each.rstrip("/")) for name in names for each in patterns)
 
 
-def is_own_useless(path: str) -> bool:
-    """Whether *path*, of a file of the project's, is none that its tasks need."""
-    parts = PurePosixPath(path).parts
-    return (
-        any(part in OWN_DIRECTORIES for part in parts[:-1])
-        or (len(parts) > 1 and parts[0] in OWN_TOP_DIRECTORIES)
-        or any(fnmatchcase(part, each) for part in parts for each in OWN_FILES)
-    )
+def is_named(path: str, patterns: Iterable[str]) -> bool:
+    """Whether *path*'s name, or that of a directory above it, matches one of the globs."""
+    return any(fnmatchcase(part, each) for part in PurePosixPath(path).parts for each in patterns)
 
 
 def prune(directory: Path, keep: Iterable[str]) -> None:

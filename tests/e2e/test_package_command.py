@@ -107,8 +107,11 @@ def test_a_message_is_run_with_nothing_else_on_the_path(project: Path, house: Pa
 
 def test_without_names_of_a_task_a_harmless_one_is_run(project: Path, house: Path) -> None:
     other = "python3.12" if sys.version_info[1] == 13 else "python3.13"
-    done = run(project, "--try", "--runtime", other, "--without-boto3", house=house)
+    (project / ".env").write_text("PASSWORD=1\n")
+    done = run(project, "--try", "--runtime", other, "--without-boto3", "--verbose", house=house)
     assert done.returncode == 0, done.stderr
+    assert "Note: Left out, because secrets have such names: .env." in done.stderr
+    assert "Left out: pyproject.toml (files for development and deployment)" in done.stderr
     assert "what is tried is its twin for Python" in done.stdout
     assert "Ran celery.accumulate in" in done.stdout
     assert "its message was deleted" in done.stdout

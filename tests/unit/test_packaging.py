@@ -179,8 +179,151 @@ def test_the_projects_files_are_those_that_git_does_not_ignore(tmp_path, has_rep
     if has_repository:
         subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
         subprocess.run(["git", "add", "proj/tasks.py"], cwd=tmp_path, check=True)
-    found = own_files.own_files(tmp_path, exclude=["proj/new.py"], include=["*.mo"])
-    assert list(found) == ["proj/de.mo", "proj/tasks.py"]
+    found = packed(tmp_path, exclude=["proj/new.py"], include=["*.mo"])
+    assert list(found.files) == ["proj/de.mo", "proj/tasks.py"]
+    assert found.has_git is has_repository
+
+
+def packed(root: Path, exclude: list[str] | None = None, include: list[str] | None = None):
+    return own_files.own_files(root, root, exclude=exclude or [], include=include or [])
+
+
+def put(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+
+
+def git(root: Path, *arguments: str) -> None:
+    root.mkdir(exist_ok=True)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"]
+    subprocess.run(["git", *who, *arguments], cwd=root, check=True, capture_output=True)
+
+
+def test_what_a_package_of_the_project_has_is_packed(tmp_path):
+    wanted = [
+        "build/__init__.py", "docs/__init__.py", "docs/text.md", "env/tasks.py",
+        "proj/data/cities.sqlite3", "proj/data/zones.zip", "proj/setup.py", "proj/tasks.py",
+        "proj/template.yaml", "proj/templates/mail/welcome.md", "proj/templates/tests/a.rst",
+    ]  # fmt: skip
+    unwanted = [
+        "README.md", "archive.zip", "dist/a.py", "proj/__pycache__/tasks.pyc",
+        "proj/node_modules/a/b.js", "proj/test/help.py", "proj/tests.py", "proj/tests/data.json",
+        "proj/tests/test_a.py", "proj/test_b.py", "setup.py", "template.yaml",
+    ]  # fmt: skip
+    put(tmp_path, *wanted, *unwanted)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    found = packed(tmp_path)
+    assert list(found.files) == wanted
+    assert found.left_out == {
+        "caches": ["proj/__pycache__/", "proj/node_modules/"],
+        "files for development and deployment": [
+            "README.md", "archive.zip", "dist/", "setup.py", "template.yaml",
+        ],
+        "tests": ["proj/test/", "proj/test_b.py", "proj/tests.py", "proj/tests/"],
+    }  # fmt: skip
+    (told,) = found.notes()
+    assert "caches (2), files for development and deployment (5), tests (4)" in told
+
+
+def test_tests_that_other_modules_import_are_no_tests_alone(tmp_path):
+    put(tmp_path, "proj/__init__.py", "proj/tests/test_a.py", "proj/test_scores.py", "test_b.py")
+    write(
+        tmp_path,
+        proj__tasks_py="from . import test_scores\nfrom proj.tests import factories",
+        proj__tests__factories_py="from .test_help import a",
+        proj__tests__test_help_py="",
+        other__tests__factories_py="",
+        other__tasks_py="from django.test import Client",
+        other__test__a_py="",
+    )
+    assert [each for each in packed(tmp_path).files if "test" in each] == [
+        "proj/test_scores.py", "proj/tests/factories.py", "proj/tests/test_help.py",
+    ]  # fmt: skip
+
+
+SECRETS = [
+    ".aws/credentials", ".env", ".git-credentials", ".netrc", ".npmrc", ".pypirc", "id_rsa",
+    "infra/prod.tfvars", "infra/terraform.tfstate.backup", "prod.env", "proj/key.pem", "tls.key",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("has_repository", [True, False])
+def test_secrets_are_not_packed_and_that_is_said(tmp_path, has_repository):
+    put(
+        tmp_path, *SECRETS, "proj/tasks.py", "proj/id_rsa_tools.py", "db.sqlite3-wal", "dump.sql",
+        "media/a.jpg", "here/pyvenv.cfg", "here/lib/a.py",
+    )  # fmt: skip
+    (tmp_path / "here" / "python").symlink_to("/usr/bin/env")
+    if has_repository:
+        git(tmp_path, "init", "-q")
+    found = packed(tmp_path)
+    assert list(found.files) == ["proj/id_rsa_tools.py", "proj/tasks.py"]
+    assert found.left_out == {
+        "databases": ["db.sqlite3-wal", "dump.sql"],
+        "secrets": SECRETS,
+        "uploads": ["media/"],
+        "virtual environments": ["here/"],
+    }
+    assert found.untracked == list(found.files)
+    secrets, tracked, _ = found.notes()
+    assert ".aws/credentials, .env, " in secrets
+    assert "and 7 more" in secrets
+    told = "git does not track them (2)" if has_repository else "No git repository says"
+    assert told in tracked
+    assert "proj/key.pem" in packed(tmp_path, include=["proj/*.pem"]).files
+
+
+def test_a_tracked_certificate_is_packed_and_named(tmp_path):
+    put(tmp_path, "proj/ca.pem", ".env")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "--force", ".")
+    found = packed(tmp_path)
+    assert list(found.files) == found.keys == ["proj/ca.pem"]
+    assert any("Packed, though keys have such names: proj/ca.pem" in each for each in found.notes())
+
+
+@pytest.mark.parametrize("has_repository", [True, False])
+def test_links_are_followed_within_the_project(tmp_path, has_repository):
+    root = tmp_path / "project"
+    put(root, "proj/tasks.py", "shared/data.json", "shared/tests.py")
+    put(tmp_path, "outside/secret.txt")
+    (root / "proj" / "shared").symlink_to("../shared")
+    (root / "proj" / "again.py").symlink_to("tasks.py")
+    (root / "proj" / "nothing").symlink_to("nowhere")
+    if has_repository:
+        git(root, "init", "-q")
+    found = packed(root)
+    assert list(found.files) == [
+        "proj/again.py", "proj/shared/data.json", "proj/tasks.py", "shared/data.json",
+    ]  # fmt: skip
+    assert found.left_out["broken links"] == ["proj/nothing"]
+    for target in ("../../outside/secret.txt", "../../outside"):
+        (root / "proj" / "link").symlink_to(target)
+        with pytest.raises(PackagingError, match=r"proj/link is a link to .*outside"):
+            packed(root)
+        assert not [each for each in packed(root, exclude=["proj/link"]).files if "link" in each]
+        assert [each for each in packed(root, include=["proj/link"]).files if "proj/link" in each]
+        (root / "proj" / "link").unlink()
+    (root / "proj" / "loop").symlink_to("..")
+    with pytest.raises(PackagingError, match="a directory that it is in itself"):
+        packed(root)
+
+
+def test_submodules_are_packed(tmp_path):
+    library, root = tmp_path / "library", tmp_path / "project"
+    for each, name in ((library, "code.py"), (root, "proj.py")):
+        put(each, name)
+        git(each, "init", "-q")
+        git(each, "add", ".")
+        git(each, "commit", "-q", "-m", "a")
+    git(root, "submodule", "add", str(library), "lib")
+    assert list(packed(root).files) == ["lib/code.py", "proj.py"]
+    git(root, "submodule", "deinit", "--force", "lib")
+    with pytest.raises(PackagingError, match="submodule lib is not checked out"):
+        packed(root)
+    assert list(packed(root, exclude=["lib"]).files) == ["proj.py"]
 
 
 def test_a_src_directory_is_where_imports_begin(tmp_path):
@@ -348,7 +491,12 @@ def test_the_image_is_made_of_awss(order):
     assert any("--invalidation-mode unchecked-hash" in each for each in code)
     ignored = (order.root / ".dockerignore").read_text().splitlines()
     assert {"**/.git", "**/tests", "**/.env", "**/.venv", "docs"} <= set(ignored)
-    assert ignored.index("**/requirements*.txt") < ignored.index("!requirements.txt")
+    assert ignored.index("requirements*.txt") < ignored.index("!requirements.txt")
+    assert {"**/*.pem", "**/.aws", "*.md", "template.y*ml"} <= set(ignored)
+    # A package of the project's, in spite of its name.
+    put(order.root, "docs/__init__.py")
+    image.write(order, order.root)
+    assert "docs" not in (order.root / ".dockerignore").read_text().splitlines()
     # Again: what is its own is written anew.
     assert image.write(order, order.root) == written
 
