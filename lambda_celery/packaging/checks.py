@@ -10,6 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from lambda_celery.packaging import elf
 from lambda_celery.packaging.archive import files_in
 from lambda_celery.packaging.distributions import Installed
 from lambda_celery.packaging.target import Target
@@ -23,8 +24,7 @@ OWN_NAME = "lambda-celery"
 _RUNTIME_EXTRA = "runtime"
 #: In what `lambda_celery[runtime]` requires, its own marker asks for the extra.
 _ENVIRONMENT = {"platform_system": "Linux", "sys_platform": "linux", "extra": _RUNTIME_EXTRA}
-#: By the machine's name, what stands in the head of an ELF file (``e_machine``).
-_ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
+_NATIVE_ELSEWHERE = (b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 _CPYTHON = re.compile(r"\.cpython-(\d)(\d+)")
 
 
@@ -82,27 +82,40 @@ def foreign_wheels(distributions: Iterable[Installed], target: Target) -> Iterat
 
 
 def foreign_libraries(directory: Path, target: Target) -> Iterator[str]:
-    """Check that each native library in *directory* is one of *target*."""
+    """Check that each native library and program in *directory* is one of *target*."""
+    if target.glibc_minor is None:
+        return
     for path in files_in(directory):
-        if ".so" not in path.suffixes and path.suffix not in {".pyd", ".dylib", ".dll"}:
-            continue
         name = path.relative_to(directory).as_posix()
         with path.open("rb") as file:
-            head = file.read(20)
-        if target.glibc_minor is None:
+            head = file.read(len(elf.MAGIC))
+        if head == elf.MAGIC:
+            yield from _foreign_elf(path, name, target, target.glibc_minor)
             continue
-        if not head.startswith(b"\x7fELF"):
-            if head.startswith((b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")):
-                yield f"{name} is no library of Linux: install the wheel for Linux."
-            continue
-        (number,) = struct.unpack_from("<H" if head[5] == 1 else ">H", head, 18)
-        if (machine := _ELF_MACHINES.get(number, f"processor {number}")) != target.machine:
-            yield f"{name} is for {machine}, and the package is for {target.machine}."
-        if (found := _CPYTHON.search(path.name)) and found.groups() != _digits(target):
-            yield (
-                f"{name} is for Python {'.'.join(found.groups())}, and the package is for "
-                f"{target.version}."
-            )
+        is_native = ".so" in path.suffixes or path.suffix in {".pyd", ".dylib", ".dll"}
+        if is_native and head.startswith(_NATIVE_ELSEWHERE):
+            yield f"{name} is no library of Linux: install the wheel for Linux."
+
+
+def _foreign_elf(path: Path, name: str, target: Target, glibc_minor: int) -> Iterator[str]:
+    try:
+        library = elf.read(path.read_bytes())
+    except struct.error:
+        yield f"{name} is cut off: install it anew."
+        return
+    if library.machine != target.machine:
+        yield f"{name} is for {library.machine}, and the package is for {target.machine}."
+    if library.glibc_minor > glibc_minor:
+        yield (
+            f"{name} needs glibc 2.{library.glibc_minor}, and {target} has 2.{glibc_minor}: "
+            "require a version that has a wheel for that, or build it on the Amazon Linux of the "
+            "runtime."
+        )
+    if (found := _CPYTHON.search(path.name)) and found.groups() != _digits(target):
+        yield (
+            f"{name} is for Python {'.'.join(found.groups())}, and the package is for "
+            f"{target.version}."
+        )
 
 
 def unmet_requirements(

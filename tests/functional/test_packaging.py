@@ -15,7 +15,7 @@ from lambda_celery.packaging.build import Order, Package, build
 from lambda_celery.packaging.errors import PackagingError
 from lambda_celery.packaging.inputs import deployment
 from lambda_celery.packaging.sizes import OWN
-from tests.unit.test_packaging import elf
+from tests.unit.test_packaging import head_of
 from tests.wheelhouse import wheel
 
 RUNTIME = {"lambda_runtime/__init__.py": b"def handler(event, context): ...\n"}
@@ -49,7 +49,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for python in ("313", "312"):
             name = f"native.cpython-{python}-{arch}-linux-gnu.so"
             wheel(
-                house, "native", {name: elf(number)},
+                house, "native", {name: head_of(number)},
                 tag=f"cp{python}-cp{python}-manylinux_2_28_{arch}",
             )  # fmt: skip
     return house
@@ -149,7 +149,7 @@ def test_hashes_are_verified(project, house):
     ],
 )
 def test_what_could_not_run_is_refused(project, house, requirements, options, told):
-    wheel(house, "lies", {"lies.so": elf(62)})
+    wheel(house, "lies", {"lies.so": head_of(62)})
     wheel(house, "foreign", {}, wheel_tag="cp313-cp313-win32")
     (project / "requirements.txt").write_text(requirements)
     with pytest.raises(PackagingError, match=told):

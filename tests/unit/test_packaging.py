@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,16 @@ from packaging.requirements import Requirement
 from packaging.tags import parse_tag
 
 from lambda_celery.exceptions import ConfigurationError
-from lambda_celery.packaging import archive, bytecode, checks, image, left_out, own_files, sizes
+from lambda_celery.packaging import (
+    archive,
+    bytecode,
+    checks,
+    elf,
+    image,
+    left_out,
+    own_files,
+    sizes,
+)
 from lambda_celery.packaging.build import Order
 from lambda_celery.packaging.distributions import Installed
 from lambda_celery.packaging.errors import PackagingError
@@ -376,19 +386,19 @@ def test_the_app_is_looked_for(tmp_path, app, told):
     assert found == [] if told is None else told in found[0]
 
 
-def elf(machine: int) -> bytes:
+def head_of(machine: int) -> bytes:
     return b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", machine)
 
 
 @pytest.mark.parametrize(
     ("name", "head", "told"),
     [
-        ("a.cpython-313-aarch64-linux-gnu.so", elf(183), None),
-        ("a.abi3.so", elf(183), None),
-        ("liba.so.1", elf(183), None),
-        ("a.abi3.so", elf(62), "is for x86_64, and the package is for aarch64"),
-        ("liba.so.1", elf(40), "is for processor 40"),
-        ("a.cpython-312-aarch64-linux-gnu.so", elf(183), "is for Python 3.12"),
+        ("a.cpython-313-aarch64-linux-gnu.so", head_of(183), None),
+        ("a.abi3.so", head_of(183), None),
+        ("liba.so.1", head_of(183), None),
+        ("a.abi3.so", head_of(62), "is for x86_64, and the package is for aarch64"),
+        ("liba.so.1", head_of(40), "is for processor 40"),
+        ("a.cpython-312-aarch64-linux-gnu.so", head_of(183), "is for Python 3.12"),
         ("a.cpython-313-darwin.so", b"\xcf\xfa\xed\xfe" + bytes(20), "no library of Linux"),
         ("a.pyd", b"MZ" + bytes(20), "no library of Linux"),
     ],
@@ -397,6 +407,56 @@ def test_every_native_library_is_looked_into(tmp_path, name, head, told):
     (tmp_path / name).write_bytes(head)
     found = list(checks.foreign_libraries(tmp_path, ARM))
     assert found == [] if told is None else told in found[0]
+
+
+def with_glibc(machine: int, *versions: str) -> bytes:
+    """Return a library's head, the section with the versions it needs, and that of their names."""
+    names = b"\0libc.so.6\0" + b"".join(each.encode() + b"\0" for each in versions)
+    need = struct.pack("<HHIII", 1, len(versions), 1, 16, 0)
+    at = len(b"\0libc.so.6\0")
+    for index, each in enumerate(versions, 1):
+        need += struct.pack("<IHHII", 0, 0, 0, at, 16 if index < len(versions) else 0)
+        at += len(each) + 1
+    head = struct.pack(
+        "<16sHHIQQQIHHHHHH",
+        b"\x7fELF\x02\x01\x01", 3, machine, 1, 0, 0, 64, 0, 64, 0, 0, 64, 2, 0,
+    )  # fmt: skip
+    body = 64 + 2 * 64
+    sections = [(0x6FFFFFFE, body, len(need), 1, 1), (3, body + len(need), len(names), 0, 0)]
+    described = b"".join(
+        struct.pack("<IIQQQQIIQQ", 0, kind, 0, 0, offset, size, link, info, 0, 0)
+        for kind, offset, size, link, info in sections
+    )
+    return head + described + need + names
+
+
+@pytest.mark.parametrize(
+    ("target", "versions", "told"),
+    [
+        (ARM, ("GLIBC_2.17", "GLIBC_2.34"), None),
+        (ARM, ("GLIBC_2.17", "GLIBC_2.38", "GLIBC_2.4"), "needs glibc 2.38, and Python 3.13 on"),
+        (ARM, ("GLIBC_PRIVATE", "CXXABI_1.3"), None),
+        (Target.of("python3.11", "arm64"), ("GLIBC_2.2.5", "GLIBC_2.34"), "Lambda) has 2.26"),
+    ],
+)
+@pytest.mark.parametrize("name", ["liba.so", "bin/program"])
+def test_a_newer_c_library_than_lambdas_is_refused(tmp_path, name, target, versions, told):
+    put(tmp_path, name)
+    (tmp_path / name).write_bytes(with_glibc(183, *versions))
+    found = list(checks.foreign_libraries(tmp_path, target))
+    assert found == [] if told is None else told in found[0]
+    # What is cut off is read as far as it goes.
+    (tmp_path / name).write_bytes(with_glibc(183, *versions)[:100])
+    assert list(checks.foreign_libraries(tmp_path, target)) == []
+    (tmp_path / name).write_bytes(with_glibc(183, *versions)[:10])
+    assert list(checks.foreign_libraries(tmp_path, target)) == [
+        f"{name} is cut off: install it anew."
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="It looks at this interpreter's own files")
+def test_the_c_library_of_a_real_program_is_read():
+    assert elf.read(Path(sys.executable).read_bytes()).glibc_minor > 0
 
 
 OWN = installed("lambda-celery", "0.1", "boto3>=1.36", "aws-lambda-powertools; extra == 'runtime'")
