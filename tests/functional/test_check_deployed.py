@@ -157,6 +157,7 @@ class World:
                 "EvaluationPeriods": 1,
                 "Threshold": 0,
                 "ComparisonOperator": "GreaterThanThreshold",
+                "TreatMissingData": "notBreaching",
                 "AlarmActions": [TOPIC],
                 "ActionsEnabled": True,
                 **options,
@@ -166,6 +167,10 @@ class World:
     def set_oldest_message_alarm(self, **options: Any) -> None:
         self.set_alarm("oldest", "AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName",
                        f"{self.name}-celery", **options)  # fmt: skip
+
+    def set_dead_letter_alarm(self, **options: Any) -> None:
+        self.set_alarm("dead", "AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName",
+                       f"{self.name}-celery-dead-letters", **options)  # fmt: skip
 
     def set_role(self, role: str, *statements: tuple[list[str], str]) -> None:
         self.client("iam").put_role_policy(
@@ -255,8 +260,7 @@ class World:
 
     def _create_alarms(self) -> None:
         self.set_oldest_message_alarm()
-        self.set_alarm("dead", "AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName",
-                       f"{self.name}-celery-dead-letters")  # fmt: skip
+        self.set_dead_letter_alarm()
         for metric in ("Errors", "Throttles", "Duration"):
             self.set_alarm(metric, "AWS/Lambda", metric, "FunctionName", self.name)
         for metric in ("ReadThrottleEvents", "WriteThrottleEvents"):
@@ -520,6 +524,14 @@ CASES = [
           lambda w: w.set_oldest_message_alarm(ActionsEnabled=False)),
     _case("deployed-alarms", AMBER, "nobody is told",
           lambda w: w.set_oldest_message_alarm(AlarmActions=[])),
+    _case("deployed-alarms", AMBER, "goes off at 11 only. As the infrastructure makes it, it must",
+          lambda w: w.set_dead_letter_alarm(Threshold=10)),
+    _case("deployed-alarms", AMBER, "goes off at 0, which is always",
+          lambda w: w.set_dead_letter_alarm(ComparisonOperator="GreaterThanOrEqualToThreshold")),
+    _case("deployed-alarms", AMBER, "compares by LessThanThreshold",
+          lambda w: w.set_oldest_message_alarm(ComparisonOperator="LessThanThreshold")),
+    _case("deployed-alarms", AMBER, "is on the statistic Minimum",
+          lambda w: w.set_oldest_message_alarm(Statistic="Minimum")),
 ]  # fmt: skip
 
 
@@ -580,6 +592,36 @@ def test_what_differs_from_the_stanza_is_found(world, inputs, rule, words):
 
     assert found.rule == rule
     assert words in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"Threshold": 900, "EvaluationPeriods": 5}, None),
+        ({"Threshold": 901, "ComparisonOperator": "GreaterThanOrEqualToThreshold"}, None),
+        ({"Threshold": 60, "Period": 300}, None),
+        ({"Threshold": 3600}, "goes off at 3,601 only. By pyproject.toml it must at 901"),
+        ({"EvaluationPeriods": 10}, "goes off after 600 s. By pyproject.toml it must after 300 s"),
+        ({"EvaluationPeriods": 10, "DatapointsToAlarm": 5}, None),
+        ({"Threshold": 900, "Statistic": "Average"}, "is on the statistic Average"),
+        ({"TreatMissingData": "missing"}, "takes data that are missing as missing"),
+    ],
+)
+def test_an_alarm_goes_off_no_later_than_that_of_the_stanza(world, options, words):
+    _stanza(oldest_message_age_seconds=900)(world)
+    world.set_oldest_message_alarm(**options)
+
+    if words is None:
+        assert world.differences() == []
+    else:
+        found = world.the_difference()
+        assert words in found.sentence
+        assert found.remedy.startswith("AWS is wrong: deploy the infrastructure anew. If the")
+
+
+def test_one_alarm_of_several_that_is_right_is_enough(world):
+    world.set_dead_letter_alarm(Threshold=100, AlarmName=f"{world.name}-many-dead")
+    assert world.differences() == []
 
 
 def test_the_key_of_the_stanza_is_that_of_queues_and_bucket(world):
