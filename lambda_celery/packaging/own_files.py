@@ -90,7 +90,11 @@ def own_files(
     """
     exclude, include = list(exclude), list(include)
     # What is included is taken from the directory itself, wherever a link of it leads.
-    included = [name for name in all_files(source) if is_matched(name, include)] if include else []
+    included = [
+        name
+        for name in (all_files(source) if include else [])
+        if is_matched(name, include) and _environment(source, name) is None
+    ]
     listing = list_files(
         source,
         root,
@@ -124,11 +128,18 @@ def own_files(
     )
 
 
+def _environment(source: Path, name: str) -> PurePosixPath | None:
+    """Return the virtual environment that *name* is, or is in."""
+    for path in (*_above(name), PurePosixPath(name)):
+        if (source / path / _VIRTUAL_ENVIRONMENT).exists():
+            return path
+    return None
+
+
 def _useless(source: Path, name: str, *, is_tracked: bool) -> tuple[str, str] | None:
     """Return the kind of *name*, and what of it is told, if its path says that it is left out."""
-    for above in _above(name):
-        if (source / above / _VIRTUAL_ENVIRONMENT).exists():
-            return "virtual environments", f"{above}/"
+    if (environment := _environment(source, name)) is not None:
+        return "virtual environments", f"{environment}/"
     secrets = left_out.SECRETS if is_tracked else (*left_out.SECRETS, *left_out.KEYS)
     if not name.endswith(".py") and is_named(name, secrets):
         return SECRETS, name
@@ -138,7 +149,8 @@ def _useless(source: Path, name: str, *, is_tracked: bool) -> tuple[str, str] | 
     if not is_tracked and is_named(name, left_out.DATABASES):
         return "databases", name
     top, _, below = name.partition("/")
-    if not below:
+    # A link to a directory, or a submodule, is one entry.
+    if not below and not (source / name).is_dir():
         return (_FOR_DEVELOPERS, name) if is_named(top, left_out.TOP_FILES) else None
     if (source / top / "__init__.py").exists():
         return None

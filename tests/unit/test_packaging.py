@@ -285,6 +285,27 @@ def test_secrets_are_not_packed_and_that_is_said(tmp_path, has_repository):
     assert "proj/key.pem" in packed(tmp_path, include=["proj/*.pem"]).files
 
 
+def test_links_out_of_the_project_that_are_left_out_are_not_refused(tmp_path):
+    root, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    put(root, "proj/tasks.py", "proj/de.mo")
+    put(elsewhere, "pyvenv.cfg", "lib/de.mo")
+    git(root, "init", "-q")
+    for name in (".venv", "docs", "media", "node_modules"):
+        (root / name).symlink_to(elsewhere)
+    found = packed(root, include=["*.mo"])
+    assert list(found.files) == ["proj/de.mo", "proj/tasks.py"]
+    (elsewhere / "pyvenv.cfg").unlink()
+    (root / ".venv").unlink()
+    assert list(packed(root).left_out) == [
+        "caches", "files for development and deployment", "uploads",
+    ]  # fmt: skip
+
+
+def test_an_environments_files_are_not_included(tmp_path):
+    put(tmp_path, "proj/de.mo", "here/pyvenv.cfg", "here/lib/de.mo")
+    assert list(packed(tmp_path, include=["*.mo"]).files) == ["proj/de.mo"]
+
+
 def test_a_tracked_certificate_is_packed_and_named(tmp_path):
     put(tmp_path, "proj/ca.pem", ".env")
     git(tmp_path, "init", "-q")
