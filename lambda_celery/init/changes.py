@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ class Change:
     path: Path
     before: str | None
     after: str
+    encoding: str = "utf-8"
 
     def diff(self, root: Path) -> str:
         """Return it as a unified diff, with paths from *root*, for ``patch -p1``."""
@@ -37,7 +39,7 @@ class Change:
 
 def _lines(text: str) -> list[str]:
     # `patch` wants to be told where a last line does not end.
-    lines = text.splitlines(keepends=True)
+    lines = io.StringIO(text, newline="\n").readlines()
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n\\ No newline at end of file\n"
     return lines

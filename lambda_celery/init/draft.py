@@ -14,9 +14,10 @@ from celery import Celery
 from lambda_celery.infrastructure.forms.registry import Form, form_of
 from lambda_celery.infrastructure.inputs import STANZA, Deployment
 from lambda_celery.init import settings
-from lambda_celery.init.changes import Change, Changes, add_generated, read_text
+from lambda_celery.init.changes import Change, Changes, add_generated
 from lambda_celery.init.errors import InitError
 from lambda_celery.init.reading import AppFacts, is_fifo
+from lambda_celery.init.settings import LooseSettings
 from lambda_celery.init.stanza import Stanza
 
 #: Of no project: for what holds where the stanza says nothing.
@@ -42,16 +43,14 @@ class Answers:
 class Draft:
     """What would be done.
 
-    :ivar settings: the change of the app's settings; ``None`` if none is needed, or its place is
-        not found.
-    :ivar loose_settings: what to write by hand in the latter case.
+    :ivar settings: the change of the app's settings, or what to write by hand; ``None`` if nothing
+        is needed.
     :ivar commands: what deploys it.
     """
 
     deployment: Deployment
     changes: Changes
-    settings: Change | None
-    loose_settings: str | None
+    settings: Change | LooseSettings | None
     commands: Sequence[str]
 
 
@@ -90,8 +89,8 @@ def draft(app: Celery, root: Path, stanza: Stanza, facts: AppFacts, answers: Ans
     changes.add(stanza.path, stanza.text, text)
     project = PurePath(os.path.relpath(root, directory)).as_posix()
     add_generated(changes, directory, form.files(deployment, project))
-    change, loose = _settings(app, root, facts, deployment)
-    return Draft(deployment, changes, change, loose, form.commands(deployment, output))
+    wanted = settings.proposed(app, root, facts.tasks) if settings.are_missing(app) else None
+    return Draft(deployment, changes, wanted, form.commands(deployment, output))
 
 
 def _values(stanza: Stanza, facts: AppFacts, answers: Answers, form: Form) -> Mapping[str, Any]:
@@ -133,16 +132,3 @@ def _differences(stanza: Stanza, facts: AppFacts) -> Iterator[str]:
             f"The tasks' limits need a time-out of {facts.timeout} s, but timeout in [{STANZA}] is "
             f"{timeout}: raise it, or lower the limits."
         )
-
-
-def _settings(
-    app: Celery, root: Path, facts: AppFacts, deployment: Deployment
-) -> tuple[Change | None, str | None]:
-    if not settings.are_missing(app):
-        return None, None
-    place = settings.place_of(app, root)
-    if place is None:
-        return None, settings.shown("app", facts.tasks, keeps_results=deployment.results)
-    before = read_text(place.path)
-    after = settings.added(before or "", place, facts.tasks, keeps_results=deployment.results)
-    return Change(place.path, before, after), None

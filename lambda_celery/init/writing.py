@@ -56,7 +56,7 @@ def _prepare(
     undo.append(lambda: shutil.rmtree(place))
     scratch.callback(shutil.rmtree, place, ignore_errors=True)
     written = place / path.name
-    written.write_bytes(change.after.encode())
+    written.write_bytes(change.after.encode(change.encoding))
     if path.exists():
         shutil.copymode(path, written)
     return written, path
