@@ -177,6 +177,33 @@ def test_a_place_that_cannot_be_written_leaves_all_as_it_was(tmp_path):
     assert contents(tmp_path) == {"file": b"mine"}
 
 
+@pytest.mark.parametrize("now", [b"edited", b"\xff", None])
+def test_what_was_changed_meanwhile_is_not_overwritten(tmp_path, now):
+    (tmp_path / "first.tf").write_text("old")
+    changes = [
+        Change(tmp_path / "first.tf", "old", "new"),
+        Change(tmp_path / "made.tf", None, "new"),
+        Change(tmp_path / "pyproject.toml", "read", "new"),
+    ]
+    if now is not None:
+        (tmp_path / "pyproject.toml").write_bytes(now)
+    before = contents(tmp_path)
+
+    with pytest.raises(InitError, match=r"pyproject\.toml was changed while this command ran"):
+        write(changes)
+
+    assert contents(tmp_path) == before
+
+
+def test_what_somebody_else_has_made_meanwhile_is_not_overwritten(tmp_path):
+    (tmp_path / "made.tf").write_text("theirs")
+
+    with pytest.raises(InitError, match="was changed while"):
+        write([Change(tmp_path / "made.tf", None, "new")])
+
+    assert contents(tmp_path) == {"made.tf": b"theirs"}
+
+
 def test_modes_and_links_stay(tmp_path):
     real = tmp_path / "real.toml"
     real.write_text("a")
