@@ -126,7 +126,10 @@ def init(
     if not changes:
         click.echo("Nothing to do: the files are what they are to be.")
     _show_settings(made, root, is_applied=apply_settings)
-    if changes and not dry_run:
+    if made.changes.offered:
+        offered = " and ".join(shown(each) for each in made.changes.offered)
+        click.echo(f"Before you deploy, take over from {offered}, and run this command again.")
+    elif changes and not dry_run:
         click.echo("Then:\n")
         trial = "" if made.deployment.package_type == "image" else " --try"
         for command in (f"celery -A {app_name} lambda package{trial}", *made.commands):

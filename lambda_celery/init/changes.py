@@ -47,10 +47,14 @@ def _lines(text: str) -> list[str]:
 
 @dataclass
 class Changes:
-    """The changes of one run, with sentences on what was not changed."""
+    """The changes of one run, with sentences on what was not changed.
+
+    :ivar offered: what somebody has to take over from before the files are what they are to be.
+    """
 
     made: list[Change] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    offered: list[Path] = field(default_factory=list)
 
     def add(self, path: Path, before: str | None, after: str) -> None:
         """Change the file *path*, if that is a change."""
@@ -106,6 +110,7 @@ def add_generated(changes: Changes, directory: Path, files: Mapping[str, str]) -
                 "move it."
             )
         changes.add(beside, offered, after)
+        changes.offered.append(beside)
         changes.notes.append(
             f"{shown(path)} is kept: it is not as this command wrote it. What it would be is in "
             f"{beside.name}: take over what you want, its first line too, and delete it."

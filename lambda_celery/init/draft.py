@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -13,13 +13,15 @@ from celery import Celery
 
 from lambda_celery.infrastructure.forms.registry import Form, form_of
 from lambda_celery.infrastructure.inputs import STANZA, Deployment
-from lambda_celery.init import settings
+from lambda_celery.init import other_sam, settings
 from lambda_celery.init.changes import Change, Changes, add_generated
 from lambda_celery.init.errors import InitError
 from lambda_celery.init.reading import AppFacts, is_fifo
 from lambda_celery.init.settings import LooseSettings
 from lambda_celery.init.stanza import Stanza
 
+#: Where SAM's files are in the project of another SAM app.
+BESIDE_ANOTHER_APP = "infrastructure"
 #: Of no project: for what holds where the stanza says nothing.
 DEFAULTS = Deployment(app="app", name="app")
 
@@ -83,9 +85,24 @@ def draft(app: Celery, root: Path, stanza: Stanza, facts: AppFacts, answers: Ans
     form = form_of(answers.form)
     text = stanza.with_values(_values(stanza, facts, answers, form))
     deployment = Deployment.from_document(stanza.document(text), stanza.path.name)
+    changes = Changes(notes=[*facts.notes, *_differences(stanza, facts)])
+    if answers.output is None and form.directory == ".":
+        others = other_sam.files_of(root, form.files(deployment, "."))
+        if others:
+            answers = replace(answers, output=BESIDE_ANOTHER_APP)
+            text = stanza.with_values(_values(stanza, facts, answers, form))
+            changes.notes.append(
+                f"{' and '.join(others)} in this directory: that is another SAM app, which "
+                "`sam deploy` here goes on to deploy. The files of this one are in "
+                f"{BESIDE_ANOTHER_APP}."
+            )
     output = answers.output or form.directory
     directory = Path(os.path.normpath(root / output))
-    changes = Changes(notes=[*facts.notes, *_differences(stanza, facts)])
+    if directory != root and deployment.name in other_sam.stacks_of(root):
+        raise InitError(
+            f"{deployment.name} is the stack of the SAM app in this directory: give what is "
+            "written here another --name."
+        )
     changes.add(stanza.path, stanza.text, text)
     project = PurePath(os.path.relpath(root, directory)).as_posix()
     add_generated(changes, directory, form.files(deployment, project))

@@ -279,6 +279,32 @@ def test_what_the_stanza_says_wins_and_what_the_user_changed_stays(project: Path
     assert template.read_bytes() == mine
     assert "VisibilityTimeout: 3600" in (project / "deploy/aws/template.yaml.new").read_text()
     assert "deploy/aws/template.yaml is kept" in again.stdout
+    assert "Before you deploy, take over from deploy/aws/template.yaml.new" in again.stdout
+    assert "sam deploy" not in again.stdout
+
+
+def test_a_sam_app_that_is_there_goes_on_to_be_what_sam_deploys(project: Path) -> None:
+    theirs = {
+        "samconfig.toml": '[default.deploy.parameters]\nstack_name = "theirs"\n',
+        "template.yml": "Resources: {}\n",
+    }
+    made(project, theirs)
+    refused = run(project, "--yes", "--name", "theirs")
+
+    assert refused.returncode == 1
+    assert "theirs is the stack of the SAM app in this directory" in refused.stderr
+
+    done = run(project, "--yes")
+
+    assert done.returncode == 0, done.stderr
+    after = contents(project)
+    assert {name: after[name].decode() for name in theirs} == theirs
+    assert "template.yaml" not in after
+    assert after.keys() >= {"infrastructure/template.yaml", "infrastructure/samconfig.toml"}
+    assert b"CodeUri: ../dist/lambda.zip" in after["infrastructure/template.yaml"]
+    assert "\n    cd infrastructure\n    sam deploy --guided\n" in done.stdout
+    assert "samconfig.toml and template.yml in this directory" in done.stdout
+    assert "Nothing to do" in run(project).stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,22 @@ def test_files_and_commands_of_each_form(name):
     assert all(files.values())
     assert all("\r" not in text and text.endswith("\n") for text in files.values())
     assert FORMS[name].commands(deployment(), FORMS[name].directory)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_commands_take_any_directory(name):
+    directory = "a b/$(c)"
+    words = [
+        word for each in FORMS[name].commands(deployment(), directory) for word in shlex.split(each)
+    ]
+
+    assert any(word.removeprefix("-chdir=").startswith(directory) for word in words)
+
+
+def test_cloudformation_takes_big_templates_from_a_bucket():
+    for inputs in ({}, {"package_type": "image"}):
+        *_, command = FORMS["cloudformation"].commands(deployment(**inputs), "infrastructure")
+        assert " --s3-bucket BUCKET " in command
 
 
 def test_sam_finds_the_zip_from_where_its_template_is():
