@@ -84,6 +84,11 @@ def _event(mapping: dict[str, Any]) -> dict[str, Any]:
     return {"Type": "SQS", "Properties": {"Queue": mapping["EventSourceArn"], **passed_on}}
 
 
+def _quoted(text: str) -> str:
+    """Return *text* as ``sam`` reads it in a list of tags, in which a blank ends a tag."""
+    return '"' + text.replace('"', '\\"') + '"'
+
+
 def files(deployment: Deployment, project: str = ".") -> dict[str, str]:
     """Return the files of this form: their names and their texts.
 
@@ -99,7 +104,9 @@ def files(deployment: Deployment, project: str = ".") -> dict[str, str]:
     if deployment.package_type == "image":
         settings["resolve_image_repos"] = True
     if deployment.tags:
-        settings["tags"] = " ".join(f'{key}="{each}"' for key, each in deployment.tags.items())
+        settings["tags"] = " ".join(
+            f"{_quoted(key)}={_quoted(each)}" for key, each in deployment.tags.items()
+        )
     configuration = {
         "version": 0.1,
         "default": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shlex
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,13 @@ def test_sam_finds_the_zip_from_where_its_template_is():
         return yaml.safe_load(text)["Resources"]["Function"]["Properties"]["CodeUri"]
 
     assert (code("."), code("..")) == ("dist/lambda.zip", "../dist/lambda.zip")
+
+
+def test_sam_reads_each_tag_as_a_key_and_a_value():
+    text = FORMS["sam"].files(deployment(tags={"the team": "a = b", "x": 'say "c"'}), ".")
+
+    told = tomllib.loads(text["samconfig.toml"])["default"]["deploy"]["parameters"]["tags"]
+    assert told == r'''"the team"="a = b" "x"="say \"c\""'''
 
 
 def test_cdk_reads_the_stanza_each_time():
