@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from lambda_celery.init import ownership
 from lambda_celery.init.errors import InitError
 
 _NEW = ".new"
+#: Of what any form has.
+_SUFFIXES = {".json", ".py", ".tf", ".toml", ".yaml"}
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,13 @@ def read_text(path: Path) -> str | None:
         ) from exc
 
 
-def add_generated(changes: Changes, directory: Path, files: Mapping[str, str]) -> None:
+def add_generated(
+    changes: Changes, directory: Path, files: Mapping[str, str], earlier: Iterable[Path] = ()
+) -> None:
     """Add to *changes* what becomes of *files*, generated for *directory*.
 
     A file that nobody has changed since it was written is replaced. Another is kept, and what is
-    new goes beside it.
+    new goes beside it. *earlier* are directories that earlier runs may have written to.
 
     Raises :exc:`InitError` if a file that was put beside another one has been changed, too.
     """
@@ -115,22 +119,28 @@ def add_generated(changes: Changes, directory: Path, files: Mapping[str, str]) -
             f"{shown(path)} is kept: it is not as this command wrote it. What it would be is in "
             f"{beside.name}: take over what you want, its first line too, and delete it."
         )
-    changes.notes += _forgotten(directory, files)
+    written = {directory / name for name in files}
+    places = {each.parent for each in written}
+    for each in earlier:
+        # Terraform's modules are the only files that are deeper.
+        places |= {each, *each.glob("modules/**/")}
+    changes.notes += (
+        f"{shown(path)} was written by an earlier run, and is not part of the infrastructure now: "
+        "delete it when nothing is deployed by it any more."
+        for place in sorted(places)
+        for path in _written_before(place)
+        if path not in written
+    )
 
 
-def _forgotten(directory: Path, files: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence on each file of an earlier run beside *files* that is not written now."""
-    suffixes = {".json", ".py", ".tf", ".toml", ".yaml"}
-    for place in sorted({(directory / name).parent for name in files}):
-        for path in sorted(place.glob("*")):
-            if path.suffix not in suffixes or path.relative_to(directory).as_posix() in files:
-                continue
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
-                continue
-            if ownership.is_unchanged(path.name, text):
-                yield (
-                    f"{shown(path)} was written by an earlier run, and is not part of the "
-                    "infrastructure now: delete it."
-                )
+def _written_before(place: Path) -> Iterator[Path]:
+    """Yield each file in the directory *place* that this command has written."""
+    for path in sorted(place.glob("*")):
+        if path.suffix not in _SUFFIXES:
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if ownership.written_digest(text):
+            yield path

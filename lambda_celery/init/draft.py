@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery
 
-from lambda_celery.infrastructure.forms.registry import Form, form_of
+from lambda_celery.infrastructure.forms.registry import FORMS, Form, form_of
 from lambda_celery.infrastructure.inputs import STANZA, Deployment
 from lambda_celery.init import other_sam, settings
 from lambda_celery.init.changes import Change, Changes, add_generated
@@ -105,7 +105,14 @@ def draft(app: Celery, root: Path, stanza: Stanza, facts: AppFacts, answers: Ans
         )
     changes.add(stanza.path, stanza.text, text)
     project = PurePath(os.path.relpath(root, directory)).as_posix()
-    add_generated(changes, directory, form.files(deployment, project))
+    earlier = {each.directory for each in FORMS.values()} | {BESIDE_ANOTHER_APP}
+    earlier.add(str(stanza.values.get("output", ".")))
+    add_generated(
+        changes,
+        directory,
+        form.files(deployment, project),
+        [Path(os.path.normpath(root / each)) for each in earlier],
+    )
     wanted = settings.proposed(app, root, facts.tasks) if settings.are_missing(app) else None
     return Draft(deployment, changes, wanted, form.commands(deployment, output))
 

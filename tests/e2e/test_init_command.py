@@ -283,6 +283,17 @@ def test_what_the_stanza_says_wins_and_what_the_user_changed_stays(project: Path
     assert "sam deploy" not in again.stdout
 
 
+def test_another_form_says_which_files_are_no_longer_needed(project: Path) -> None:
+    assert run(project, "--yes", "--form", "terraform").returncode == 0
+
+    done = run(project, "--form", "sam")
+
+    assert done.returncode == 0, done.stderr
+    for name in ("main.tf", "modules/lambda-celery/modules/figures/main.tf"):
+        assert f"Note: infrastructure/{name} was written by an earlier run" in done.stdout
+    assert "template.yaml was written by" not in done.stdout
+
+
 def test_a_sam_app_that_is_there_goes_on_to_be_what_sam_deploys(project: Path) -> None:
     theirs = {
         "samconfig.toml": '[default.deploy.parameters]\nstack_name = "theirs"\n',

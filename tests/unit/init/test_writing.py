@@ -140,6 +140,25 @@ def test_what_is_no_longer_written_is_named(tmp_path):
     assert "alarms.tf was written by an earlier run" in note
 
 
+def test_what_another_form_has_written_is_named(tmp_path):
+    earlier = tmp_path / "infrastructure"
+    run(tmp_path, {"template.yaml": FILES["template.yaml"]})
+    run(earlier, {"modules/celery/figures/main.tf": FILES["main.tf"], "main.tf": "# none\n"})
+    (earlier / "main.tf").write_text((earlier / "main.tf").read_text() + "# mine\n")
+    (earlier / "own.tf").write_text("# mine\n")
+    (tmp_path / "settings.py").write_text("# mine\n")
+    changes = Changes()
+
+    add_generated(changes, earlier, {"app.py": "# app\n"}, [tmp_path, earlier])
+
+    assert [each.partition(" was written")[0].rpartition("/")[2] for each in changes.notes] == [
+        "template.yaml", "main.tf", "main.tf",
+    ]  # fmt: skip
+    changes = Changes()
+    add_generated(changes, tmp_path, {"template.yaml": FILES["template.yaml"]}, [tmp_path])
+    assert changes.notes == []
+
+
 def test_a_failure_midway_leaves_all_as_it_was(tmp_path, monkeypatch):
     run(tmp_path, FILES)
     (tmp_path / "template.yaml").chmod(0o640)
