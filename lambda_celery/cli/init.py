@@ -128,8 +128,11 @@ def init(
     _show_settings(made, root, is_applied=apply_settings)
     if made.changes.offered:
         offered = " and ".join(shown(each) for each in made.changes.offered)
-        click.echo(f"Before you deploy, take over from {offered}, and run this command again.")
-    elif changes and not dry_run:
+        click.echo(
+            f"Before you deploy, take over what you want from {offered}. This command says how to "
+            "deploy when it is run again."
+        )
+    elif not dry_run:
         click.echo("Then:\n")
         trial = "" if made.deployment.package_type == "image" else " --try"
         for command in (f"celery -A {app_name} lambda package{trial}", *made.commands):
