@@ -90,10 +90,11 @@ def init(
     pyproject.toml, and writes the files of one form. What that table says already holds. Run
     again, it renews its own files, and keeps what somebody has changed. It does not ask AWS.
     """
-    from lambda_celery.init.changes import shown
+    from lambda_celery.init.changes import Change, shown
     from lambda_celery.init.draft import check_stanza, draft
     from lambda_celery.init.errors import InitError
     from lambda_celery.init.reading import read
+    from lambda_celery.init.settings import LooseSettings
     from lambda_celery.init.stanza import Stanza
     from lambda_celery.init.writing import write
 
@@ -108,13 +109,13 @@ def init(
         given = {"form": form, "name": name, "output": output}
         answers = _answers(stanza, facts, app_name, given, never_ask=never_ask)
         made = draft(ctx.obj.app, root, stanza, facts, answers)
-        if apply_settings and made.loose_settings:
-            raise InitError(
-                "--apply does not find where the app is made: leave it out, and put the settings "
-                "that are shown then where they belong."
-            )
         changes = [*made.changes.made]
-        if apply_settings and made.settings:
+        if apply_settings and isinstance(made.settings, LooseSettings):
+            raise InitError(
+                f"--apply {made.settings.obstacle}: leave it out, and put the settings that are "
+                "shown then where they belong."
+            )
+        if apply_settings and isinstance(made.settings, Change):
             changes.append(made.settings)
         if not dry_run:
             write(changes)
@@ -125,7 +126,13 @@ def init(
     if not changes:
         click.echo("Nothing to do: the files are what they are to be.")
     _show_settings(made, root, is_applied=apply_settings)
-    if changes and not dry_run:
+    if made.changes.offered:
+        offered = " and ".join(shown(each) for each in made.changes.offered)
+        click.echo(
+            f"Before you deploy, take over what you want from {offered}. This command says how to "
+            "deploy when it is run again."
+        )
+    elif not dry_run:
         click.echo("Then:\n")
         trial = "" if made.deployment.package_type == "image" else " --try"
         for command in (f"celery -A {app_name} lambda package{trial}", *made.commands):
@@ -169,9 +176,11 @@ def _answers(
 
 
 def _show_settings(made: Draft, root: Path, *, is_applied: bool) -> None:
-    if made.loose_settings:
-        click.echo("Put these settings where the app is made:\n")
-        click.echo(made.loose_settings + "\n")
+    from lambda_celery.init.settings import LooseSettings
+
+    if isinstance(made.settings, LooseSettings):
+        click.echo(f"Put these settings {made.settings.where}:\n")
+        click.echo(made.settings.text + "\n")
     elif made.settings and not is_applied:
         click.echo(
             "The app needs these settings. --apply writes them; `patch -p1` takes them, too.\n"

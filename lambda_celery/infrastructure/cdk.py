@@ -35,6 +35,7 @@ except ModuleNotFoundError as exc:
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.computed import QueueFigures, compute
 from lambda_celery.infrastructure.forms.cloudformation import as_document
+from lambda_celery.infrastructure.forms.versions import with_versions_if_needed
 from lambda_celery.infrastructure.inputs import OWN_VARIABLES, Deployment
 from lambda_celery.infrastructure.resources import Template, logical_id, resources
 
@@ -70,16 +71,18 @@ class LambdaCelery(Construct):
         *code* is the function's: a zip for ``package_type = "zip"``, an image for ``"image"``.
         *parameters* are values for ``deployment.parameters``.
 
-        Raises :exc:`ConfigurationError` for code of the other kind, and for a parameter that has no
-        value, or is none of the deployment's.
+        Raises :exc:`ConfigurationError` for code of the other kind, for a parameter that has no
+        value, or is none of the deployment's, and, with SnapStart, for a value that AWS alone
+        knows.
         """
         super().__init__(scope, id)
         values = _values(deployment, parameters or {})
         self._deployment = deployment
-        self._definition = resources(deployment)
+        self._definition = with_versions_if_needed(resources(deployment), deployment)
         self._use(_code(code.bind(self), deployment))
         self._included = self._include(values)
-        self._publish(values)
+        if deployment.snap_start:
+            self._publish(values)
         self._handles()
 
     def grant_send(self, grantee: aws_iam.IGrantable) -> aws_iam.Grant:
@@ -128,6 +131,14 @@ class LambdaCelery(Construct):
         The older ones are kept, for the alias to go back to.
         """
         stack = Stack.of(self)
+        for name, value in values.items():
+            # Of CfnParameter, say. A reference to a secret is a text.
+            if not isinstance(stack.resolve(value), str):
+                raise ConfigurationError(
+                    f"The value of the parameter {name} is known on AWS alone, and with snap_start "
+                    "a new one would publish no version: give a value that is known here, or leave "
+                    "snap_start out."
+                )
         for name, properties in self._of_type("AWS::Lambda::Function").items():
             # A version has no tags. Without another change, Lambda would refuse to publish one.
             published = {key: each for key, each in properties.items() if key != "Tags"}
@@ -257,11 +268,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _values(deployment: Deployment, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the value of each parameter of *deployment*.
-
-    All are given where the construct is made. A version is published when its definition changes,
-    and a value that CloudFormation alone knows would not reach the alias.
-    """
+    """Return the value of each parameter of *deployment*."""
     for name in given:
         if name not in deployment.parameters:
             raise ConfigurationError(

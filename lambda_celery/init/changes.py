@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from lambda_celery.init import ownership
 from lambda_celery.init.errors import InitError
 
 _NEW = ".new"
+#: Of what any form has.
+_SUFFIXES = {".json", ".py", ".tf", ".toml", ".yaml"}
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Change:
     path: Path
     before: str | None
     after: str
+    encoding: str = "utf-8"
 
     def diff(self, root: Path) -> str:
         """Return it as a unified diff, with paths from *root*, for ``patch -p1``."""
@@ -37,7 +41,7 @@ class Change:
 
 def _lines(text: str) -> list[str]:
     # `patch` wants to be told where a last line does not end.
-    lines = text.splitlines(keepends=True)
+    lines = io.StringIO(text, newline="\n").readlines()
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n\\ No newline at end of file\n"
     return lines
@@ -45,10 +49,14 @@ def _lines(text: str) -> list[str]:
 
 @dataclass
 class Changes:
-    """The changes of one run, with sentences on what was not changed."""
+    """The changes of one run, with sentences on what was not changed.
+
+    :ivar offered: what somebody has to take over from before the files are what they are to be.
+    """
 
     made: list[Change] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    offered: list[Path] = field(default_factory=list)
 
     def add(self, path: Path, before: str | None, after: str) -> None:
         """Change the file *path*, if that is a change."""
@@ -76,11 +84,13 @@ def read_text(path: Path) -> str | None:
         ) from exc
 
 
-def add_generated(changes: Changes, directory: Path, files: Mapping[str, str]) -> None:
+def add_generated(
+    changes: Changes, directory: Path, files: Mapping[str, str], earlier: Iterable[Path] = ()
+) -> None:
     """Add to *changes* what becomes of *files*, generated for *directory*.
 
     A file that nobody has changed since it was written is replaced. Another is kept, and what is
-    new goes beside it.
+    new goes beside it. *earlier* are directories that earlier runs may have written to.
 
     Raises :exc:`InitError` if a file that was put beside another one has been changed, too.
     """
@@ -104,26 +114,33 @@ def add_generated(changes: Changes, directory: Path, files: Mapping[str, str]) -
                 "move it."
             )
         changes.add(beside, offered, after)
+        changes.offered.append(beside)
         changes.notes.append(
             f"{shown(path)} is kept: it is not as this command wrote it. What it would be is in "
             f"{beside.name}: take over what you want, its first line too, and delete it."
         )
-    changes.notes += _forgotten(directory, files)
+    written = {directory / name for name in files}
+    places = {each.parent for each in written}
+    for each in earlier:
+        # Terraform's modules are the only files that are deeper.
+        places |= {each, *each.glob("modules/**/")}
+    changes.notes += (
+        f"{shown(path)} was written by an earlier run, and is not part of the infrastructure now: "
+        "delete it when nothing is deployed by it any more."
+        for place in sorted(places)
+        for path in _written_before(place)
+        if path not in written
+    )
 
 
-def _forgotten(directory: Path, files: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence on each file of an earlier run beside *files* that is not written now."""
-    suffixes = {".json", ".py", ".tf", ".toml", ".yaml"}
-    for place in sorted({(directory / name).parent for name in files}):
-        for path in sorted(place.glob("*")):
-            if path.suffix not in suffixes or path.relative_to(directory).as_posix() in files:
-                continue
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
-                continue
-            if ownership.is_unchanged(path.name, text):
-                yield (
-                    f"{shown(path)} was written by an earlier run, and is not part of the "
-                    "infrastructure now: delete it."
-                )
+def _written_before(place: Path) -> Iterator[Path]:
+    """Yield each file in the directory *place* that this command has written."""
+    for path in sorted(place.glob("*")):
+        if path.suffix not in _SUFFIXES:
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if ownership.written_digest(text):
+            yield path

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from celery import Celery
 
-from lambda_celery.infrastructure.forms.registry import Form, form_of
+from lambda_celery.infrastructure.forms.registry import FORMS, Form, form_of
 from lambda_celery.infrastructure.inputs import STANZA, Deployment
-from lambda_celery.init import settings
-from lambda_celery.init.changes import Change, Changes, add_generated, read_text
+from lambda_celery.init import other_sam, settings
+from lambda_celery.init.changes import Change, Changes, add_generated
 from lambda_celery.init.errors import InitError
 from lambda_celery.init.reading import AppFacts, is_fifo
+from lambda_celery.init.settings import LooseSettings
 from lambda_celery.init.stanza import Stanza
 
+#: Where SAM's files are in the project of another SAM app.
+BESIDE_ANOTHER_APP = "infrastructure"
 #: Of no project: for what holds where the stanza says nothing.
 DEFAULTS = Deployment(app="app", name="app")
 
@@ -42,16 +45,14 @@ class Answers:
 class Draft:
     """What would be done.
 
-    :ivar settings: the change of the app's settings; ``None`` if none is needed, or its place is
-        not found.
-    :ivar loose_settings: what to write by hand in the latter case.
+    :ivar settings: the change of the app's settings, or what to write by hand; ``None`` if nothing
+        is needed.
     :ivar commands: what deploys it.
     """
 
     deployment: Deployment
     changes: Changes
-    settings: Change | None
-    loose_settings: str | None
+    settings: Change | LooseSettings | None
     commands: Sequence[str]
 
 
@@ -84,14 +85,36 @@ def draft(app: Celery, root: Path, stanza: Stanza, facts: AppFacts, answers: Ans
     form = form_of(answers.form)
     text = stanza.with_values(_values(stanza, facts, answers, form))
     deployment = Deployment.from_document(stanza.document(text), stanza.path.name)
+    changes = Changes(notes=[*facts.notes, *_differences(stanza, facts)])
+    if answers.output is None and form.directory == ".":
+        others = other_sam.files_of(root, form.files(deployment, "."))
+        if others:
+            answers = replace(answers, output=BESIDE_ANOTHER_APP)
+            text = stanza.with_values(_values(stanza, facts, answers, form))
+            changes.notes.append(
+                f"{' and '.join(others)} in this directory: that is another SAM app, which "
+                "`sam deploy` here goes on to deploy. The files of this one are in "
+                f"{BESIDE_ANOTHER_APP}."
+            )
     output = answers.output or form.directory
     directory = Path(os.path.normpath(root / output))
-    changes = Changes(notes=[*facts.notes, *_differences(stanza, facts)])
+    if directory != root and deployment.name in other_sam.stacks_of(root):
+        raise InitError(
+            f"{deployment.name} is the stack of the SAM app in this directory: give what is "
+            "written here another --name."
+        )
     changes.add(stanza.path, stanza.text, text)
     project = PurePath(os.path.relpath(root, directory)).as_posix()
-    add_generated(changes, directory, form.files(deployment, project))
-    change, loose = _settings(app, root, facts, deployment)
-    return Draft(deployment, changes, change, loose, form.commands(deployment, output))
+    earlier = {each.directory for each in FORMS.values()} | {BESIDE_ANOTHER_APP}
+    earlier.add(str(stanza.values.get("output", ".")))
+    add_generated(
+        changes,
+        directory,
+        form.files(deployment, project),
+        [Path(os.path.normpath(root / each)) for each in earlier],
+    )
+    wanted = settings.proposed(app, root, facts.tasks) if settings.are_missing(app) else None
+    return Draft(deployment, changes, wanted, form.commands(deployment, output))
 
 
 def _values(stanza: Stanza, facts: AppFacts, answers: Answers, form: Form) -> Mapping[str, Any]:
@@ -133,16 +156,3 @@ def _differences(stanza: Stanza, facts: AppFacts) -> Iterator[str]:
             f"The tasks' limits need a time-out of {facts.timeout} s, but timeout in [{STANZA}] is "
             f"{timeout}: raise it, or lower the limits."
         )
-
-
-def _settings(
-    app: Celery, root: Path, facts: AppFacts, deployment: Deployment
-) -> tuple[Change | None, str | None]:
-    if not settings.are_missing(app):
-        return None, None
-    place = settings.place_of(app, root)
-    if place is None:
-        return None, settings.shown("app", facts.tasks, keeps_results=deployment.results)
-    before = read_text(place.path)
-    after = settings.added(before or "", place, facts.tasks, keeps_results=deployment.results)
-    return Change(place.path, before, after), None

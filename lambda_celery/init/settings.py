@@ -17,6 +17,8 @@ from pathlib import Path
 from celery import Celery
 
 from lambda_celery.conf import CONF_PREFIX, Settings
+from lambda_celery.init.changes import Change, shown
+from lambda_celery.init.python_source import PythonSource, UnfitSourceError
 from lambda_celery.publishing.routing import TASK_ATTRIBUTE
 
 _DJANGO_APP = "lambda_celery.django"
@@ -40,6 +42,19 @@ class Place:
     app_name: str | None
 
 
+@dataclass(frozen=True)
+class LooseSettings:
+    """Settings that have to be written by hand.
+
+    :ivar obstacle: what ``--apply`` cannot do.
+    :ivar where: where they belong.
+    """
+
+    obstacle: str
+    where: str
+    text: str
+
+
 def are_missing(app: Celery) -> bool:
     """Whether nothing of *app* says yet that tasks go to Lambda."""
     is_set = any(app.conf.get(CONF_PREFIX + each.name) is not None for each in fields(Settings))
@@ -61,71 +76,64 @@ def place_of(app: Celery, root: Path) -> Place | None:
     return None
 
 
-def added(text: str, place: Place, tasks: Sequence[str], *, keeps_results: bool) -> str:
-    """Return *text* of the module *place* with the settings in it.
+def proposed(app: Celery, root: Path, tasks: Sequence[str]) -> Change | LooseSettings:
+    """Return what becomes of the module below *root* that the settings of *app* belong into.
 
-    Arguments:
-        tasks: globs of the tasks that move.
-        keeps_results: whether there is a table for results.
+    *tasks* are globs of the tasks that move. Where no such module is found, or it cannot be added
+    to, the settings are returned as they are.
     """
-    tree = ast.parse(text)
-    line_end = "\r\n" if "\r\n" in text else "\n"
-    lines = text.splitlines()
-    end, imports_end = _end(tree, lines), _imports_end(tree)
-    if place.app_name is None:
-        imports = ["import os"]
-        body = _in_django(tree, tasks, keeps_results=keeps_results)
-    else:
-        imports = ["import os", "import lambda_celery"]
-        body = _in_module(place.app_name, tasks, keeps_results=keeps_results)
-    there = {ast.unparse(each) for each in tree.body if isinstance(each, ast.Import)}
-    wanted = [each for each in imports if each not in there]
-    after = ["", *body.splitlines()]
-    if end < len(lines):
-        after += ["", ""]
-    while end and not lines[end - 1].strip():
-        end -= 1
-    rest = lines[end:]
-    while end < len(lines) and rest and not rest[0].strip():
-        rest = rest[1:]
-    before = [*lines[:imports_end], *wanted, *lines[imports_end:end]]
-    return line_end.join([*before, *after, *rest]) + line_end
+    place = place_of(app, root)
+    if place is None:
+        return LooseSettings(
+            "does not find where the app is made", "where the app is made", _loose("app", tasks)
+        )
+    try:
+        source = PythonSource.read(place.path)
+        after = added(source, place, tasks)
+    except UnfitSourceError:
+        where = "where the app is made" if place.app_name else "where Django's are"
+        return LooseSettings(
+            f"cannot add to {shown(place.path)}", where, _loose(place.app_name, tasks)
+        )
+    return Change(place.path, source.text, after, source.encoding)
 
 
-def shown(app_name: str, tasks: Sequence[str], *, keeps_results: bool) -> str:
-    """Return the settings for a project whose place for them is not found."""
-    imports = "import os\nimport lambda_celery\n\n"
-    return imports + _in_module(app_name, tasks, keeps_results=keeps_results)
+def added(source: PythonSource, place: Place, tasks: Sequence[str]) -> str:
+    """Return the text of *source*, the module *place*, with the settings in it.
+
+    Raises :exc:`UnfitSourceError` if it cannot have them.
+    """
+    is_installed = any(
+        isinstance(node, ast.Constant) and node.value == _DJANGO_APP
+        for node in ast.walk(source.tree)
+    )
+    if place.app_name is None and not is_installed and not _names_installed_apps(source.tree):
+        raise UnfitSourceError("INSTALLED_APPS is no name of the module.")
+    body = _body(place.app_name, tasks, is_installed=is_installed)
+    return source.with_added(_imports(place.app_name), body.split("\n"))
 
 
-def _in_module(app: str, tasks: Sequence[str], *, keeps_results: bool) -> str:
-    lines = [
-        _COMMENT,
-        f"lambda_celery.install({app})",
-        f"{app}.conf.lambda_tasks = {_list(tasks)}",
-        f"{app}.conf.lambda_enabled = {_IS_DEPLOYED}",
-    ]
-    if keeps_results:
-        lines += [
-            'if "RESULT_BACKEND" in os.environ:',
-            f'    {app}.conf.result_backend = os.environ["RESULT_BACKEND"]',
-        ]
-    return "\n".join(lines)
+def _imports(app: str | None) -> list[str]:
+    return ["import os", "import lambda_celery"] if app else ["import os"]
 
 
-def _in_django(tree: ast.Module, tasks: Sequence[str], *, keeps_results: bool) -> str:
+def _loose(app: str | None, tasks: Sequence[str]) -> str:
+    return "\n".join([*_imports(app), "", _body(app, tasks, is_installed=False)])
+
+
+def _body(app: str | None, tasks: Sequence[str], *, is_installed: bool) -> str:
+    """Return the settings for the name *app*, or for Django."""
     lines = [_COMMENT]
-    if not any(
-        isinstance(node, ast.Constant) and node.value == _DJANGO_APP for node in ast.walk(tree)
-    ):
+    if app:
+        lines.append(f"lambda_celery.install({app})")
+    elif not is_installed:
         lines.append(f'INSTALLED_APPS = [*INSTALLED_APPS, "{_DJANGO_APP}"]')
-    lines += [f"CELERY_LAMBDA_TASKS = {_list(tasks)}", f"CELERY_LAMBDA_ENABLED = {_IS_DEPLOYED}"]
-    if keeps_results:
-        lines += [
-            'if "RESULT_BACKEND" in os.environ:',
-            '    CELERY_RESULT_BACKEND = os.environ["RESULT_BACKEND"]',
-        ]
-    return "\n".join(lines)
+    tasks_name, enabled_name = (
+        (f"{app}.conf.lambda_tasks", f"{app}.conf.lambda_enabled")
+        if app
+        else ("CELERY_LAMBDA_TASKS", "CELERY_LAMBDA_ENABLED")
+    )
+    return "\n".join([*lines, f"{tasks_name} = {_list(tasks)}", f"{enabled_name} = {_IS_DEPLOYED}"])
 
 
 def _list(tasks: Sequence[str]) -> str:
@@ -169,22 +177,23 @@ def _assigned(path: Path) -> Iterator[str]:
             yield from (each.id for each in targets if isinstance(each, ast.Name))
 
 
-# ------------------------------------------------------------------- positions
-def _end(tree: ast.Module, lines: Sequence[str]) -> int:
-    """Return after how many lines the module ends, but for what runs when it is the program."""
-    for node in tree.body:
-        if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
-            return node.lineno - 1
-    return len(lines)
-
-
-def _imports_end(tree: ast.Module) -> int:
-    """Return after how many lines the first of the module's imports end."""
-    end = 0
-    for node in tree.body:
-        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if isinstance(node, ast.Import | ast.ImportFrom) or (is_docstring and not end):
-            end = node.end_lineno or node.lineno
-        else:
-            break
-    return end
+# ----------------------------------------------------------------------- names
+def _names_installed_apps(tree: ast.Module) -> bool:
+    """Whether INSTALLED_APPS is a name of the module itself, and of no class in it."""
+    name = "INSTALLED_APPS"
+    own, in_classes, brought = False, False, False
+    waiting: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while waiting:
+        node, is_in_class = waiting.pop()
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                continue
+            case ast.Name(ctx=ast.Store()) if node.id == name:
+                own, in_classes = own or not is_in_class, in_classes or is_in_class
+            case ast.ImportFrom() if not is_in_class:
+                names = {each.asname or each.name for each in node.names}
+                own, brought = own or name in names, brought or "*" in names
+        is_in_class = is_in_class or isinstance(node, ast.ClassDef)
+        waiting += [(each, is_in_class) for each in ast.iter_child_nodes(node)]
+    # What a star brings is not looked at: the settings of other environments begin with one.
+    return own or (brought and not in_classes)

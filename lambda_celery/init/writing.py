@@ -18,19 +18,20 @@ _PREFIX = ".lambda-init-"
 def write(changes: Iterable[Change]) -> None:
     """Write *changes*: first beside the files, then each by a rename.
 
-    Raises :exc:`InitError` if one of them cannot be written. Everything is as it was, then.
+    Raises :exc:`InitError` if one of them cannot be written, or has another text by now than it
+    had when it was read. Everything is as it was, then.
     """
     undo: list[Callable[[], object]] = []
-    prepared: list[tuple[Path, Path]] = []
+    prepared: list[tuple[Change, Path, Path]] = []
     where = Path()
     with ExitStack() as scratch:
         try:
             for change in changes:
                 where = change.path
-                prepared.append(_prepare(change, undo, scratch))
-            for written, path in prepared:
+                prepared.append((change, *_prepare(change, undo, scratch)))
+            for change, written, path in prepared:
                 where = path
-                _put(written, path, undo)
+                _put(change, written, path, undo)
         except BaseException as exc:
             for step in reversed(undo):
                 with suppress(OSError):
@@ -56,18 +57,23 @@ def _prepare(
     undo.append(lambda: shutil.rmtree(place))
     scratch.callback(shutil.rmtree, place, ignore_errors=True)
     written = place / path.name
-    written.write_bytes(change.after.encode())
+    written.write_bytes(change.after.encode(change.encoding))
     if path.exists():
         shutil.copymode(path, written)
     return written, path
 
 
-def _put(written: Path, path: Path, undo: list[Callable[[], object]]) -> None:
-    if path.exists():
-        before = written.with_name(written.name + ".before")
+def _put(change: Change, written: Path, path: Path, undo: list[Callable[[], object]]) -> None:
+    before = written.with_name(written.name + ".before")
+    is_there = path.exists()
+    if is_there:
         shutil.copy2(path, before)
-        os.replace(written, path)
-        undo.append(lambda: os.replace(before, path))
-    else:
-        os.replace(written, path)
-        undo.append(path.unlink)
+    # Somebody may have written it while the prompts waited.
+    now = before.read_bytes() if is_there else None
+    if now != (None if change.before is None else change.before.encode(change.encoding)):
+        raise InitError(
+            f"{shown(path)} was changed while this command ran. Nothing was changed by it: run it "
+            "again."
+        )
+    os.replace(written, path)
+    undo.append((lambda: os.replace(before, path)) if is_there else path.unlink)

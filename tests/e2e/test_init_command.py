@@ -221,6 +221,24 @@ def test_djangos_settings_are_where_they_belong(tmp_path: Path) -> None:
     assert "Nothing to do" in run(project, "--apply", app="shop").stdout
 
 
+def test_djangos_settings_in_a_class_are_left_alone(tmp_path: Path) -> None:
+    text = DJANGO["shop/settings.py"].replace("INSTALLED", "class Base:\n    INSTALLED")
+    project = made(tmp_path, DJANGO | {"shop/settings.py": text})
+    before = contents(project)
+
+    refused = run(project, "--yes", "--apply", app="shop")
+
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "Error: --apply cannot add to shop/settings.py: leave it out, and put the settings that "
+        "are shown then where they belong.\n"
+    )
+    assert contents(project) == before
+    shown = run(project, "--yes", app="shop").stdout
+    assert "Put these settings where Django's are:\n\nimport os\n" in shown
+    assert "CELERY_LAMBDA_ENABLED = any(" in shown
+
+
 def test_the_diff_of_the_settings_is_one_that_patch_takes(project: Path) -> None:
     (project / "proj/celery.py").write_text(PROJECT["proj/celery.py"].partition("\nif ")[0])
     done = run(project, "--yes", "--dry-run", "--apply")
@@ -279,6 +297,51 @@ def test_what_the_stanza_says_wins_and_what_the_user_changed_stays(project: Path
     assert template.read_bytes() == mine
     assert "VisibilityTimeout: 3600" in (project / "deploy/aws/template.yaml.new").read_text()
     assert "deploy/aws/template.yaml is kept" in again.stdout
+    assert "Before you deploy, take over what you want from deploy/aws/template.yaml.new" in (
+        again.stdout
+    )
+    assert "sam deploy" not in again.stdout
+
+    template.with_name("template.yaml.new").replace(template)
+    merged = run(project).stdout
+
+    assert "Nothing to do" in merged
+    assert "\n    cd deploy/aws\n    sam deploy --guided\n" in merged
+
+
+def test_another_form_says_which_files_are_no_longer_needed(project: Path) -> None:
+    assert run(project, "--yes", "--form", "terraform").returncode == 0
+
+    done = run(project, "--form", "sam")
+
+    assert done.returncode == 0, done.stderr
+    for name in ("main.tf", "modules/lambda-celery/modules/figures/main.tf"):
+        assert f"Note: infrastructure/{name} was written by an earlier run" in done.stdout
+    assert "template.yaml was written by" not in done.stdout
+
+
+def test_a_sam_app_that_is_there_goes_on_to_be_what_sam_deploys(project: Path) -> None:
+    theirs = {
+        "samconfig.toml": '[default.deploy.parameters]\nstack_name = "theirs"\n',
+        "template.yml": "Resources: {}\n",
+    }
+    made(project, theirs)
+    refused = run(project, "--yes", "--name", "theirs")
+
+    assert refused.returncode == 1
+    assert "theirs is the stack of the SAM app in this directory" in refused.stderr
+
+    done = run(project, "--yes")
+
+    assert done.returncode == 0, done.stderr
+    after = contents(project)
+    assert {name: after[name].decode() for name in theirs} == theirs
+    assert "template.yaml" not in after
+    assert after.keys() >= {"infrastructure/template.yaml", "infrastructure/samconfig.toml"}
+    assert b"CodeUri: ../dist/lambda.zip" in after["infrastructure/template.yaml"]
+    assert "\n    cd infrastructure\n    sam deploy --guided\n" in done.stdout
+    assert "samconfig.toml and template.yml in this directory" in done.stdout
+    assert "Nothing to do" in run(project).stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")

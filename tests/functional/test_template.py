@@ -77,8 +77,9 @@ def test_event_source_mapping_reports_failures_and_has_a_limit(expanded):
 
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert int(mapping["ScalingConfig"]["MaximumConcurrency"]) >= 2
-    # What is deployed anew is invoked since the mapping names the alias.
-    assert mapping["FunctionName"] == {"Ref": "FunctionAliaslive"}
+    # What is deployed anew is invoked, a parameter's new value too: no version has the old one.
+    assert mapping["FunctionName"] == {"Ref": "Function"}
+    assert not any("Version" in each["Type"] for each in expanded["Resources"].values())
 
 
 def test_records_expire_and_messages_and_payloads_are_private(expanded):

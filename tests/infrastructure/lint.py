@@ -78,7 +78,6 @@ def documents() -> dict[str, dict[str, Any]]:
         snap_start=True,
         warm_throughput={"read": 12_000, "write": 8_000},
         provisioned_pollers={"minimum": 2, "maximum": 20},
-        parameters={"Password": {"variable": "PASSWORD", "secret": True}},
     )
     return {"example": example, "rich": sam.document(rich), "broken": broken}
 

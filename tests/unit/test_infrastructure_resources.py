@@ -10,7 +10,7 @@ import yaml
 from cfnlint.api import ManualArgs, lint
 
 from lambda_celery.exceptions import ConfigurationError
-from lambda_celery.infrastructure.forms import cloudformation, sam
+from lambda_celery.infrastructure.forms import cdk, cloudformation, sam
 from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.infrastructure.resources import resources
 
@@ -150,12 +150,22 @@ def test_a_key_of_ones_own_is_used_everywhere_and_may_be_used_by_everybody():
     }
 
 
-def test_sam_publishes_versions_and_asks_for_secrets():
+@pytest.mark.parametrize("form", [sam, cdk])
+def test_snap_start_with_parameters_is_refused_where_values_would_not_arrive(form):
+    asked = deployment(snap_start=True, parameters={"Password": {"variable": "PASSWORD"}})
+
+    with pytest.raises(ConfigurationError, match="choose the form terraform"):
+        form.files(asked)
+
+
+def test_sam_publishes_versions_with_snap_start_alone_and_asks_for_secrets():
     template = yaml.safe_load(sam.files(deployment(**MATRIX["snap_start"]))["template.yaml"])
     function = template["Resources"]["Function"]["Properties"]
     asked = sam.document(deployment(**MATRIX["own"]))
 
     assert function["AutoPublishAlias"] == "live"
+    assert "AutoPublishAlias" not in json.dumps(asked)
+    assert asked["Resources"]["Function"]["Properties"]["Events"]
     assert function["SnapStart"] == {"ApplyOn": "PublishedVersions"}
     assert function["Events"]["Messages"]["Properties"]["BatchSize"] == 100
     assert asked["Parameters"] == {"Password": {"Type": "String", "NoEcho": True}}

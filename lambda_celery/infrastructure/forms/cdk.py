@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from lambda_celery.infrastructure.forms.paths import PACKAGE
+from lambda_celery.infrastructure.forms.versions import check_that_parameters_arrive
 from lambda_celery.infrastructure.inputs import Deployment
 
 _APP = '''"""What `cdk deploy` makes, in this directory. It reads pyproject.toml each time."""
@@ -46,7 +47,10 @@ def files(deployment: Deployment, project: str = ".") -> dict[str, str]:
     """Return the files of this form: their names and their texts.
 
     *project* is the way to the project's directory from theirs.
+
+    Raises :exc:`ConfigurationError` for SnapStart with parameters.
     """
+    check_that_parameters_arrive(deployment)
     code = _IMAGE if deployment.package_type == "image" else _ZIP
     return {
         "app.py": _APP.format(project=json.dumps(project), code=code),

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.infrastructure.forms.versions import with_versions_if_needed
 from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.infrastructure.resources import Template, resources
 
@@ -36,7 +37,7 @@ def as_document(template: Template) -> dict[str, Any]:
 
 
 def document(deployment: Deployment) -> dict[str, Any]:
-    """Return the template of *deployment*, its mappings on the functions themselves.
+    """Return the template of *deployment*.
 
     Raises :exc:`ConfigurationError` for SnapStart, which needs a new version at each deployment:
     CloudFormation publishes one for each logical id, and never again.
@@ -46,19 +47,7 @@ def document(deployment: Deployment) -> dict[str, Any]:
             "CloudFormation alone publishes no new version when the code changes, and snap_start "
             "needs one: choose the form sam, terraform or cdk, or leave snap_start out."
         )
-    template = resources(deployment)
-    made = {
-        name: each
-        for name, each in template.resources.items()
-        if each["Type"] not in {"AWS::Lambda::Version", "AWS::Lambda::Alias"}
-    }
-    for name, each in made.items():
-        if each["Type"] == "AWS::Lambda::EventSourceMapping":
-            invoked = each["Properties"]["FunctionName"]["Ref"].removesuffix("Alias")
-            made[name] = each | {
-                "Properties": each["Properties"] | {"FunctionName": {"Ref": invoked}}
-            }
-    return as_document(Template(template.description, template.parameters, made, template.outputs))
+    return as_document(with_versions_if_needed(resources(deployment), deployment))
 
 
 def files(deployment: Deployment) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from lambda_celery.exceptions import ConfigurationError
@@ -47,9 +48,9 @@ class Form:
     def commands(self, deployment: Deployment, directory: str) -> list[str]:
         """Return what deploys it from the project's directory, its files being in *directory*."""
         is_image = deployment.package_type == "image"
+        there = [] if directory == "." else [f"cd {shlex.quote(directory)}"]
         match self.name:
             case "sam":
-                there = [] if directory == "." else [f"cd {directory}"]
                 return [*there, "sam deploy --guided"]
             case "cloudformation":
                 key = f"{deployment.name}/1.zip"
@@ -57,13 +58,15 @@ class Form:
                 return [
                     *([] if is_image else [f"aws s3 cp {PACKAGE} s3://BUCKET/{key}"]),
                     f"aws cloudformation deploy --stack-name {deployment.name} --template-file "
-                    f"{in_project(directory, 'template.yaml')} --capabilities "
-                    f"CAPABILITY_NAMED_IAM --parameter-overrides {code}",
+                    f"{shlex.quote(in_project(directory, 'template.yaml'))} --capabilities "
+                    # A template of more than 51,200 bytes is taken from a bucket alone.
+                    f"CAPABILITY_NAMED_IAM --s3-bucket BUCKET --parameter-overrides {code}",
                 ]
             case "terraform":
-                return [f"terraform -chdir={directory} init", f"terraform -chdir={directory} apply"]
+                chdir = f"-chdir={shlex.quote(directory)}"
+                return [f"terraform {chdir} init", f"terraform {chdir} apply"]
             case _:
-                return [f"cd {directory}", "cdk deploy"]
+                return [*there, "cdk deploy"]
 
 
 #: In the order in which they are offered. ``sam`` looks for its template where it is called.

@@ -1,4 +1,4 @@
-"""A SAM template, which publishes a version at each deployment, and what ``sam deploy`` reads."""
+"""A SAM template, and what ``sam deploy`` reads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import tomlkit
 
 from lambda_celery.infrastructure.forms.cloudformation import as_document, to_yaml
 from lambda_celery.infrastructure.forms.paths import PACKAGE, in_project
+from lambda_celery.infrastructure.forms.versions import (
+    check_that_parameters_arrive,
+    with_versions_if_needed,
+)
 from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.infrastructure.resources import Template, resources
 
@@ -16,9 +20,12 @@ def document(deployment: Deployment, project: str = ".") -> dict[str, Any]:
     """Return the template of *deployment*.
 
     *project* is the way to the project's directory from that of the template.
+
+    Raises :exc:`ConfigurationError` for SnapStart with parameters.
     """
+    check_that_parameters_arrive(deployment)
     code = in_project(project, PACKAGE)
-    template = resources(deployment)
+    template = with_versions_if_needed(resources(deployment), deployment)
     made: dict[str, Any] = {}
     for name, each in template.resources.items():
         match each["Type"]:
@@ -46,19 +53,22 @@ def _function(
     source = {"ImageUri": code["ImageUri"]} if "ImageUri" in code else {"CodeUri": zip_path}
     if tags := properties.pop("Tags", None):
         properties["Tags"] = {each["Key"]: each["Value"] for each in tags}
+    invoked = name
+    if deployment.snap_start:
+        invoked = f"{name}Alias"
+        # An alias on the newest version: the mappings name it.
+        properties["AutoPublishAlias"] = deployment.alias
+        properties["AutoPublishAliasAllProperties"] = True
     return function | {
         "Type": "AWS::Serverless::Function",
         "Properties": {
             **source,
             **properties,
-            # An alias on the newest version: the mappings name it.
-            "AutoPublishAlias": deployment.alias,
-            "AutoPublishAliasAllProperties": True,
             "Events": {
                 each.removeprefix(name): _event(mapping["Properties"])
                 for each, mapping in template.resources.items()
                 if mapping["Type"] == "AWS::Lambda::EventSourceMapping"
-                and mapping["Properties"]["FunctionName"] == {"Ref": f"{name}Alias"}
+                and mapping["Properties"]["FunctionName"] == {"Ref": invoked}
             },
         },
     }
@@ -72,6 +82,11 @@ def _event(mapping: dict[str, Any]) -> dict[str, Any]:
         if key not in {"EventSourceArn", "FunctionName", "Tags"}
     }
     return {"Type": "SQS", "Properties": {"Queue": mapping["EventSourceArn"], **passed_on}}
+
+
+def _quoted(text: str) -> str:
+    """Return *text* as ``sam`` reads it in a list of tags, in which a blank ends a tag."""
+    return '"' + text.replace('"', '\\"') + '"'
 
 
 def files(deployment: Deployment, project: str = ".") -> dict[str, str]:
@@ -89,7 +104,9 @@ def files(deployment: Deployment, project: str = ".") -> dict[str, str]:
     if deployment.package_type == "image":
         settings["resolve_image_repos"] = True
     if deployment.tags:
-        settings["tags"] = " ".join(f'{key}="{each}"' for key, each in deployment.tags.items())
+        settings["tags"] = " ".join(
+            f"{_quoted(key)}={_quoted(each)}" for key, each in deployment.tags.items()
+        )
     configuration = {
         "version": 0.1,
         "default": {

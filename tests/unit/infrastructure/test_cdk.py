@@ -14,14 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_cdk import App, Fn, Stack, Tags, aws_ecr, aws_iam, aws_kms, aws_lambda, aws_s3, aws_sns
+from aws_cdk import (
+    App,
+    CfnParameter,
+    Fn,
+    Stack,
+    Tags,
+    aws_ecr,
+    aws_iam,
+    aws_kms,
+    aws_lambda,
+    aws_s3,
+    aws_sns,
+)
 from aws_cdk import assertions as cdk_assertions
 from cfnlint.api import ManualArgs, lint
 
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.cdk import LambdaCelery
+from lambda_celery.infrastructure.forms.versions import with_versions_if_needed
 from lambda_celery.infrastructure.inputs import Deployment
-from lambda_celery.infrastructure.resources import resources
+from lambda_celery.infrastructure.resources import Template, resources
 from tests.unit.test_infrastructure_resources import KEY, MATRIX, deployment, of_type
 
 ROOT = Path(__file__).parents[3]
@@ -75,6 +88,10 @@ def by_our_ids(made: Any) -> Any:
     return json.loads(re.sub(ids, r"\1", json.dumps(made)))
 
 
+def made_of(asked: Deployment) -> Template:
+    return with_versions_if_needed(resources(asked), asked)
+
+
 def sorted_tags(made: dict[str, Any]) -> dict[str, Any]:
     for each in made.values():
         if "Tags" in each["Properties"]:
@@ -100,7 +117,8 @@ class TestResources:
         celery(stack, **inputs)
         made = synthesised(stack)
 
-        expected = resources(deployment(**inputs))
+        asked = deployment(**inputs)
+        expected = made_of(asked)
         text = json.dumps([expected.resources, expected.outputs])
         for name in inputs.get("parameters", ()):
             text = text.replace(json.dumps({"Ref": name}), '"hunter2"')
@@ -127,7 +145,7 @@ class TestResources:
         celery(stack, name="shop")
         celery(stack, "Other", name="other")
 
-        one, two = resources(deployment()), resources(deployment(name="other"))
+        one, two = made_of(deployment()), made_of(deployment(name="other"))
         made = synthesised(stack)
 
         assert len(made["Resources"]) == len(one.resources) + len(two.resources)
@@ -189,7 +207,7 @@ class TestResources:
 
 class TestVersions:
     def version(self, stack: Stack, key: str = "1.zip", value: str = "a", **inputs: Any) -> str:
-        asked = deployment(parameters={"Secret": {"variable": "SECRET"}}, **inputs)
+        asked = deployment(snap_start=True, parameters={"Secret": {"variable": "SECRET"}}, **inputs)
         LambdaCelery(
             stack,
             "Celery",
@@ -219,6 +237,39 @@ class TestVersions:
         assert len({before, *(version(**each) for each in changes)}) == 5
         # Lambda publishes none for these.
         assert {version(), version(tags={"a": "b"}), version(batch_size=5)} == {before}
+
+    def test_are_not_published_for_what_aws_alone_knows(self, new_stack: MakeStack) -> None:
+        stack = new_stack()
+        value = CfnParameter(stack, "Value").value_as_string
+
+        with pytest.raises(ConfigurationError, match="Secret is known on AWS alone"):
+            self.version(stack, value=value)
+
+    def test_there_are_none_without_snap_start_and_a_new_value_arrives(
+        self, new_stack: MakeStack
+    ) -> None:
+        stack = new_stack()
+        asked = deployment(parameters={"Secret": {"variable": "SECRET"}})
+        value = CfnParameter(stack, "Value").value_as_string
+        LambdaCelery(
+            stack, "Celery", deployment=asked, code=code(stack), parameters={"Secret": value}
+        )
+
+        template = cdk_assertions.Template.from_stack(stack)
+
+        template.resource_count_is("AWS::Lambda::Version", 0)
+        template.resource_count_is("AWS::Lambda::Alias", 0)
+        [name] = (
+            each
+            for each, made in template.find_resources("AWS::Lambda::Function").items()
+            if "SECRET" in json.dumps(made)
+        )
+        template.all_resources_properties(
+            "AWS::Lambda::EventSourceMapping", {"FunctionName": {"Ref": name}}
+        )
+        template.has_resource_properties(
+            "AWS::Lambda::Function", {"Environment": {"Variables": {"SECRET": {"Ref": "Value"}}}}
+        )
 
 
 class TestHandles:
@@ -447,5 +498,5 @@ def test_the_examples_run(tmp_path: Path) -> None:
         if each["QueueName"] == "shop-mail"
     ]
     assert queue["ReceiveMessageWaitTimeSeconds"] == 20
-    expected = resources(Deployment.from_pyproject(tmp_path / "pyproject.toml")).resources
+    expected = made_of(Deployment.from_pyproject(tmp_path / "pyproject.toml")).resources
     assert expected.keys() <= by_our_ids(made).keys()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -58,12 +60,35 @@ def test_files_and_commands_of_each_form(name):
     assert FORMS[name].commands(deployment(), FORMS[name].directory)
 
 
+@pytest.mark.parametrize("name", FORMS)
+def test_commands_take_any_directory(name):
+    directory = "a b/$(c)"
+    words = [
+        word for each in FORMS[name].commands(deployment(), directory) for word in shlex.split(each)
+    ]
+
+    assert any(word.removeprefix("-chdir=").startswith(directory) for word in words)
+
+
+def test_cloudformation_takes_big_templates_from_a_bucket():
+    for inputs in ({}, {"package_type": "image"}):
+        *_, command = FORMS["cloudformation"].commands(deployment(**inputs), "infrastructure")
+        assert " --s3-bucket BUCKET " in command
+
+
 def test_sam_finds_the_zip_from_where_its_template_is():
     def code(project: str) -> str:
         text = FORMS["sam"].files(deployment(), project)["template.yaml"]
         return yaml.safe_load(text)["Resources"]["Function"]["Properties"]["CodeUri"]
 
     assert (code("."), code("..")) == ("dist/lambda.zip", "../dist/lambda.zip")
+
+
+def test_sam_reads_each_tag_as_a_key_and_a_value():
+    text = FORMS["sam"].files(deployment(tags={"the team": "a = b", "x": 'say "c"'}), ".")
+
+    told = tomllib.loads(text["samconfig.toml"])["default"]["deploy"]["parameters"]["tags"]
+    assert told == r'''"the team"="a = b" "x"="say \"c\""'''
 
 
 def test_cdk_reads_the_stanza_each_time():

@@ -140,6 +140,25 @@ def test_what_is_no_longer_written_is_named(tmp_path):
     assert "alarms.tf was written by an earlier run" in note
 
 
+def test_what_another_form_has_written_is_named(tmp_path):
+    earlier = tmp_path / "infrastructure"
+    run(tmp_path, {"template.yaml": FILES["template.yaml"]})
+    run(earlier, {"modules/celery/figures/main.tf": FILES["main.tf"], "main.tf": "# none\n"})
+    (earlier / "main.tf").write_text((earlier / "main.tf").read_text() + "# mine\n")
+    (earlier / "own.tf").write_text("# mine\n")
+    (tmp_path / "settings.py").write_text("# mine\n")
+    changes = Changes()
+
+    add_generated(changes, earlier, {"app.py": "# app\n"}, [tmp_path, earlier])
+
+    assert [each.partition(" was written")[0].rpartition("/")[2] for each in changes.notes] == [
+        "template.yaml", "main.tf", "main.tf",
+    ]  # fmt: skip
+    changes = Changes()
+    add_generated(changes, tmp_path, {"template.yaml": FILES["template.yaml"]}, [tmp_path])
+    assert changes.notes == []
+
+
 def test_a_failure_midway_leaves_all_as_it_was(tmp_path, monkeypatch):
     run(tmp_path, FILES)
     (tmp_path / "template.yaml").chmod(0o640)
@@ -175,6 +194,33 @@ def test_a_place_that_cannot_be_written_leaves_all_as_it_was(tmp_path):
         write([one, Change(tmp_path / "file" / "two.tf", None, "two\n")])
 
     assert contents(tmp_path) == {"file": b"mine"}
+
+
+@pytest.mark.parametrize("now", [b"edited", b"\xff", None])
+def test_what_was_changed_meanwhile_is_not_overwritten(tmp_path, now):
+    (tmp_path / "first.tf").write_text("old")
+    changes = [
+        Change(tmp_path / "first.tf", "old", "new"),
+        Change(tmp_path / "made.tf", None, "new"),
+        Change(tmp_path / "pyproject.toml", "read", "new"),
+    ]
+    if now is not None:
+        (tmp_path / "pyproject.toml").write_bytes(now)
+    before = contents(tmp_path)
+
+    with pytest.raises(InitError, match=r"pyproject\.toml was changed while this command ran"):
+        write(changes)
+
+    assert contents(tmp_path) == before
+
+
+def test_what_somebody_else_has_made_meanwhile_is_not_overwritten(tmp_path):
+    (tmp_path / "made.tf").write_text("theirs")
+
+    with pytest.raises(InitError, match="was changed while"):
+        write([Change(tmp_path / "made.tf", None, "new")])
+
+    assert contents(tmp_path) == {"made.tf": b"theirs"}
 
 
 def test_modes_and_links_stay(tmp_path):
