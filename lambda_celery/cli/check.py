@@ -92,13 +92,13 @@ def check(
     --deployed asks for it, and nothing of Lambda Celery has to be set. docs/check.md describes the
     rules, and how to switch one off.
     """
-    from lambda_celery.check.doctor import check as run
-    from lambda_celery.check.facts import Facts
-    from lambda_celery.check.model import Grade
-    from lambda_celery.check.report import FORMATS, as_text
-    from lambda_celery.check.rules import registry
-
     with told_in_a_sentence():
+        from lambda_celery.check.doctor import check as run
+        from lambda_celery.check.facts import Facts
+        from lambda_celery.check.model import Grade
+        from lambda_celery.check.report import FORMATS, as_text
+        from lambda_celery.check.rules import registry
+
         if explain is not None:
             rule = registry.get(explain, "--explain")
             click.echo(f"{rule.id}: {rule.title}\n\n{rule.paragraph}")

@@ -9,11 +9,24 @@ import click
 
 from lambda_celery.exceptions import LambdaCeleryError
 
+#: Modules of the extra `deploy`, which the commands import when they run.
+_OF_DEPLOY = {"hcl2", "packaging", "rich", "tomlkit", "yaml"}
+
 
 @contextmanager
 def told_in_a_sentence() -> Iterator[None]:
-    """Turn what the project raises in the context into the end of the command."""
+    """Turn what the project raises in the context into the end of the command.
+
+    A module of the extra ``deploy`` that is not installed ends it, too.
+    """
     try:
         yield
+    except ModuleNotFoundError as exc:
+        missing = (exc.name or "").partition(".")[0]
+        if missing not in _OF_DEPLOY:
+            raise
+        raise click.ClickException(
+            f"{missing} is missing: pip install 'lambda-celery[deploy]'."
+        ) from exc
     except LambdaCeleryError as exc:
         raise click.ClickException(str(exc)) from exc

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Everything heavier is imported in the command: `celery --help` loads this module.
 
+_QUEUES = "Queues, by Celery's names, with commas; Enter takes these"
 _FORMS = ("sam", "cloudformation", "terraform", "cdk")
 
 
@@ -90,19 +91,19 @@ def init(
     pyproject.toml, and writes the files of one form. What that table says already holds. Run
     again, it renews its own files, and keeps what somebody has changed. It does not ask AWS.
     """
-    from lambda_celery.init.changes import Change, shown
-    from lambda_celery.init.draft import check_stanza, draft
-    from lambda_celery.init.errors import InitError
-    from lambda_celery.init.reading import read
-    from lambda_celery.init.settings import LooseSettings
-    from lambda_celery.init.stanza import Stanza
-    from lambda_celery.init.writing import write
-
     root = Path.cwd()
     app_name = ctx.find_root().params.get("app")
     if not isinstance(app_name, str):
         raise click.UsageError("Name the Celery app: celery -A proj lambda init")
     with told_in_a_sentence():
+        from lambda_celery.init.changes import Change, shown
+        from lambda_celery.init.draft import check_stanza, draft
+        from lambda_celery.init.errors import InitError
+        from lambda_celery.init.reading import read
+        from lambda_celery.init.settings import LooseSettings
+        from lambda_celery.init.stanza import Stanza
+        from lambda_celery.init.writing import write
+
         stanza = Stanza(root / "pyproject.toml")
         check_stanza(stanza)
         facts = read(ctx.obj.app)
@@ -123,7 +124,7 @@ def init(
         click.echo(change.diff(root) if dry_run else f"Written: {shown(change.path)}")
     for note in made.changes.notes:
         click.echo(f"Note: {note}")
-    if not changes:
+    if not changes and not made.changes.offered:
         click.echo("Nothing to do: the files are what they are to be.")
     _show_settings(made, root, is_applied=apply_settings)
     if made.changes.offered:
@@ -148,13 +149,15 @@ def _answers(
     never_ask: bool,
 ) -> Answers:
     """Return what is given by an option, or in the stanza, or was asked for, in this order."""
+    from lambda_celery.exceptions import ConfigurationError
+    from lambda_celery.infrastructure.inputs import Deployment
     from lambda_celery.init.draft import DEFAULTS, Answers, proposed_name
     from lambda_celery.init.errors import InitError
 
     def value(name: str) -> Any:
         return given[name] if given[name] is not None else stanza.values.get(name)
 
-    def ask(question: str, default: str, kind: Any = None) -> str:
+    def ask(question: str, default: str, check: Any = None, kind: Any = None) -> str:
         if never_ask:
             return default
         if not sys.stdin.isatty():
@@ -162,15 +165,26 @@ def _answers(
                 "There is no terminal to ask at: give --yes to take what the app says, and the "
                 "defaults."
             )
-        return str(click.prompt(question, default=default, type=kind))
+        return str(click.prompt(question, default=default, type=kind, value_proc=check))
 
-    form = value("form") or ask("Form of the infrastructure", _FORMS[0], click.Choice(_FORMS))
-    name = value("name") or ask("Beginning of the names on AWS", proposed_name(stanza, app_name))
+    def checked_name(answer: str) -> str:
+        try:
+            Deployment(app="app", name=answer)
+        except ConfigurationError as exc:
+            raise click.UsageError(str(exc)) from None  # and it is asked again
+        return answer
+
+    form = value("form") or ask("Form of the infrastructure", _FORMS[0], kind=click.Choice(_FORMS))
+    name = value("name") or ask(
+        "Beginning of the names on AWS", proposed_name(stanza, app_name), checked_name
+    )
     queues = None
     if "queues" not in stanza.values:
         queues = facts.queues
         if list(queues) != list(DEFAULTS.queues):
-            answer = ask("Queues, by Celery's names", ", ".join(queues))
+            answer = ask(_QUEUES, ", ".join(queues))
+            if answer.strip().lower() in {"y", "yes"} - set(queues):
+                answer = ", ".join(queues)
             queues = tuple(dict.fromkeys(filter(None, re.split(r"[,\s]+", answer))))
     return Answers(app_name, form, name, queues, value("output"))
 

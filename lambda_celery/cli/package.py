@@ -171,13 +171,13 @@ def package(
     in pyproject.toml, and from these options, which win. What could not run on Lambda is
     refused, and then nothing is written.
     """
-    from lambda_celery.packaging.build import Order, build
-    from lambda_celery.packaging.inputs import deployment
-
     root = Path.cwd()
     quiet = as_json or quiet or ctx.obj.quiet
     named = ctx.find_root().params.get("app")
     with told_in_a_sentence():
+        from lambda_celery.packaging.build import Order, build
+        from lambda_celery.packaging.inputs import deployment
+
         inputs = deployment(
             root,
             named if isinstance(named, str) else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -13,6 +14,7 @@ from celery import Celery
 
 from lambda_celery.infrastructure.forms.registry import FORMS, Form, form_of
 from lambda_celery.infrastructure.inputs import STANZA, Deployment
+from lambda_celery.infrastructure.runtimes import RUNTIMES
 from lambda_celery.init import other_sam, settings
 from lambda_celery.init.changes import Change, Changes, add_generated
 from lambda_celery.init.errors import InitError
@@ -85,7 +87,8 @@ def draft(app: Celery, root: Path, stanza: Stanza, facts: AppFacts, answers: Ans
     form = form_of(answers.form)
     text = stanza.with_values(_values(stanza, facts, answers, form))
     deployment = Deployment.from_document(stanza.document(text), stanza.path.name)
-    changes = Changes(notes=[*facts.notes, *_differences(stanza, facts)])
+    changes = Changes(notes=[*facts.notes, *_differences(stanza, facts, answers.app)])
+    changes.notes += _other_python(deployment)
     if answers.output is None and form.directory == ".":
         others = other_sam.files_of(root, form.files(deployment, "."))
         if others:
@@ -141,7 +144,18 @@ def _queues(names: Sequence[str]) -> Any:
     return {name: {"fifo": True} if is_fifo(name) else {} for name in names}
 
 
-def _differences(stanza: Stanza, facts: AppFacts) -> Iterator[str]:
+def _other_python(deployment: Deployment) -> Iterator[str]:
+    """Yield a sentence if the function has another Python than the one that runs this."""
+    here = ".".join(map(str, sys.version_info[:2]))
+    version = RUNTIMES[deployment.runtime].version
+    if version != here:
+        yield (
+            f"The function has Python {version}, and this is {here}: what is tried here may fail "
+            f'there. Write runtime = "python{here}" into [{STANZA}], or go on with {version} here.'
+        )
+
+
+def _differences(stanza: Stanza, facts: AppFacts, app_name: str) -> Iterator[str]:
     """Yield a sentence on each thing that the stanza says otherwise than the app."""
     named = stanza.values.get("queues", facts.queues)
     for queue in facts.queues:
@@ -150,6 +164,11 @@ def _differences(stanza: Stanza, facts: AppFacts) -> Iterator[str]:
                 f"The app uses the queue {queue}, which queues in [{STANZA}] does not name: add it "
                 "there, unless nothing is sent to it."
             )
+    if stanza.values.get("app", app_name) != app_name:
+        yield (
+            f"app in [{STANZA}] is {stanza.values['app']}, and -A is {app_name}: the function "
+            "loads the former."
+        )
     timeout = stanza.values.get("timeout")
     if isinstance(timeout, int) and timeout < facts.timeout:
         yield (

@@ -144,7 +144,8 @@ def _globs(app: Celery, tasks: Iterable[Task], notes: list[str]) -> tuple[str, .
         if longest > MAXIMUM_SECONDS:
             notes.append(
                 f"{task.name} may take {longest:g} s, but Lambda ends an invocation after "
-                f"{MAXIMUM_SECONDS} s: it stays with its workers."
+                f"{MAXIMUM_SECONDS} s: keep it with its "
+                "workers, by leaving it out of lambda_tasks."
             )
     return tuple(_globs_of(by_module))
 

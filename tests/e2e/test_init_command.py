@@ -345,6 +345,20 @@ def test_a_sam_app_that_is_there_goes_on_to_be_what_sam_deploys(project: Path) -
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_yes_takes_the_queues_and_a_name_that_cannot_be_is_asked_for_again(project: Path) -> None:
+    terminal, stdin = os.openpty()
+    with os.fdopen(terminal, "wb", buffering=0) as keys:
+        keys.write(b"cdk\nMyShop\nshop\ny\n")
+        done = run(project, stdin=stdin)
+        os.close(stdin)
+
+    assert done.returncode == 0, done.stderr
+    stanza = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["lambda-celery"]
+    assert stanza["name"] == "shop"
+    assert set(stanza["queues"]) == {"celery", "orders.fifo", "mail"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_at_a_terminal_it_asks(project: Path) -> None:
     terminal, stdin = os.openpty()
     with os.fdopen(terminal, "wb", buffering=0) as keys:
@@ -353,7 +367,10 @@ def test_at_a_terminal_it_asks(project: Path) -> None:
         os.close(stdin)
 
     assert done.returncode == 0, done.stderr
-    assert "Queues, by Celery's names [celery, orders.fifo, mail]" in done.stdout + done.stderr
+    assert (
+        "Queues, by Celery's names, with commas; Enter takes these [celery, orders.fifo, mail]"
+        in done.stdout + done.stderr
+    )
     stanza = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["lambda-celery"]
     assert (stanza["form"], stanza["name"]) == ("cdk", "shop")
     assert stanza["queues"] == {"mail": {}, "orders.fifo": {"fifo": True}}
