@@ -470,6 +470,10 @@ class Deployment(_Table):
         super().__post_init__()
         for problem in self._contradictions():
             raise ConfigurationError(f"{problem} Change [{self.place}].")
+        # What has the name of something else shows as soon as all is made, of these inputs.
+        from lambda_celery.infrastructure.resources import resources
+
+        resources(self)
 
     def _contradictions(self) -> Iterable[str]:
         queues = self.queues.values()
@@ -502,15 +506,13 @@ class Deployment(_Table):
                 yield f"{name} is computed: leave it out of environment and parameters."
             if variables.count(name) > 1:
                 yield f"{name} is given twice: leave it in environment or in parameters."
-        names = [resource_name(name) for name in self.queues]
         for queue in self.queues:
             # A queue's name has 80 characters, a function's 64: this one is the longest.
             most = 80 - len("--dead-letters.fifo")
             if len(self.name) + len(queue) > most:
                 yield f"name and {queue!r} are too long together: AWS takes {most} characters."
-        for name in names:
-            if names.count(name) > 1:
-                yield f"Two queues would be called {name!r} on AWS: rename one of them."
+        if self.functions == "each" and "all" in self.queues:
+            yield 'functions = "each" takes no queue called "all": rename it.'
 
     @classmethod
     def parse(cls, table: Any) -> Self:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure import policies
 from lambda_celery.infrastructure.alarms import alarms, dashboard
 from lambda_celery.infrastructure.computed import (
@@ -16,12 +17,19 @@ from lambda_celery.infrastructure.computed import (
     QueueFigures,
     compute,
 )
-from lambda_celery.infrastructure.inputs import Deployment
+from lambda_celery.infrastructure.inputs import STANZA, Deployment
 
 #: As Retain, but for a stack whose very creation fails: what it leaves behind would have the names
 #: that the next attempt needs.
 _KEPT = {"DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain"}
 _GONE = {"DeletionPolicy": "Delete", "UpdateReplacePolicy": "Delete"}
+#: What has a queue's name in its own, which nothing else of the type may have.
+_NAMED = {
+    "AWS::SQS::Queue": "QueueName",
+    "AWS::Lambda::Function": "FunctionName",
+    "AWS::IAM::Role": "RoleName",
+    "AWS::CloudWatch::Alarm": "AlarmName",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,8 @@ class Template:
 def resources(deployment: Deployment) -> Template:
     """Return everything that *deployment* needs on AWS.
 
-    The code is a parameter: ``CodeBucket`` and ``CodeKey``, or ``ImageUri``.
+    The code is a parameter: ``CodeBucket`` and ``CodeKey``, or ``ImageUri``. Raises
+    :exc:`ConfigurationError` if two resources would be called the same.
     """
     return _Definition(deployment, compute(deployment)).template()
 
@@ -47,10 +56,18 @@ def camel_case(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", name))
 
 
-def logical_id(figures: Figures, of: str, what: str) -> str:
-    """Return the logical id of *what* of a queue or a function: ``DeadLetterQueue`` of ``mail``."""
-    is_the_only_one = len(figures.queues) == 1 or of == ALL
-    return what if is_the_only_one else camel_case(of) + what
+def queue_id(queue: str, what: str) -> str:
+    """Return the logical id of *what* of the Celery queue: ``MailDeadLetterQueue`` of ``mail``.
+
+    It has the queue's name in any case. Names on AWS are fixed, so that a logical id that changed
+    with the number of queues would have CloudFormation make what is there already.
+    """
+    return camel_case(queue) + what
+
+
+def function_id(key: str, what: str) -> str:
+    """Return the logical id of *what* of the function *key*: ``MailFunctionRole`` of ``mail``."""
+    return what if key == ALL else camel_case(key) + what
 
 
 def vpc_endpoints(deployment: Deployment) -> tuple[str, ...]:
@@ -134,14 +151,28 @@ class _Definition:
         metadata |= more.pop("Metadata", {})
         attributes = more | ({"Metadata": metadata} if metadata else {})
         given = {name: each for name, each in properties.items() if each is not None}
+        self._refuse_second(logical_id, kind, given)
         self._made.resources[logical_id] = {"Type": kind, **attributes, "Properties": given}
+
+    def _refuse_second(self, logical_id: str, kind: str, properties: dict[str, Any]) -> None:
+        if logical_id in self._made.resources:
+            raise ConfigurationError(
+                f"Two resources would have the logical id {logical_id}: rename a queue, so that "
+                f"its letters and digits tell it from the others. Change [{STANZA}]."
+            )
+        if (name := properties.get(_NAMED.get(kind, ""))) is None:
+            return
+        for other in self._made.resources.values():
+            # IAM does not tell large letters from small ones.
+            if other["Type"] == kind and other["Properties"][_NAMED[kind]].lower() == name.lower():
+                raise ConfigurationError(
+                    f"Two of {kind} would be called {name} on AWS: rename a queue. Change "
+                    f"[{STANZA}]."
+                )
 
     @property
     def _tags(self) -> list[dict[str, str]] | None:
         return [{"Key": key, "Value": each} for key, each in self._inputs.tags.items()] or None
-
-    def _id(self, of: str, what: str) -> str:
-        return logical_id(self._figures, of, what)
 
     # ------------------------------------------------------------------ parameters
     def _parameters(self) -> None:
@@ -167,8 +198,8 @@ class _Definition:
     # ------------------------------------------------------------------ messages
     def _queue(self, queue: QueueFigures) -> None:
         own, parked = (
-            self._id(queue.celery_name, "Queue"),
-            self._id(queue.celery_name, "DeadLetterQueue"),
+            queue_id(queue.celery_name, "Queue"),
+            queue_id(queue.celery_name, "DeadLetterQueue"),
         )
         common = {
             "FifoQueue": True if queue.fifo else None,
@@ -213,16 +244,16 @@ class _Definition:
         )
 
     def _queue_arn(self, queue: QueueFigures) -> Any:
-        return queue.queue_arn or _att(self._id(queue.celery_name, "Queue"))
+        return queue.queue_arn or _att(queue_id(queue.celery_name, "Queue"))
 
     def _dead_letter_queue_arn(self, queue: QueueFigures) -> Any:
-        return queue.dead_letter_queue_arn or _att(self._id(queue.celery_name, "DeadLetterQueue"))
+        return queue.dead_letter_queue_arn or _att(queue_id(queue.celery_name, "DeadLetterQueue"))
 
     def _url(self, queue: QueueFigures, what: str) -> str:
         """Return the URL of a queue or a dead-letter queue, as ``Fn::Sub`` takes it."""
         arn = queue.queue_arn if what == "Queue" else queue.dead_letter_queue_arn
         if arn is None:
-            return f"${{{self._id(queue.celery_name, what)}}}"
+            return f"${{{queue_id(queue.celery_name, what)}}}"
         region, account, name = arn.split(":")[3:]
         return f"https://sqs.{region}.${{AWS::URLSuffix}}/{account}/{name}"
 
@@ -346,8 +377,8 @@ class _Definition:
     # ------------------------------------------------------------------ functions
     def _function(self, function: FunctionFigures) -> None:
         inputs = self._inputs
-        own, role = self._id(function.key, "Function"), self._id(function.key, "FunctionRole")
-        log_group = self._id(function.key, "FunctionLogGroup")
+        own, role = function_id(function.key, "Function"), function_id(function.key, "FunctionRole")
+        log_group = function_id(function.key, "FunctionLogGroup")
         is_zip = inputs.package_type == "zip"
         code = {"S3Bucket": _ref("CodeBucket"), "S3Key": _ref("CodeKey")}
         self._add(
@@ -426,9 +457,10 @@ class _Definition:
 
     def _mapping(self, queue: QueueFigures, function: str, invoked: Any) -> None:
         pollers = self._inputs.provisioned_pollers
-        is_named = self._inputs.functions == "one" and len(self._figures.queues) > 1
+        # A function of its own has the queue's name in its id already.
+        of = "" if self._inputs.functions == "each" else camel_case(queue.celery_name)
         self._add(
-            function + (camel_case(queue.celery_name) if is_named else "") + "Messages",
+            f"{function}{of}Messages",
             "AWS::Lambda::EventSourceMapping",
             {
                 "EventSourceArn": self._queue_arn(queue),
@@ -539,7 +571,7 @@ class _Definition:
                 "own_queues": [self._queue_arn(each) for each in own],
                 "own_dead_letter_queues": [self._dead_letter_queue_arn(each) for each in own],
                 "other_queues": [self._queue_arn(each) for each in others],
-                "log_group": [_att(self._id(function.key, "FunctionLogGroup"))],
+                "log_group": [_att(function_id(function.key, "FunctionLogGroup"))],
             }
         return arns
 
@@ -562,7 +594,7 @@ class _Definition:
                 {
                     "ManagedPolicyName": f"{self._inputs.name}-results",
                     "Description": "Keep and read the results of Celery tasks.",
-                    "Roles": [_ref(self._id(each.key, "FunctionRole")) for each in functions],
+                    "Roles": [_ref(function_id(each.key, "FunctionRole")) for each in functions],
                     "PolicyDocument": self._policy(policies.results(self._inputs)),
                 },
                 "Attach it to the role of whatever reads results or starts chords, too.",
@@ -587,9 +619,10 @@ class _Definition:
             prefix = (
                 watched if dimension != "QueueName" else f"{self._inputs.name}-{alarm.of}"
             ).replace(".", "-")
-            is_table = dimension == "TableName"
             self._add(
-                camel_case(alarm.of) + alarm.what if is_table else self._id(alarm.of, alarm.what),
+                function_id(alarm.of, alarm.what)
+                if dimension == "FunctionName"
+                else queue_id(alarm.of, alarm.what),
                 "AWS::CloudWatch::Alarm",
                 {
                     "AlarmName": f"{prefix}-{alarm.slug}",
@@ -618,20 +651,29 @@ class _Definition:
 
     # ------------------------------------------------------------------ outputs
     def _output(self, logical_id: str, description: str, value: Any) -> None:
+        if logical_id in self._made.outputs:
+            raise ConfigurationError(
+                f"Two outputs would be called {logical_id}: rename a queue. Change [{STANZA}]."
+            )
         self._made.outputs[logical_id] = {"Description": description, "Value": value}
+
+    def _output_id(self, of: str, what: str) -> str:
+        """Return the name of an output of a queue or a function. An output may be renamed."""
+        is_the_only_one = len(self._figures.queues) == 1 or of == ALL
+        return what if is_the_only_one else camel_case(of) + what
 
     def _outputs(self) -> None:
         queues = self._figures.queues.values()
         for queue in queues:
             self._output(
-                self._id(queue.celery_name, "QueueUrl"),
+                self._output_id(queue.celery_name, "QueueUrl"),
                 "LAMBDA_CELERY_QUEUE_URL of the producer."
                 if len(queues) == 1
                 else f"The queue for {queue.celery_name}.",
                 self._url_value(queue, "Queue"),
             )
             self._output(
-                self._id(queue.celery_name, "DeadLetterQueueUrl"),
+                self._output_id(queue.celery_name, "DeadLetterQueueUrl"),
                 "Where messages are parked, with the reason as attributes."
                 + (
                     " LAMBDA_CELERY_DEAD_LETTER_QUEUE_URL of a producer that schedules."
@@ -676,9 +718,9 @@ class _Definition:
             )
         for function in self._figures.functions.values():
             self._output(
-                self._id(function.key, "FunctionName"),
+                self._output_id(function.key, "FunctionName"),
                 "The function that runs the tasks.",
-                _ref(self._id(function.key, "Function")),
+                _ref(function_id(function.key, "Function")),
             )
         self._output(
             "ProducerPolicyArn",

@@ -22,7 +22,7 @@ def test_the_least_stanza_has_all_defaults():
     assert (queue.visibility_timeout_seconds, queue.window_seconds) == (360, 0)
     assert (queue.max_receive_count, queue.maximum_concurrency) == (5, 10)
     assert figures.record_life_seconds == (4 + 14 + 4 + 1) * 86_400
-    assert figures.payload_days == 23
+    assert figures.payload_days == 23 + 13  # in EventBridge Scheduler, before
     assert [each.name for each in figures.functions.values()] == ["shop"]
 
 
@@ -108,7 +108,18 @@ def test_records_outlive_the_longest_retention():
         ({"queues": {"mail": 3}}, "make it a table"),
         ({"queues": []}, "one queue at least"),
         ({"queues": "mail"}, "a list of names"),
-        ({"queues": ["a.b", "a:b"]}, "rename one of them"),
+        ({"queues": ["a.b", "a:b"]}, "would have the logical id ABQueue"),
+        ({"queues": ["mail", "Mail"]}, "the logical id MailQueue"),
+        ({"queues": ["new-mail", "new_mail"]}, "the logical id NewMailQueue"),
+        ({"queues": ["mail", "mail-dead-letter"]}, "the logical id MailDeadLetterQueue"),
+        ({"queues": ["mail", "mail-dead-letters"]}, "be called shop-mail-dead-letters on AWS"),
+        ({"queues": ["mail", "mAil"]}, "AWS::SQS::Queue would be called shop-mAil on"),
+        ({"queues": ["scheduler"], "functions": "each"}, "IAM::Role would be called shop-sched"),
+        (
+            {"queues": ["idempotency-read"], "functions": "each"},
+            "the logical id IdempotencyReadThrottlesAlarm",
+        ),
+        ({"queues": ["all"], "functions": "each"}, 'no queue called "all"'),
         ({"queues": ["q" * 50], "name": "n" * 24}, "too long together"),
         ({"queues": {"m": {"fifo": True, "batch_size": 11}}}, "10 messages at most"),
         ({"queues": {"m": {"queue_arn": "arn:aws:sqs:x:123456789012:m"}}}, "dead_letter_queue_arn"),

@@ -75,7 +75,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"functions": "many"}, 'functions has to be "one" or "each"'),
     ({"queues": {}}, "queues has to name one queue at least"),
     ({"queues": ["mail order"]}, "A queue's name may have letters, digits"),
-    ({"queues": ["mail.a", "mail:a"]}, "Two queues would get the same name"),
+    ({"queues": ["mail.a", "mail:a"]}, "Two alarms and two queues would get the same name"),
+    ({"queues": ["mail", "Mail"]}, "Two alarms and two queues would get the same name"),
+    ({"queues": ["mail", "mail-dead-letters"]}, "Two queues would get the same name"),
+    ({"queues": ["scheduler"], "functions": "each"}, "Two roles would get the same name"),
+    ({"queues": ["all"], "functions": "each"}, 'takes no queue called "all"'),
     ({"name": "n" * 24, "queues": ["q" * 39]}, "AWS takes 61 characters"),
     ({"queues": {"mail": {"timeout": 901}}}, "A queue's timeout has to be from 1 to 900"),
     (
@@ -319,7 +323,7 @@ class TestResources:
             ["s3:*"],
             [{"test": "Bool", "variable": "aws:SecureTransport", "values": ["false"]}],
         ]
-        assert rule["expiration"] == [{"days": 23}]
+        assert rule["expiration"] == [{"days": 36}]
 
     def test_makes_the_function(self, default: dict[str, Any]) -> None:
         function = default['module.function["all"]']

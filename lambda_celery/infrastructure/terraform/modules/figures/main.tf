@@ -60,9 +60,10 @@ locals {
   }
 
   # A message may spend its retention on the queue, the dead-letter queue's there and, sent back,
-  # its retention once more. As long must its record stand, or it would run again; and its payload.
+  # its retention once more. As long must its record stand, or it would run again; and its payload,
+  # which may have waited for 13 days before, as long as a message waits in EventBridge Scheduler.
   idempotency_ttl_seconds = max([for queue in values(local.queues) : queue.idempotency_ttl_seconds]...)
-  payload_days            = ceil(local.idempotency_ttl_seconds / local.day)
+  payload_days            = ceil(local.idempotency_ttl_seconds / local.day + (var.schedules ? 13 : 0))
 
   # ------------------------------------------------------------------ functions
   functions = {
@@ -104,6 +105,17 @@ locals {
     results_policy    = "${var.name}-results"
     alarm_topic       = "${var.name}-alarms"
     dashboard         = var.name
+  }
+
+  # What has a queue's name in its own, which nothing else of the kind may have. IAM does not tell
+  # large letters from small ones.
+  taken = {
+    queues = [for name in concat(
+      [for queue in values(local.queues) : queue.name if queue.queue_arn == null],
+      [for queue in values(local.queues) : queue.dead_letter_queue_name if queue.dead_letter_queue_arn == null],
+    ) : lower(name)]
+    roles  = [for name in concat(values(local.function_names), var.schedules ? [local.names.scheduler_role] : []) : lower(name)]
+    alarms = [for alarm in values(local.alarms) : lower(alarm.name)]
   }
 
   # ---------------------------------------------------------------- environment

@@ -4,8 +4,13 @@ output "queues" {
 
   # A validation sees what was put in; what holds for a queue in the end is seen here.
   precondition {
-    condition     = length(distinct(values(local.slugs))) == length(local.slugs)
-    error_message = "Two queues would get the same name on AWS, where only letters, digits, \"_\" and \"-\" are left of it. Rename one of them."
+    condition     = alltrue([for names in values(local.taken) : length(distinct(names)) == length(names)])
+    error_message = "Two ${join(" and two ", [for kind, names in local.taken : kind if length(distinct(names)) != length(names)])} would get the same name on AWS, where only letters, digits, \"_\" and \"-\" are left of a queue's, and the case may not tell. Rename a queue."
+  }
+
+  precondition {
+    condition     = var.functions != "each" || !contains(keys(local.slugs), "all")
+    error_message = "functions = \"each\" takes no queue called \"all\". Rename it."
   }
 
   # A queue's name has 80 characters, a function's 64: that of a FIFO queue's dead-letter queue is
