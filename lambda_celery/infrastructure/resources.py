@@ -353,7 +353,9 @@ class _Definition:
             "ScheduleGroup",
             "AWS::Scheduler::ScheduleGroup",
             {"Name": self._inputs.name, "Tags": self._tags},
-            "What is due later than SQS can delay it, and the entries of beat_schedule.",
+            "What is due later than SQS can delay it, and the entries of beat_schedule. With the "
+            "group, the messages that wait in its schedules would be deleted.",
+            **_KEPT,
         )
         self._add(
             "SchedulerRole",
@@ -361,7 +363,11 @@ class _Definition:
             {
                 "RoleName": f"{self._inputs.name}-scheduler",
                 "AssumeRolePolicyDocument": _trust(
-                    "scheduler", StringEquals={"aws:SourceAccount": _ref("AWS::AccountId")}
+                    "scheduler",
+                    StringEquals={
+                        "aws:SourceAccount": _ref("AWS::AccountId"),
+                        "aws:SourceArn": _att("ScheduleGroup"),
+                    },
                 ),
                 "PermissionsBoundary": self._inputs.permissions_boundary,
                 "Policies": [
@@ -372,6 +378,8 @@ class _Definition:
                 ],
                 "Tags": self._tags,
             },
+            "The schedules that are kept send with it.",
+            **_KEPT,
         )
 
     # ------------------------------------------------------------------ functions

@@ -148,7 +148,12 @@ def test_scheduler_of_this_account_may_send_and_no_more(expanded):
     allowed = statements_of(expanded, "SchedulerRole")
 
     assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
-    assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    assert trust["Condition"] == {
+        "StringEquals": {
+            "aws:SourceAccount": {"Ref": "AWS::AccountId"},
+            "aws:SourceArn": {"Fn::GetAtt": ["ScheduleGroup", "Arn"]},
+        }
+    }
     assert [(actions(s), s["Resource"]) for s in allowed] == [
         (["sqs:SendMessage"], {"Fn::GetAtt": ["CeleryQueue", "Arn"]}),
         (["sqs:SendMessage"], {"Fn::GetAtt": ["CeleryDeadLetterQueue", "Arn"]}),
