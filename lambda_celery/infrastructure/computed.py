@@ -18,7 +18,8 @@ VISIBILITY_TIMEOUTS = 6
 #: Up to so many messages Lambda gathers without a window; with more, "you must set
 #: MaximumBatchingWindowInSeconds to at least 1" (Lambda API, CreateEventSourceMapping).
 LARGEST_BATCH_WITHOUT_WINDOW = 10
-#: AWS has no default here. A new account's 1,000 concurrent executions and most databases stand it.
+#: AWS has no default here. Most databases stand it, and so does an account: a new one may have no
+#: more than 10 concurrent executions at first.
 MAXIMUM_CONCURRENCY = 10
 #: The key of the function that takes all queues.
 ALL = "all"

@@ -17,7 +17,7 @@ from lambda_celery.infrastructure.computed import (
     QueueFigures,
     compute,
 )
-from lambda_celery.infrastructure.inputs import STANZA, Deployment
+from lambda_celery.infrastructure.inputs import STANZA, Deployment, resource_name
 
 #: As Retain, but for a stack whose very creation fails: what it leaves behind would have the names
 #: that the next attempt needs.
@@ -141,6 +141,11 @@ class _Definition:
         self._producer()
         self._alarms()
         self._outputs()
+        for name in self._made.parameters.keys() & self._made.resources.keys():
+            raise ConfigurationError(
+                f"{name} in parameters is the logical id of a resource, too: rename the parameter. "
+                f"Change [{STANZA}]."
+            )
         return self._made
 
     def _add(
@@ -625,8 +630,10 @@ class _Definition:
         for alarm in alarms(self._inputs, self._figures):
             dimension, watched = alarm.dimension
             prefix = (
-                watched if dimension != "QueueName" else f"{self._inputs.name}-{alarm.of}"
-            ).replace(".", "-")
+                f"{self._inputs.name}-{resource_name(alarm.of)}"
+                if dimension == "QueueName"
+                else watched
+            )
             self._add(
                 function_id(alarm.of, alarm.what)
                 if dimension == "FunctionName"

@@ -19,7 +19,12 @@ from tests.service_models import OPERATIONS, refusals
 from tests.unit import test_infrastructure_resources as definition
 
 #: What has to be changed together with an input, or the two would contradict each other.
-TOGETHER = {("dlq_message_retention_seconds", 60): {"message_retention_seconds": 60}}
+FIFO = {"queues": {"celery": {"fifo": True}}}
+TOGETHER: dict[tuple[str, Any], dict[str, Any]] = {
+    ("dlq_message_retention_seconds", 60): {"message_retention_seconds": 60} | FIFO,
+    # A standard queue's must be less than that of its dead-letter queue, which has no more.
+    ("message_retention_seconds", 1_209_600): FIFO,
+}
 
 
 def bounds() -> Iterator[dict[str, Any]]:

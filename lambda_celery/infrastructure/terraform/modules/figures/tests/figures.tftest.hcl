@@ -20,6 +20,7 @@ variables {
   schedules                          = true
   oldest_message_age_seconds         = 900
   layers                             = []
+  tags                               = {}
   snap_start                         = false
   alias                              = "live"
   environment                        = {}
