@@ -23,6 +23,8 @@ from lambda_celery.infrastructure.inputs import STANZA, Deployment, resource_nam
 #: that the next attempt needs.
 _KEPT = {"DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain"}
 _GONE = {"DeletionPolicy": "Delete", "UpdateReplacePolicy": "Delete"}
+#: Of all variables together, as JSON.
+_MAXIMUM_ENVIRONMENT_BYTES = 4096
 #: What has a queue's name in its own, which nothing else of the type may have.
 _NAMED = {
     "AWS::SQS::Queue": "QueueName",
@@ -141,6 +143,7 @@ class _Definition:
         self._producer()
         self._alarms()
         self._outputs()
+        self._refuse_too_large_an_environment()
         for name in self._made.parameters.keys() & self._made.resources.keys():
             raise ConfigurationError(
                 f"{name} in parameters is the logical id of a resource, too: rename the parameter. "
@@ -174,6 +177,45 @@ class _Definition:
                     f"Two of {kind} would be called {name} on AWS: rename a queue. Change "
                     f"[{STANZA}]."
                 )
+
+    def _refuse_too_large_an_environment(self) -> None:
+        variables = {name: self._longest(each) for name, each in self._variables().items()}
+        # As Lambda measures it.
+        size = len(json.dumps(variables, separators=(",", ":"), ensure_ascii=False).encode())
+        if size > _MAXIMUM_ENVIRONMENT_BYTES:
+            raise ConfigurationError(
+                f"The function's variables take up to {size} bytes, and Lambda takes "
+                f"{_MAXIMUM_ENVIRONMENT_BYTES}: shorten environment, or name fewer queues in one "
+                f"deployment. Change [{STANZA}]."
+            )
+
+    def _longest(self, value: Any) -> str:
+        """Return a text as long as *value* can get on AWS."""
+        match value:
+            case str():
+                return value
+            case {"Fn::Sub": text}:
+                return re.sub(r"\$\{([\w:]+)\}", lambda each: self._longest_of(each[1]), text)
+            case {"Ref": name} | {"Fn::GetAtt": [name, _]}:
+                return self._longest_of(name)
+        raise AssertionError(f"{value} is no value of a variable.")
+
+    def _longest_of(self, logical_id: str) -> str:
+        if parameter := self._made.parameters.get(logical_id):
+            # What is asked for is not known here.
+            return str(parameter.get("Default", ""))
+        if logical_id == "AWS::URLSuffix":
+            return "amazonaws.com.cn"
+        properties = self._made.resources[logical_id]["Properties"]
+        match self._made.resources[logical_id]["Type"]:
+            case "AWS::SQS::Queue":
+                name = properties["QueueName"]
+                return f"https://sqs.cn-northwest-1.amazonaws.com.cn/123456789012/{name}"
+            case "AWS::IAM::Role":
+                return f"arn:aws-us-gov:iam::123456789012:role/{properties['RoleName']}"
+            case "AWS::S3::Bucket":
+                return "b" * 63
+        return str(properties.get("TableName") or properties["Name"])
 
     @property
     def _tags(self) -> list[dict[str, str]] | None:
@@ -531,7 +573,8 @@ class _Definition:
                         "idempotency_ttl_seconds": queue.record_life_seconds,
                     }
                     for queue in self._figures.queues.values()
-                }
+                },
+                separators=(",", ":"),  # Lambda takes no more than 4 KB of variables
             )
         )
 

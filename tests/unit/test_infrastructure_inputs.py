@@ -155,6 +155,8 @@ def test_records_outlive_the_longest_retention():
         ({"layers": [LAYER.removesuffix(":3")]}, "ARNs of layers' versions, 5 at most"),
         ({"tags": ["a"]}, 'a table of texts by names that do not begin with "aws:"'),
         ({"tags": {"AWS:team": "shop"}}, 'do not begin with "aws:"'),
+        ({"environment": {"TEXT": "x" * 4000}}, "and Lambda takes 4096: shorten"),
+        ({"queues": [f"queue-{n}" for n in range(14)]}, "and Lambda takes 4096: shorten"),
         ({"environment": {"NOT-SO": "x"}}, "'NOT-SO' is none"),
         ({"environment": {"AWS_REGION": "x"}}, "AWS_REGION is Lambda's own"),
         ({"parameters": {"P": {"variable": "AWS_REGION"}}}, "AWS_REGION is Lambda's own"),

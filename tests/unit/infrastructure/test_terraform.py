@@ -144,6 +144,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"environment": {"CELERY_RESULT_BACKEND": "redis://"}},
         "environment names a variable that is computed here: CELERY_RESULT_BACKEND",
     ),
+    ({"environment": {"TEXT": "x" * 4000}}, "and Lambda takes 4096"),
+    ({"queues": [f"queue-{n}" for n in range(14)]}, "and Lambda takes 4096"),
     ({"environment": {"NOT-SO": "x"}}, "environment has to have names of a letter"),
     ({"environment": {"AWS_REGION": "x"}}, "a variable that is Lambda's own: AWS_REGION"),
     ({"log_retention_days": 31}, "log_retention_days has to be one of CloudWatch's"),

@@ -31,6 +31,8 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
     "full": FULL,
     "full, one function": {**FULL, "functions": "one"},
     "list": {"queues": ["mail", "reports:daily.all"]},
+    # One more is refused.
+    "4 KB of variables": {"queues": [f"queue-{n}" for n in range(13)]},
     "large batches": {"batch_size": 1000, "timeout": 900, "queues": {"a": {}, "b": {"fifo": True}}},
     "window": {"maximum_batching_window_in_seconds": 300, "batch_size": 11},
     "concurrency": {

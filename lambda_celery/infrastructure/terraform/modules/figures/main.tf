@@ -170,6 +170,28 @@ locals {
     } if length(local.queues) > 1
   }
 
+  # All of the function's variables as JSON, as Lambda measures them, each as long as it can get.
+  urls = {
+    for name, queue in local.queues : name => {
+      url                   = format("https://sqs.cn-northwest-1.amazonaws.com.cn/123456789012/%s", queue.name)
+      dead_letter_queue_url = format("https://sqs.cn-northwest-1.amazonaws.com.cn/123456789012/%s", queue.dead_letter_queue_name)
+    }
+  }
+  longest_environment = merge(
+    local.environment,
+    local.variables,
+    {
+      LAMBDA_CELERY_IDEMPOTENCY_TABLE = local.names.idempotency_table
+      LAMBDA_CELERY_PAYLOAD_BUCKET    = format("%063d", 0)
+    },
+    { for table in [local.names.results_table] : "CELERY_RESULT_BACKEND" => "lambda-dynamodb:///${table}" if var.results },
+    { for group in [local.names.schedule_group] : "LAMBDA_CELERY_SCHEDULE_GROUP" => group if var.schedules },
+    { for role in [local.names.scheduler_role] : "LAMBDA_CELERY_SCHEDULE_ROLE_ARN" => "arn:aws-us-gov:iam::123456789012:role/${role}" if var.schedules },
+    { for each in values(local.urls) : "LAMBDA_CELERY_QUEUE_URL" => each.url if length(local.urls) == 1 },
+    { for each in values(local.urls) : "LAMBDA_CELERY_DEAD_LETTER_QUEUE_URL" => each.dead_letter_queue_url if length(local.urls) == 1 },
+    { for settings in [local.queue_settings] : "LAMBDA_CELERY_QUEUES" => jsonencode({ for name, each in settings : name => merge(each, local.urls[name]) }) if length(local.urls) > 1 },
+  )
+
   # What a plan may not destroy and has no switch of its own against it: the queues made here.
   retained = merge(
     { for name, queue in local.queues : "queue ${name}" => queue.name if queue.queue_arn == null },

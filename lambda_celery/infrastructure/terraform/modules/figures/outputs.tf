@@ -103,6 +103,11 @@ output "names" {
 output "environment" {
   value       = local.environment
   description = "Variables of the function alone."
+
+  precondition {
+    condition     = length(jsonencode(local.longest_environment)) <= 4096
+    error_message = "The function's variables take up to ${length(jsonencode(local.longest_environment))} bytes, and Lambda takes 4096. Shorten environment, or name fewer queues in one deployment."
+  }
 }
 
 output "variables" {
