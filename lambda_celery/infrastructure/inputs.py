@@ -55,6 +55,7 @@ _TAKEN_PARAMETERS = (
     "CodeBucket", "CodeKey", "ImageUri",
     "source", "version", "providers", "count", "for_each", "lifecycle", "depends_on", "locals",
 )  # fmt: skip
+#: What Lambda takes as the name of a variable (Lambda API, Environment).
 _VARIABLE = r"[A-Za-z][A-Za-z0-9_]+"
 
 _Parse = Callable[[Any], Any]
@@ -495,7 +496,11 @@ class Deployment(_Table):
         "for once",
     )
     environment: Mapping[str, str] = _input(
-        _table(_VARIABLE, "a table of texts by names of environment variables"),
+        _table(
+            _VARIABLE,
+            "a table of texts by names of two characters or more: a letter, then letters, digits "
+            'and "_"',
+        ),
         factory=dict,
         becomes="variables of the function",
     )

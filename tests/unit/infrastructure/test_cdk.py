@@ -232,7 +232,7 @@ class TestVersions:
             {"key": "2.zip"},
             {"value": "b"},
             {"memory_size": 2048},
-            {"environment": {"A": "B"}},
+            {"environment": {"PLACE": "B"}},
         )
         assert len({before, *(version(**each) for each in changes)}) == 5
         # Lambda publishes none for these.

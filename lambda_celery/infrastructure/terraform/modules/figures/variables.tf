@@ -363,7 +363,7 @@ variable "environment" {
 
   validation {
     condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Za-z][A-Za-z0-9_]+$", name))])
-    error_message = "environment has to have names of a letter, followed by letters, digits and \"_\"."
+    error_message = "environment has to have names of two characters or more: a letter, then letters, digits and \"_\"."
   }
 
   validation {
