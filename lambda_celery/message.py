@@ -14,6 +14,9 @@ MAXIMUM_MESSAGE_SIZE_BYTES = 1_048_576
 MAXIMUM_DELAY_SECONDS = 900
 #: A message that was received is hidden for no more: 12 hours.
 MAXIMUM_VISIBILITY_SECONDS = 43_200
+#: A message waits in EventBridge Scheduler for no longer, 13 days. What is due later comes by the
+#: queue on its way, where a revoke is looked for whose record would be gone when the task is due.
+MAXIMUM_SCHEDULE_SECONDS = 13 * 86_400
 #: A queue keeps a message for no longer: 14 days.
 MAXIMUM_RETENTION_SECONDS = 14 * 86_400
 #: Messages of a request: SendMessageBatch, ReceiveMessage and their like.

@@ -37,7 +37,7 @@ from lambda_celery.infrastructure.computed import QueueFigures, compute
 from lambda_celery.infrastructure.forms.cloudformation import as_document
 from lambda_celery.infrastructure.forms.versions import with_versions_if_needed
 from lambda_celery.infrastructure.inputs import OWN_VARIABLES, Deployment
-from lambda_celery.infrastructure.resources import Template, logical_id, resources
+from lambda_celery.infrastructure.resources import Template, function_id, queue_id, resources
 
 
 class LambdaCelery(Construct):
@@ -53,8 +53,9 @@ class LambdaCelery(Construct):
     :ivar producer_policy: for whatever calls ``delay()``; :meth:`grant_send` gives the same.
     :ivar producer_environment: the variables of whatever calls ``delay()``.
 
-    Its ``node.default_child`` is CDK's ``CfnInclude`` of the definition: ``get_resource("Queue")``
-    of it is the resource of that logical id, to change what no input says.
+    Its ``node.default_child`` is CDK's ``CfnInclude`` of the definition:
+    ``get_resource("CeleryQueue")`` of it is the resource of that logical id, to change what no
+    input says.
     """
 
     def __init__(
@@ -163,13 +164,13 @@ class LambdaCelery(Construct):
                 (self.queues, "Queue", queue.queue_arn),
                 (self.dead_letter_queues, "DeadLetterQueue", queue.dead_letter_queue_arn),
             ):
-                handles[name] = self._queue(logical_id(figures, name, what), arn, queue)
+                handles[name] = self._queue(queue_id(name, what), arn, queue)
 
         self.functions: dict[str, aws_lambda.IFunction] = {}
         for key_of_function, function in figures.functions.items():
             handle = self._function(
-                logical_id(figures, key_of_function, "Function"),
-                logical_id(figures, key_of_function, "FunctionRole"),
+                function_id(key_of_function, "Function"),
+                function_id(key_of_function, "FunctionRole"),
             )
             self.functions |= dict.fromkeys(function.queues, handle)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lambda_celery.infrastructure.inputs import Deployment, QueueInput, resource_name
+from lambda_celery.message import MAXIMUM_SCHEDULE_SECONDS
 
 SECONDS_PER_DAY = 86_400
 #: Of six time-outs, Lambda can spend five on throttled attempts before the last one begins: "set
@@ -17,7 +18,8 @@ VISIBILITY_TIMEOUTS = 6
 #: Up to so many messages Lambda gathers without a window; with more, "you must set
 #: MaximumBatchingWindowInSeconds to at least 1" (Lambda API, CreateEventSourceMapping).
 LARGEST_BATCH_WITHOUT_WINDOW = 10
-#: AWS has no default here. A new account's 1,000 concurrent executions and most databases stand it.
+#: AWS has no default here. Most databases stand it, and so does an account: a new one may have no
+#: more than 10 concurrent executions at first.
 MAXIMUM_CONCURRENCY = 10
 #: The key of the function that takes all queues.
 ALL = "all"
@@ -74,6 +76,7 @@ class Figures:
 
     queues: Mapping[str, QueueFigures]
     functions: Mapping[str, FunctionFigures]
+    schedules: bool
 
     @property
     def record_life_seconds(self) -> int:
@@ -83,7 +86,7 @@ class Figures:
     @property
     def payload_days(self) -> int:
         """How long a body stays in the bucket: S3 counts in days."""
-        return days(self.record_life_seconds)
+        return payload_days(self.record_life_seconds, self.schedules)
 
 
 def compute(deployment: Deployment) -> Figures:
@@ -108,7 +111,7 @@ def compute(deployment: Deployment) -> Figures:
         )
         for key in dict.fromkeys(each.function for each in queues.values())
     }
-    return Figures(queues, functions)
+    return Figures(queues, functions, deployment.schedules)
 
 
 def visibility_timeout_seconds(timeout: int, window: int) -> int:
@@ -123,9 +126,14 @@ def record_life_seconds(retention: int, dead_letter_retention: int) -> int:
     return 2 * retention + dead_letter_retention + SECONDS_PER_DAY
 
 
-def days(seconds: int) -> int:
-    """Return *seconds* in whole days, as S3 counts them: rounded up."""
-    return math.ceil(seconds / SECONDS_PER_DAY)
+def payload_days(record_life: int, schedules: bool) -> int:
+    """Return for how many whole days a body must stay, as S3 counts them.
+
+    *record_life* is in seconds. With *schedules*, a message may have waited in EventBridge
+    Scheduler before its record was made, while its body waits in the bucket.
+    """
+    waiting = MAXIMUM_SCHEDULE_SECONDS if schedules else 0
+    return math.ceil((record_life + waiting) / SECONDS_PER_DAY)
 
 
 def _queue(deployment: Deployment, name: str, queue: QueueInput, timeout: int) -> QueueFigures:

@@ -41,6 +41,23 @@ OWN_VARIABLES = (
     "CELERY_RESULT_BACKEND",
 )  # fmt: skip
 
+#: Variables that Lambda sets itself, and lets nobody else set:
+#: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime
+RESERVED_VARIABLES = (
+    "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_RUNTIME_API", "AWS_REGION", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+    "LAMBDA_RUNTIME_DIR", "LAMBDA_TASK_ROOT",
+)  # fmt: skip
+#: What a template, or Terraform, calls something else: no parameter may be called so.
+_TAKEN_PARAMETERS = (
+    "CodeBucket", "CodeKey", "ImageUri",
+    "source", "version", "providers", "count", "for_each", "lifecycle", "depends_on", "locals",
+)  # fmt: skip
+#: What Lambda takes as the name of a variable (Lambda API, Environment).
+_VARIABLE = r"[A-Za-z][A-Za-z0-9_]+"
+
 _Parse = Callable[[Any], Any]
 
 
@@ -77,35 +94,43 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _texts(most: int | None = None) -> _Parse:
-    what = "a list of texts" + (f", {most} at most" if most else "")
+def _all_matching(pattern: str, what: str, most: int | None = None) -> _Parse:
+    """Let each text of a list match *pattern*: *what* says what they are then, all together."""
+    what += f", {most} at most" if most else ""
 
     def parse(value: Any) -> tuple[str, ...]:
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise ValueError(what)
         texts = tuple(value)
-        if not all(isinstance(each, str) and each for each in texts) or len(texts) > (
-            most or len(texts)
-        ):
+        if not all(isinstance(each, str) and re.fullmatch(pattern, each) for each in texts):
+            raise ValueError(what)
+        if len(texts) > (most or len(texts)):
             raise ValueError(what)
         return texts
 
     return parse
 
 
-def _variables(value: Any) -> dict[str, str]:
-    what = "a table of names to texts"
-    if not isinstance(value, Mapping):
-        raise ValueError(what)
-    for each in value.values():
-        if not isinstance(each, str):
-            raise ValueError(f"{what}: put {each!r} between quotes")
-    return {str(key): str(each) for key, each in value.items()}
+def _table(pattern: str, what: str) -> _Parse:
+    def parse(value: Any) -> dict[str, str]:
+        if not isinstance(value, Mapping):
+            raise ValueError(what)
+        for key, each in value.items():
+            if not isinstance(key, str) or not re.fullmatch(pattern, key):
+                raise ValueError(f"{what}: {key!r} is none")
+            if not isinstance(each, str):
+                raise ValueError(f"{what}: put {each!r} between quotes")
+        return dict(value)
+
+    return parse
 
 
-def _arn(service: str, what: str) -> _Parse:
-    # Or what CDK has in the place of an ARN that is known on AWS alone.
-    return _matching(rf"arn:[a-z-]+:{service}:.+|\$\{{Token\[[^]]+\]\}}", f"the ARN of {what}")
+#: What CDK has in the place of a text that is known on AWS alone.
+_ON_AWS = r"[$]\{Token\[[^]]+\]\}"
+
+
+def _arn(service: str, what: str, rest: str = ".+") -> _Parse:
+    return _matching(rf"arn:[a-z-]+:{service}:{rest}|{_ON_AWS}", f"the ARN of {what}")
 
 
 _queue_arn = _matching(
@@ -254,8 +279,14 @@ class Vpc(_Table):
 
     place: ClassVar[str] = f"{STANZA}.vpc"
 
-    subnet_ids: tuple[str, ...] = _input(_texts(), becomes="`SubnetIds`")
-    security_group_ids: tuple[str, ...] = _input(_texts(), becomes="`SecurityGroupIds`")
+    subnet_ids: tuple[str, ...] = _input(
+        _all_matching(rf"subnet-[0-9a-z]+|{_ON_AWS}", 'a list of ids that begin with "subnet-"'),
+        becomes="`SubnetIds`",
+    )
+    security_group_ids: tuple[str, ...] = _input(
+        _all_matching(rf"sg-[0-9a-z]+|{_ON_AWS}", 'a list of ids that begin with "sg-"'),
+        becomes="`SecurityGroupIds`",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -283,7 +314,7 @@ class Parameter(_Table):
     place: ClassVar[str] = f"{STANZA}.parameters"
 
     variable: str = _input(
-        _matching(r"[A-Za-z]\w+", "the name of an environment variable"),
+        _matching(_VARIABLE, "the name of an environment variable"),
         becomes="the variable of the function",
     )
     description: str = _input(_matching(r".*", "a text"), "", becomes="`Description`")
@@ -418,7 +449,8 @@ class Deployment(_Table):
         _whole(60, 1_209_600), 900, becomes="the threshold of the alarm of that name"
     )
     kms_key_arn: str | None = _input(
-        _arn("kms", "a KMS key"),
+        # An alias is no resource of a policy, and may be another key's tomorrow.
+        _arn("kms", 'a KMS key, with ":key/"', "[a-z0-9-]+:[0-9]{12}:key/.+"),
         None,
         unset="AWS's own keys",
         becomes="the key of queues, tables, bucket, log and variables, and what the roles need "
@@ -430,12 +462,22 @@ class Deployment(_Table):
         unset="none",
         becomes="`VpcConfig`: `{subnet_ids, security_group_ids}`, and what the role needs for it",
     )
-    layers: tuple[str, ...] = _input(_texts(5), (), becomes="`Layers`: ARNs of their versions")
+    layers: tuple[str, ...] = _input(
+        _all_matching(
+            rf"arn:[a-z-]+:lambda:[a-z0-9-]+:[0-9]{{12}}:layer:[\w-]+:[0-9]+|{_ON_AWS}",
+            "a list of ARNs of layers' versions",
+            5,
+        ),
+        (),
+        becomes="`Layers`",
+    )
     permissions_boundary: str | None = _input(
         _arn("iam", "a policy"), None, unset="none", becomes="`PermissionsBoundary` of the roles"
     )
     tags: Mapping[str, str] = _input(
-        _variables, factory=dict, becomes="`Tags` of everything that takes them"
+        _table(r"(?!(?i:aws:)).{1,128}", 'a table of texts by names that do not begin with "aws:"'),
+        factory=dict,
+        becomes="`Tags` of everything that takes them",
     )
     snap_start: bool = _input(_flag, False, becomes="`SnapStart` of published versions")
     alias: str = _input(
@@ -454,7 +496,13 @@ class Deployment(_Table):
         "for once",
     )
     environment: Mapping[str, str] = _input(
-        _variables, factory=dict, becomes="variables of the function"
+        _table(
+            _VARIABLE,
+            "a table of texts by names of two characters or more: a letter, then letters, digits "
+            'and "_"',
+        ),
+        factory=dict,
+        becomes="variables of the function",
     )
     parameters: Mapping[str, Parameter] = _input(
         _parameters,
@@ -470,6 +518,10 @@ class Deployment(_Table):
         super().__post_init__()
         for problem in self._contradictions():
             raise ConfigurationError(f"{problem} Change [{self.place}].")
+        # What has the name of something else shows as soon as all is made, of these inputs.
+        from lambda_celery.infrastructure.resources import resources
+
+        resources(self)
 
     def _contradictions(self) -> Iterable[str]:
         queues = self.queues.values()
@@ -488,29 +540,36 @@ class Deployment(_Table):
             yield 'snap_start goes with package_type = "zip": Lambda takes no snapshot of an image.'
         if self.snap_start and self.runtime == "python3.11":
             yield 'snap_start goes with runtime = "python3.12" or newer.'
-        retentions = [each.message_retention_seconds for each in queues]
-        if max(self.message_retention_seconds, *filter(None, retentions), 0) > (
-            self.dlq_message_retention_seconds
-        ):
-            yield (
-                "dlq_message_retention_seconds may not be less than message_retention_seconds: a "
-                "message's age goes on counting on the dead-letter queue."
-            )
+        for queue in queues:
+            retention = queue.message_retention_seconds or self.message_retention_seconds
+            # On a FIFO dead-letter queue, a message's age begins anew.
+            if retention + (0 if queue.fifo else 1) > self.dlq_message_retention_seconds:
+                yield (
+                    "dlq_message_retention_seconds must be more than message_retention_seconds: "
+                    "a message's age goes on counting on a standard dead-letter queue. On a FIFO "
+                    "one, it may be the same."
+                )
         variables = [*self.environment, *(each.variable for each in self.parameters.values())]
         for name in variables:
             if name in OWN_VARIABLES:
                 yield f"{name} is computed: leave it out of environment and parameters."
+            if name in RESERVED_VARIABLES:
+                yield f"{name} is Lambda's own: leave it out of environment and parameters."
             if variables.count(name) > 1:
                 yield f"{name} is given twice: leave it in environment or in parameters."
-        names = [resource_name(name) for name in self.queues]
-        for queue in self.queues:
+        for name in self.parameters:
+            if name in _TAKEN_PARAMETERS:
+                yield f"{name} in parameters has a meaning of its own: rename the parameter."
+        for name_of_queue in self.queues:
             # A queue's name has 80 characters, a function's 64: this one is the longest.
             most = 80 - len("--dead-letters.fifo")
-            if len(self.name) + len(queue) > most:
-                yield f"name and {queue!r} are too long together: AWS takes {most} characters."
-        for name in names:
-            if names.count(name) > 1:
-                yield f"Two queues would be called {name!r} on AWS: rename one of them."
+            if len(self.name) + len(name_of_queue) > most:
+                yield (
+                    f"name and {name_of_queue!r} are too long together: AWS takes {most} "
+                    "characters."
+                )
+        if self.functions == "each" and "all" in self.queues:
+            yield 'functions = "each" takes no queue called "all": rename it.'
 
     @classmethod
     def parse(cls, table: Any) -> Self:

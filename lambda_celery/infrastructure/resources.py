@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure import policies
 from lambda_celery.infrastructure.alarms import alarms, dashboard
 from lambda_celery.infrastructure.computed import (
@@ -16,12 +17,21 @@ from lambda_celery.infrastructure.computed import (
     QueueFigures,
     compute,
 )
-from lambda_celery.infrastructure.inputs import Deployment
+from lambda_celery.infrastructure.inputs import STANZA, Deployment, resource_name
 
 #: As Retain, but for a stack whose very creation fails: what it leaves behind would have the names
 #: that the next attempt needs.
 _KEPT = {"DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain"}
 _GONE = {"DeletionPolicy": "Delete", "UpdateReplacePolicy": "Delete"}
+#: Of all variables together, as JSON.
+_MAXIMUM_ENVIRONMENT_BYTES = 4096
+#: What has a queue's name in its own, which nothing else of the type may have.
+_NAMED = {
+    "AWS::SQS::Queue": "QueueName",
+    "AWS::Lambda::Function": "FunctionName",
+    "AWS::IAM::Role": "RoleName",
+    "AWS::CloudWatch::Alarm": "AlarmName",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,8 @@ class Template:
 def resources(deployment: Deployment) -> Template:
     """Return everything that *deployment* needs on AWS.
 
-    The code is a parameter: ``CodeBucket`` and ``CodeKey``, or ``ImageUri``.
+    The code is a parameter: ``CodeBucket`` and ``CodeKey``, or ``ImageUri``. Raises
+    :exc:`ConfigurationError` if two resources would be called the same.
     """
     return _Definition(deployment, compute(deployment)).template()
 
@@ -47,10 +58,18 @@ def camel_case(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", name))
 
 
-def logical_id(figures: Figures, of: str, what: str) -> str:
-    """Return the logical id of *what* of a queue or a function: ``DeadLetterQueue`` of ``mail``."""
-    is_the_only_one = len(figures.queues) == 1 or of == ALL
-    return what if is_the_only_one else camel_case(of) + what
+def queue_id(queue: str, what: str) -> str:
+    """Return the logical id of *what* of the Celery queue: ``MailDeadLetterQueue`` of ``mail``.
+
+    It has the queue's name in any case. Names on AWS are fixed, so that a logical id that changed
+    with the number of queues would have CloudFormation make what is there already.
+    """
+    return camel_case(queue) + what
+
+
+def function_id(key: str, what: str) -> str:
+    """Return the logical id of *what* of the function *key*: ``MailFunctionRole`` of ``mail``."""
+    return what if key == ALL else camel_case(key) + what
 
 
 def vpc_endpoints(deployment: Deployment) -> tuple[str, ...]:
@@ -124,6 +143,12 @@ class _Definition:
         self._producer()
         self._alarms()
         self._outputs()
+        self._refuse_too_large_an_environment()
+        for name in self._made.parameters.keys() & self._made.resources.keys():
+            raise ConfigurationError(
+                f"{name} in parameters is the logical id of a resource, too: rename the parameter. "
+                f"Change [{STANZA}]."
+            )
         return self._made
 
     def _add(
@@ -134,14 +159,67 @@ class _Definition:
         metadata |= more.pop("Metadata", {})
         attributes = more | ({"Metadata": metadata} if metadata else {})
         given = {name: each for name, each in properties.items() if each is not None}
+        self._refuse_second(logical_id, kind, given)
         self._made.resources[logical_id] = {"Type": kind, **attributes, "Properties": given}
+
+    def _refuse_second(self, logical_id: str, kind: str, properties: dict[str, Any]) -> None:
+        if logical_id in self._made.resources:
+            raise ConfigurationError(
+                f"Two resources would have the logical id {logical_id}: rename a queue, so that "
+                f"its letters and digits tell it from the others. Change [{STANZA}]."
+            )
+        if (name := properties.get(_NAMED.get(kind, ""))) is None:
+            return
+        for other in self._made.resources.values():
+            # IAM does not tell large letters from small ones.
+            if other["Type"] == kind and other["Properties"][_NAMED[kind]].lower() == name.lower():
+                raise ConfigurationError(
+                    f"Two of {kind} would be called {name} on AWS: rename a queue. Change "
+                    f"[{STANZA}]."
+                )
+
+    def _refuse_too_large_an_environment(self) -> None:
+        variables = {name: self._longest(each) for name, each in self._variables().items()}
+        # As Lambda measures it.
+        size = len(json.dumps(variables, separators=(",", ":"), ensure_ascii=False).encode())
+        if size > _MAXIMUM_ENVIRONMENT_BYTES:
+            raise ConfigurationError(
+                f"The function's variables take up to {size} bytes, and Lambda takes "
+                f"{_MAXIMUM_ENVIRONMENT_BYTES}: shorten environment, or name fewer queues in one "
+                f"deployment. Change [{STANZA}]."
+            )
+
+    def _longest(self, value: Any) -> str:
+        """Return a text as long as *value* can get on AWS."""
+        match value:
+            case str():
+                return value
+            case {"Fn::Sub": text}:
+                return re.sub(r"\$\{([\w:]+)\}", lambda each: self._longest_of(each[1]), text)
+            case {"Ref": name} | {"Fn::GetAtt": [name, _]}:
+                return self._longest_of(name)
+        raise AssertionError(f"{value} is no value of a variable.")
+
+    def _longest_of(self, logical_id: str) -> str:
+        if parameter := self._made.parameters.get(logical_id):
+            # What is asked for is not known here.
+            return str(parameter.get("Default", ""))
+        if logical_id == "AWS::URLSuffix":
+            return "amazonaws.com.cn"
+        properties = self._made.resources[logical_id]["Properties"]
+        match self._made.resources[logical_id]["Type"]:
+            case "AWS::SQS::Queue":
+                name = properties["QueueName"]
+                return f"https://sqs.cn-northwest-1.amazonaws.com.cn/123456789012/{name}"
+            case "AWS::IAM::Role":
+                return f"arn:aws-us-gov:iam::123456789012:role/{properties['RoleName']}"
+            case "AWS::S3::Bucket":
+                return "b" * 63
+        return str(properties.get("TableName") or properties["Name"])
 
     @property
     def _tags(self) -> list[dict[str, str]] | None:
         return [{"Key": key, "Value": each} for key, each in self._inputs.tags.items()] or None
-
-    def _id(self, of: str, what: str) -> str:
-        return logical_id(self._figures, of, what)
 
     # ------------------------------------------------------------------ parameters
     def _parameters(self) -> None:
@@ -167,8 +245,8 @@ class _Definition:
     # ------------------------------------------------------------------ messages
     def _queue(self, queue: QueueFigures) -> None:
         own, parked = (
-            self._id(queue.celery_name, "Queue"),
-            self._id(queue.celery_name, "DeadLetterQueue"),
+            queue_id(queue.celery_name, "Queue"),
+            queue_id(queue.celery_name, "DeadLetterQueue"),
         )
         common = {
             "FifoQueue": True if queue.fifo else None,
@@ -213,16 +291,16 @@ class _Definition:
         )
 
     def _queue_arn(self, queue: QueueFigures) -> Any:
-        return queue.queue_arn or _att(self._id(queue.celery_name, "Queue"))
+        return queue.queue_arn or _att(queue_id(queue.celery_name, "Queue"))
 
     def _dead_letter_queue_arn(self, queue: QueueFigures) -> Any:
-        return queue.dead_letter_queue_arn or _att(self._id(queue.celery_name, "DeadLetterQueue"))
+        return queue.dead_letter_queue_arn or _att(queue_id(queue.celery_name, "DeadLetterQueue"))
 
     def _url(self, queue: QueueFigures, what: str) -> str:
         """Return the URL of a queue or a dead-letter queue, as ``Fn::Sub`` takes it."""
         arn = queue.queue_arn if what == "Queue" else queue.dead_letter_queue_arn
         if arn is None:
-            return f"${{{self._id(queue.celery_name, what)}}}"
+            return f"${{{queue_id(queue.celery_name, what)}}}"
         region, account, name = arn.split(":")[3:]
         return f"https://sqs.{region}.${{AWS::URLSuffix}}/{account}/{name}"
 
@@ -322,7 +400,9 @@ class _Definition:
             "ScheduleGroup",
             "AWS::Scheduler::ScheduleGroup",
             {"Name": self._inputs.name, "Tags": self._tags},
-            "What is due later than SQS can delay it, and the entries of beat_schedule.",
+            "What is due later than SQS can delay it, and the entries of beat_schedule. With the "
+            "group, the messages that wait in its schedules would be deleted.",
+            **_KEPT,
         )
         self._add(
             "SchedulerRole",
@@ -330,7 +410,11 @@ class _Definition:
             {
                 "RoleName": f"{self._inputs.name}-scheduler",
                 "AssumeRolePolicyDocument": _trust(
-                    "scheduler", StringEquals={"aws:SourceAccount": _ref("AWS::AccountId")}
+                    "scheduler",
+                    StringEquals={
+                        "aws:SourceAccount": _ref("AWS::AccountId"),
+                        "aws:SourceArn": _att("ScheduleGroup"),
+                    },
                 ),
                 "PermissionsBoundary": self._inputs.permissions_boundary,
                 "Policies": [
@@ -341,13 +425,15 @@ class _Definition:
                 ],
                 "Tags": self._tags,
             },
+            "The schedules that are kept send with it.",
+            **_KEPT,
         )
 
     # ------------------------------------------------------------------ functions
     def _function(self, function: FunctionFigures) -> None:
         inputs = self._inputs
-        own, role = self._id(function.key, "Function"), self._id(function.key, "FunctionRole")
-        log_group = self._id(function.key, "FunctionLogGroup")
+        own, role = function_id(function.key, "Function"), function_id(function.key, "FunctionRole")
+        log_group = function_id(function.key, "FunctionLogGroup")
         is_zip = inputs.package_type == "zip"
         code = {"S3Bucket": _ref("CodeBucket"), "S3Key": _ref("CodeKey")}
         self._add(
@@ -426,9 +512,10 @@ class _Definition:
 
     def _mapping(self, queue: QueueFigures, function: str, invoked: Any) -> None:
         pollers = self._inputs.provisioned_pollers
-        is_named = self._inputs.functions == "one" and len(self._figures.queues) > 1
+        # A function of its own has the queue's name in its id already.
+        of = "" if self._inputs.functions == "each" else camel_case(queue.celery_name)
         self._add(
-            function + (camel_case(queue.celery_name) if is_named else "") + "Messages",
+            f"{function}{of}Messages",
             "AWS::Lambda::EventSourceMapping",
             {
                 "EventSourceArn": self._queue_arn(queue),
@@ -486,7 +573,8 @@ class _Definition:
                         "idempotency_ttl_seconds": queue.record_life_seconds,
                     }
                     for queue in self._figures.queues.values()
-                }
+                },
+                separators=(",", ":"),  # Lambda takes no more than 4 KB of variables
             )
         )
 
@@ -539,7 +627,7 @@ class _Definition:
                 "own_queues": [self._queue_arn(each) for each in own],
                 "own_dead_letter_queues": [self._dead_letter_queue_arn(each) for each in own],
                 "other_queues": [self._queue_arn(each) for each in others],
-                "log_group": [_att(self._id(function.key, "FunctionLogGroup"))],
+                "log_group": [_att(function_id(function.key, "FunctionLogGroup"))],
             }
         return arns
 
@@ -562,7 +650,7 @@ class _Definition:
                 {
                     "ManagedPolicyName": f"{self._inputs.name}-results",
                     "Description": "Keep and read the results of Celery tasks.",
-                    "Roles": [_ref(self._id(each.key, "FunctionRole")) for each in functions],
+                    "Roles": [_ref(function_id(each.key, "FunctionRole")) for each in functions],
                     "PolicyDocument": self._policy(policies.results(self._inputs)),
                 },
                 "Attach it to the role of whatever reads results or starts chords, too.",
@@ -585,11 +673,14 @@ class _Definition:
         for alarm in alarms(self._inputs, self._figures):
             dimension, watched = alarm.dimension
             prefix = (
-                watched if dimension != "QueueName" else f"{self._inputs.name}-{alarm.of}"
-            ).replace(".", "-")
-            is_table = dimension == "TableName"
+                f"{self._inputs.name}-{resource_name(alarm.of)}"
+                if dimension == "QueueName"
+                else watched
+            )
             self._add(
-                camel_case(alarm.of) + alarm.what if is_table else self._id(alarm.of, alarm.what),
+                function_id(alarm.of, alarm.what)
+                if dimension == "FunctionName"
+                else queue_id(alarm.of, alarm.what),
                 "AWS::CloudWatch::Alarm",
                 {
                     "AlarmName": f"{prefix}-{alarm.slug}",
@@ -618,20 +709,29 @@ class _Definition:
 
     # ------------------------------------------------------------------ outputs
     def _output(self, logical_id: str, description: str, value: Any) -> None:
+        if logical_id in self._made.outputs:
+            raise ConfigurationError(
+                f"Two outputs would be called {logical_id}: rename a queue. Change [{STANZA}]."
+            )
         self._made.outputs[logical_id] = {"Description": description, "Value": value}
+
+    def _output_id(self, of: str, what: str) -> str:
+        """Return the name of an output of a queue or a function. An output may be renamed."""
+        is_the_only_one = len(self._figures.queues) == 1 or of == ALL
+        return what if is_the_only_one else camel_case(of) + what
 
     def _outputs(self) -> None:
         queues = self._figures.queues.values()
         for queue in queues:
             self._output(
-                self._id(queue.celery_name, "QueueUrl"),
+                self._output_id(queue.celery_name, "QueueUrl"),
                 "LAMBDA_CELERY_QUEUE_URL of the producer."
                 if len(queues) == 1
                 else f"The queue for {queue.celery_name}.",
                 self._url_value(queue, "Queue"),
             )
             self._output(
-                self._id(queue.celery_name, "DeadLetterQueueUrl"),
+                self._output_id(queue.celery_name, "DeadLetterQueueUrl"),
                 "Where messages are parked, with the reason as attributes."
                 + (
                     " LAMBDA_CELERY_DEAD_LETTER_QUEUE_URL of a producer that schedules."
@@ -676,9 +776,9 @@ class _Definition:
             )
         for function in self._figures.functions.values():
             self._output(
-                self._id(function.key, "FunctionName"),
+                self._output_id(function.key, "FunctionName"),
                 "The function that runs the tasks.",
-                _ref(self._id(function.key, "Function")),
+                _ref(function_id(function.key, "Function")),
             )
         self._output(
             "ProducerPolicyArn",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ScheduleError
-from lambda_celery.message import OutgoingMessage, is_fifo
+from lambda_celery.message import MAXIMUM_SCHEDULE_SECONDS, OutgoingMessage, is_fifo
 from lambda_celery.payloads import POINTER_ATTRIBUTES, PayloadStore, is_pointer
 from lambda_celery.schedules import scheduler
 
@@ -17,9 +17,7 @@ _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 _CONTEXT_ATTRIBUTE = "<aws.scheduler."
 #: Message attributes of the SQS Extended Client, which no reader of ours needs.
 _PRECISION = timedelta(minutes=1)
-#: A message that is due later comes by the queue on its way, where a revoke is looked for whose
-#: record would be gone when the task is due.
-_LONGEST = timedelta(days=13)
+_LONGEST = timedelta(seconds=MAXIMUM_SCHEDULE_SECONDS)
 
 
 def can_carry(queue_url: str, message: OutgoingMessage) -> bool:

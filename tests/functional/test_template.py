@@ -38,8 +38,8 @@ def properties(template: dict[str, Any], name: str) -> dict[str, Any]:
 def test_visibility_timeout_is_six_function_timeouts_and_the_window(changes):
     expanded = expanded_template(**changes)
     function = properties(expanded, "Function")
-    mapping = properties(expanded, "FunctionMessages")
-    queue = properties(expanded, "Queue")
+    mapping = properties(expanded, "FunctionCeleryMessages")
+    queue = properties(expanded, "CeleryQueue")
 
     assert function["Timeout"] == changes.get("timeout", 30)
     assert queue["VisibilityTimeout"] == (
@@ -50,8 +50,8 @@ def test_visibility_timeout_is_six_function_timeouts_and_the_window(changes):
 
 
 def test_retention_grows_from_the_queue_to_the_records(expanded):
-    queue = properties(expanded, "Queue")["MessageRetentionPeriod"]
-    dead_letters = properties(expanded, "DeadLetterQueue")["MessageRetentionPeriod"]
+    queue = properties(expanded, "CeleryQueue")["MessageRetentionPeriod"]
+    dead_letters = properties(expanded, "CeleryDeadLetterQueue")["MessageRetentionPeriod"]
     variables = properties(expanded, "Function")["Environment"]["Variables"]
     [rule] = properties(expanded, "PayloadBucket")["LifecycleConfiguration"]["Rules"]
 
@@ -65,7 +65,7 @@ def test_retention_grows_from_the_queue_to_the_records(expanded):
 
 
 def test_receives_of_the_queue_and_of_the_function_are_the_same(expanded):
-    redrive = properties(expanded, "Queue")["RedrivePolicy"]
+    redrive = properties(expanded, "CeleryQueue")["RedrivePolicy"]
     variables = properties(expanded, "Function")["Environment"]["Variables"]
 
     assert redrive["maxReceiveCount"] >= 5
@@ -73,7 +73,7 @@ def test_receives_of_the_queue_and_of_the_function_are_the_same(expanded):
 
 
 def test_event_source_mapping_reports_failures_and_has_a_limit(expanded):
-    mapping = properties(expanded, "FunctionMessages")
+    mapping = properties(expanded, "FunctionCeleryMessages")
 
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert int(mapping["ScalingConfig"]["MaximumConcurrency"]) >= 2
@@ -92,7 +92,7 @@ def test_records_expire_and_messages_and_payloads_are_private(expanded):
     assert all(bucket["PublicAccessBlockConfiguration"].values())
     assert bucket["BucketEncryption"]
     assert (tls["Effect"], tls["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
-    for queue in ("Queue", "DeadLetterQueue"):
+    for queue in ("CeleryQueue", "CeleryDeadLetterQueue"):
         assert properties(expanded, queue)["SqsManagedSseEnabled"] is True
 
 
@@ -148,10 +148,15 @@ def test_scheduler_of_this_account_may_send_and_no_more(expanded):
     allowed = statements_of(expanded, "SchedulerRole")
 
     assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
-    assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    assert trust["Condition"] == {
+        "StringEquals": {
+            "aws:SourceAccount": {"Ref": "AWS::AccountId"},
+            "aws:SourceArn": {"Fn::GetAtt": ["ScheduleGroup", "Arn"]},
+        }
+    }
     assert [(actions(s), s["Resource"]) for s in allowed] == [
-        (["sqs:SendMessage"], {"Fn::GetAtt": ["Queue", "Arn"]}),
-        (["sqs:SendMessage"], {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}),
+        (["sqs:SendMessage"], {"Fn::GetAtt": ["CeleryQueue", "Arn"]}),
+        (["sqs:SendMessage"], {"Fn::GetAtt": ["CeleryDeadLetterQueue", "Arn"]}),
     ]
 
 
@@ -166,17 +171,17 @@ def actions(statement: dict[str, Any]) -> list[str]:
 
 
 def test_alarms_watch_the_dead_letter_queue_and_the_oldest_message(expanded):
-    parked = properties(expanded, "DeadLetterAlarm")
-    waiting = properties(expanded, "OldestMessageAlarm")
+    parked = properties(expanded, "CeleryDeadLetterAlarm")
+    waiting = properties(expanded, "CeleryOldestMessageAlarm")
 
     assert parked["MetricName"] == "ApproximateNumberOfMessagesVisible"
     assert parked["Dimensions"] == [
-        {"Name": "QueueName", "Value": properties(expanded, "DeadLetterQueue")["QueueName"]}
+        {"Name": "QueueName", "Value": properties(expanded, "CeleryDeadLetterQueue")["QueueName"]}
     ]
     assert (parked["Threshold"], parked["ComparisonOperator"]) == (0, "GreaterThanThreshold")
     assert waiting["MetricName"] == "ApproximateAgeOfOldestMessage"
     assert waiting["Dimensions"] == [
-        {"Name": "QueueName", "Value": properties(expanded, "Queue")["QueueName"]}
+        {"Name": "QueueName", "Value": properties(expanded, "CeleryQueue")["QueueName"]}
     ]
 
 
@@ -194,7 +199,7 @@ def create_stack(template: dict[str, Any], **parameters: str) -> dict[str, str]:
     """Create *template* on the emulator and return its outputs."""
     # Not with its event source mapping: ministack would poll the queue and run the code in
     # an interpreter of its own, even if the mapping is disabled. Ours takes its place.
-    resources = {n: r for n, r in template["Resources"].items() if n != "FunctionMessages"}
+    resources = {n: r for n, r in template["Resources"].items() if n != "FunctionCeleryMessages"}
     cloudformation = boto3.client("cloudformation")
     cloudformation.create_stack(
         StackName="announcements",
@@ -221,7 +226,7 @@ def test_burst_runs_through_the_stack(aws_endpoint, sink, tmp_path):
     deployed = boto3.client("lambda").get_function_configuration(
         FunctionName=outputs["FunctionName"]
     )
-    described = properties(expanded, "FunctionMessages")
+    described = properties(expanded, "FunctionCeleryMessages")
     config = EventSourceMappingConfig(
         batch_size=int(described["BatchSize"]),
         maximum_batching_window_seconds=described["MaximumBatchingWindowInSeconds"],

@@ -62,7 +62,7 @@ def documents() -> dict[str, dict[str, Any]]:
     example = sam.document(Deployment.from_pyproject(EXAMPLE))
     broken = copy.deepcopy(example)
     del broken["Resources"]["PayloadBucket"]["Properties"]["PublicAccessBlockConfiguration"]
-    broken["Resources"]["Queue"]["Properties"]["VisibilityTimeout"] = 43_201
+    broken["Resources"]["CeleryQueue"]["Properties"]["VisibilityTimeout"] = 43_201
     rich = Deployment(
         app="proj.celery:app",
         name="shop",

@@ -10,6 +10,7 @@ from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.computed import compute
 from lambda_celery.infrastructure.inputs import Deployment, QueueInput
 
+LAYER = "arn:aws:lambda:eu-central-1:123456789012:layer:binaries:3"
 LEAST = {"app": "proj.celery:app", "name": "shop"}
 
 
@@ -22,7 +23,7 @@ def test_the_least_stanza_has_all_defaults():
     assert (queue.visibility_timeout_seconds, queue.window_seconds) == (360, 0)
     assert (queue.max_receive_count, queue.maximum_concurrency) == (5, 10)
     assert figures.record_life_seconds == (4 + 14 + 4 + 1) * 86_400
-    assert figures.payload_days == 23
+    assert figures.payload_days == 23 + 13  # in EventBridge Scheduler, before
     assert [each.name for each in figures.functions.values()] == ["shop"]
 
 
@@ -87,7 +88,9 @@ def test_queues_that_are_there_keep_their_names():
 
 def test_records_outlive_the_longest_retention():
     figures = compute(
-        Deployment(**LEAST, queues={"a": {}, "b": {"message_retention_seconds": 1_209_600}})
+        Deployment(
+            **LEAST, queues={"a": {}, "b": {"fifo": True, "message_retention_seconds": 1_209_600}}
+        )
     )
     assert figures.record_life_seconds == (14 + 14 + 14 + 1) * 86_400
 
@@ -108,7 +111,18 @@ def test_records_outlive_the_longest_retention():
         ({"queues": {"mail": 3}}, "make it a table"),
         ({"queues": []}, "one queue at least"),
         ({"queues": "mail"}, "a list of names"),
-        ({"queues": ["a.b", "a:b"]}, "rename one of them"),
+        ({"queues": ["a.b", "a:b"]}, "would have the logical id ABQueue"),
+        ({"queues": ["mail", "Mail"]}, "the logical id MailQueue"),
+        ({"queues": ["new-mail", "new_mail"]}, "the logical id NewMailQueue"),
+        ({"queues": ["mail", "mail-dead-letter"]}, "the logical id MailDeadLetterQueue"),
+        ({"queues": ["mail", "mail-dead-letters"]}, "be called shop-mail-dead-letters on AWS"),
+        ({"queues": ["mail", "mAil"]}, "AWS::SQS::Queue would be called shop-mAil on"),
+        ({"queues": ["scheduler"], "functions": "each"}, "IAM::Role would be called shop-sched"),
+        (
+            {"queues": ["idempotency-read"], "functions": "each"},
+            "the logical id IdempotencyReadThrottlesAlarm",
+        ),
+        ({"queues": ["all"], "functions": "each"}, 'no queue called "all"'),
         ({"queues": ["q" * 50], "name": "n" * 24}, "too long together"),
         ({"queues": {"m": {"fifo": True, "batch_size": 11}}}, "10 messages at most"),
         ({"queues": {"m": {"queue_arn": "arn:aws:sqs:x:123456789012:m"}}}, "dead_letter_queue_arn"),
@@ -125,7 +139,7 @@ def test_records_outlive_the_longest_retention():
         ({"provisioned_pollers": {"minimum": 9}}, "Add maximum to"),
         ({"alarm_topic_arn": "arn:aws:sns:x:1:t", "alarm_email": "a@b"}, "exclude each other"),
         ({"alarm_email": "nobody"}, "an e-mail address"),
-        ({"layers": ["arn"], "package_type": "image"}, "layers go with"),
+        ({"layers": [LAYER], "package_type": "image"}, "layers go with"),
         ({"snap_start": True, "package_type": "image"}, "no snapshot of an image"),
         ({"snap_start": True, "runtime": "python3.11"}, '"python3.12" or newer'),
         ({"dlq_message_retention_seconds": 60}, "goes on counting"),
@@ -134,11 +148,24 @@ def test_records_outlive_the_longest_retention():
         ({"parameters": {"P": {"variable": "A"}}}, "the name of an environment variable"),
         ({"parameters": {"a-b": {"variable": "AB"}}}, "letters and digits"),
         ({"environment": {"AB": ""}, "parameters": {"P": {"variable": "AB"}}}, "given twice"),
-        ({"vpc": {"subnet_ids": [], "security_group_ids": ["sg"]}}, "one subnet"),
+        ({"vpc": {"subnet_ids": [], "security_group_ids": ["sg-1"]}}, "one subnet"),
         ({"warm_throughput": {"read": 1, "write": 4000}}, "from 12000"),
         ({"log_retention_days": 31}, "1 or 3 or 5"),
-        ({"tags": ["a"]}, "a table of names to texts"),
+        ({"vpc": {"subnet_ids": ["sg-1"], "security_group_ids": ["sg-1"]}}, 'with "subnet-"'),
+        ({"layers": [LAYER.removesuffix(":3")]}, "ARNs of layers' versions, 5 at most"),
+        ({"tags": ["a"]}, 'a table of texts by names that do not begin with "aws:"'),
+        ({"tags": {"AWS:team": "shop"}}, 'do not begin with "aws:"'),
+        ({"environment": {"TEXT": "x" * 4000}}, "and Lambda takes 4096: shorten"),
+        ({"queues": [f"queue-{n}" for n in range(14)]}, "and Lambda takes 4096: shorten"),
+        ({"environment": {"NOT-SO": "x"}}, "'NOT-SO' is none"),
+        ({"environment": {"AWS_REGION": "x"}}, "AWS_REGION is Lambda's own"),
+        ({"parameters": {"P": {"variable": "AWS_REGION"}}}, "AWS_REGION is Lambda's own"),
+        ({"parameters": {"CodeKey": {"variable": "AB"}}}, "CodeKey in parameters has a meaning"),
+        ({"parameters": {"version": {"variable": "AB"}}}, "version in parameters has a meaning"),
+        ({"parameters": {"CeleryQueue": {"variable": "AB"}}}, "the logical id of a resource"),
         ({"kms_key_arn": "alias/mine"}, "the ARN of a KMS key"),
+        ({"kms_key_arn": "arn:aws:kms:x:123456789012:alias/mine"}, 'KMS key, with ":key/"'),
+        ({"message_retention_seconds": 1_209_600}, "goes on counting"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(more, sentence):

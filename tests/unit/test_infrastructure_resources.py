@@ -93,21 +93,28 @@ def test_what_holds_messages_and_records_is_kept(inputs):
     made = resources(deployment(**inputs)).resources
     kept = {n for n, r in made.items() if r.get("DeletionPolicy") == "RetainExceptOnCreate"}
 
-    assert kept >= {"IdempotencyTable", "PayloadBucket", *of_type(made, "AWS::SQS::Queue")}
+    # With the group of schedules go the messages in them, which send with the role.
+    scheduled = {"ScheduleGroup", "SchedulerRole"} if inputs.get("schedules", True) else set()
+    assert kept == scheduled | {
+        "IdempotencyTable", "PayloadBucket", *of_type(made, "AWS::SQS::Queue")
+    }  # fmt: skip
     assert all(made[name]["UpdateReplacePolicy"] == "Retain" for name in kept)
     # And each queue wants TLS.
     policies = of_type(made, "AWS::SQS::QueuePolicy")
     assert {p["Queues"][0]["Ref"] for p in policies.values()} == {*of_type(made, "AWS::SQS::Queue")}
 
 
-def test_records_and_bodies_outlive_a_redrive():
-    made = resources(deployment(message_retention_seconds=100_000)).resources
+@pytest.mark.parametrize(("schedules", "waiting"), [(True, 13 * 86_400), (False, 0)])
+def test_records_and_bodies_outlive_a_redrive(schedules, waiting):
+    """And bodies what their messages wait in EventBridge Scheduler before."""
+    made = resources(deployment(message_retention_seconds=100_000, schedules=schedules)).resources
     variables = made["Function"]["Properties"]["Environment"]["Variables"]
     [rule] = made["PayloadBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
 
     life = int(variables["LAMBDA_CELERY_IDEMPOTENCY_TTL_SECONDS"])
     assert life == 2 * 100_000 + 1_209_600 + 86_400
-    assert (rule["ExpirationInDays"] - 1) * 86_400 < life <= rule["ExpirationInDays"] * 86_400
+    days = rule["ExpirationInDays"]
+    assert (days - 1) * 86_400 < life + waiting <= days * 86_400
 
 
 def test_several_queues_are_told_apart_by_their_celery_names():
@@ -126,7 +133,7 @@ def test_queues_that_are_there_are_not_made():
     variables = made["Function"]["Properties"]["Environment"]["Variables"]
 
     assert not of_type(made, "AWS::SQS::Queue")
-    assert made["FunctionMessages"]["Properties"]["EventSourceArn"] == SQS + "m"
+    assert made["FunctionMMessages"]["Properties"]["EventSourceArn"] == SQS + "m"
     assert variables["LAMBDA_CELERY_QUEUE_URL"] == {
         "Fn::Sub": "https://sqs.eu-central-1.${AWS::URLSuffix}/123456789012/m"
     }
@@ -137,7 +144,7 @@ def test_a_key_of_ones_own_is_used_everywhere_and_may_be_used_by_everybody():
     texts = {name: json.dumps(each) for name, each in made.items()}
 
     assert {name for name, text in texts.items() if KEY in text} == {
-        "Queue", "DeadLetterQueue", "IdempotencyTable", "ResultsTable", "PayloadBucket",
+        "CeleryQueue", "CeleryDeadLetterQueue", "IdempotencyTable", "ResultsTable", "PayloadBucket",
         "SchedulerRole", "Function", "FunctionLogGroup", "FunctionRole", "ProducerPolicy",
         "ResultsPolicy",
     }  # fmt: skip
@@ -167,7 +174,7 @@ def test_sam_publishes_versions_with_snap_start_alone_and_asks_for_secrets():
     assert "AutoPublishAlias" not in json.dumps(asked)
     assert asked["Resources"]["Function"]["Properties"]["Events"]
     assert function["SnapStart"] == {"ApplyOn": "PublishedVersions"}
-    assert function["Events"]["Messages"]["Properties"]["BatchSize"] == 100
+    assert function["Events"]["CeleryMessages"]["Properties"]["BatchSize"] == 100
     assert asked["Parameters"] == {"Password": {"Type": "String", "NoEcho": True}}
 
 
@@ -176,8 +183,8 @@ def test_alarms_watch_queues_functions_and_tables():
     alarms = of_type(made, "AWS::CloudWatch::Alarm")
 
     assert {name: alarm["Threshold"] for name, alarm in alarms.items()} == {
-        "DeadLetterAlarm": 0,
-        "OldestMessageAlarm": 900,
+        "CeleryDeadLetterAlarm": 0,
+        "CeleryOldestMessageAlarm": 900,
         "ErrorsAlarm": 0,
         "ThrottlesAlarm": 0,
         "DurationAlarm": 90_000,
@@ -188,3 +195,25 @@ def test_alarms_watch_queues_functions_and_tables():
     }
     assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms.values())
     assert made["Dashboard"]["Properties"]["DashboardName"] == "shop"
+
+
+@pytest.mark.parametrize("functions", ["one", "each"])
+def test_a_queue_more_leaves_what_is_there_as_it_is(functions):
+    """Their names are fixed: what got another logical id would be made while it is there."""
+    one = resources(deployment(queues=["mail"], functions=functions)).resources
+    two = resources(deployment(queues=["mail", "report"], functions=functions)).resources
+    # These name every queue, and are updated where they are.
+    shared = {
+        "AWS::Lambda::Function", "AWS::IAM::Role", "AWS::IAM::ManagedPolicy",
+        "AWS::CloudWatch::Dashboard",
+    }  # fmt: skip
+
+    assert one.keys() < two.keys()
+    for name, each in one.items():
+        if each["Type"] in shared:
+            names = {"FunctionName", "RoleName", "ManagedPolicyName", "DashboardName"}
+            assert {(k, v) for k, v in each["Properties"].items() if k in names} == {
+                (k, v) for k, v in two[name]["Properties"].items() if k in names
+            }
+        else:
+            assert each == two[name], name

@@ -16,7 +16,7 @@ from lambda_celery.infrastructure.resources import resources
 PAGE = (Path(__file__).parents[2] / "docs" / "serverless.md").read_text()
 #: osls and Lift make these themselves, of ``functions`` and of ``constructs``.
 OF_THE_FUNCTION = {
-    "Function", "FunctionAlias", "FunctionLogGroup", "FunctionMessages", "FunctionRole",
+    "Function", "FunctionAlias", "FunctionLogGroup", "FunctionCeleryMessages", "FunctionRole",
     "FunctionVersion",
 }  # fmt: skip
 #: The page says so.
@@ -55,7 +55,9 @@ def test_the_resources_are_the_definitions(service, made):
 
 
 def test_the_function_and_its_mapping_have_the_definitions_figures(service, made):
-    function, mapping = (made[name]["Properties"] for name in ("Function", "FunctionMessages"))
+    function, mapping = (
+        made[name]["Properties"] for name in ("Function", "FunctionCeleryMessages")
+    )
     written = service["functions"]["celery"]
     [event] = written["events"]
     extensions = service["resources"]["extensions"]
@@ -82,7 +84,7 @@ def test_the_function_and_its_mapping_have_the_definitions_figures(service, made
     # osls names the resources that it makes by the function's key and the queue's logical id.
     assert extensions == {
         "CeleryLambdaFunction": {"Properties": {"RecursiveLoop": function["RecursiveLoop"]}},
-        "CeleryEventSourceMappingSQSQueue": {
+        "CeleryEventSourceMappingSQSCeleryQueue": {
             "Properties": {"MetricsConfig": mapping["MetricsConfig"]}
         },
     }
@@ -110,7 +112,7 @@ def test_the_outputs_have_the_definitions_values(service):
 
 
 def test_lift_is_given_the_same_figures(lift, service, made):
-    queue, mapping = (made[name] for name in ("Queue", "FunctionMessages"))
+    queue, mapping = (made[name] for name in ("CeleryQueue", "FunctionCeleryMessages"))
     function = service["functions"]["celery"]
     of_lifts_own = {
         "LAMBDA_CELERY_QUEUE_URL": "${construct:celery.queueUrl}",

@@ -19,7 +19,12 @@ from tests.service_models import OPERATIONS, refusals
 from tests.unit import test_infrastructure_resources as definition
 
 #: What has to be changed together with an input, or the two would contradict each other.
-TOGETHER = {("dlq_message_retention_seconds", 60): {"message_retention_seconds": 60}}
+FIFO = {"queues": {"celery": {"fifo": True}}}
+TOGETHER: dict[tuple[str, Any], dict[str, Any]] = {
+    ("dlq_message_retention_seconds", 60): {"message_retention_seconds": 60} | FIFO,
+    # A standard queue's must be less than that of its dead-letter queue, which has no more.
+    ("message_retention_seconds", 1_209_600): FIFO,
+}
 
 
 def bounds() -> Iterator[dict[str, Any]]:
@@ -74,24 +79,36 @@ def test_aws_takes_what_sam_makes_of_the_template():
 @pytest.mark.parametrize(
     ("name", "change", "sentence"),
     [
-        ("Queue", {"VisibilityTimeout": 43_201}, "Queue.VisibilityTimeout is 43201"),
-        ("Queue", {"MessageRetentionPeriod": 59}, "Queue.MessageRetentionPeriod is 59"),
-        ("Queue", {"QueueName": "q" * 81}, "no name of a queue"),
-        ("Queue", {"QueueName": "mail.queue"}, "no name of a queue"),
-        ("Queue", {"FifoTopic": True}, "no attribute of a queue"),
-        ("Queue", {"RedrivePolicy": {"maxReceiveCount": 0}}, "AWS takes 1 to 1000"),
+        ("CeleryQueue", {"VisibilityTimeout": 43_201}, "CeleryQueue.VisibilityTimeout is 43201"),
+        ("CeleryQueue", {"MessageRetentionPeriod": 59}, "CeleryQueue.MessageRetentionPeriod is 59"),
+        ("CeleryQueue", {"QueueName": "q" * 81}, "no name of a queue"),
+        ("CeleryQueue", {"QueueName": "mail.queue"}, "no name of a queue"),
+        ("CeleryQueue", {"FifoTopic": True}, "no attribute of a queue"),
+        ("CeleryQueue", {"RedrivePolicy": {"maxReceiveCount": 0}}, "AWS takes 1 to 1000"),
         ("Function", {"MemorySize": 127}, "Function.MemorySize is 127"),
         ("Function", {"FunctionName": "f" * 65}, "The length of Function.FunctionName"),
         ("Function", {"Runtime": "python2.6"}, "Function.Runtime is 'python2.6'"),
         ("Function", {"Architectures": ["arm65"]}, "Function.Architectures[0] is 'arm65'"),
         ("Function", {"SnapStart": {"ApplyOn": "Always"}}, "Function.SnapStart.ApplyOn"),
-        ("FunctionMessages", {"ScalingConfig": {"MaximumConcurrency": 1}}, "takes 2 to 1000"),
-        ("FunctionMessages", {"BatchSize": 10_001}, "FunctionMessages.BatchSize is 10001"),
-        ("FunctionMessages", {"FunctionResponseTypes": ["Report"]}, "ReportBatchItemFailures"),
-        ("FunctionMessages", {"Batch": 1}, "nothing that lambda:CreateEventSourceMapping takes"),
+        ("FunctionCeleryMessages", {"ScalingConfig": {"MaximumConcurrency": 1}}, "takes 2 to 1000"),
+        (
+            "FunctionCeleryMessages",
+            {"BatchSize": 10_001},
+            "FunctionCeleryMessages.BatchSize is 10001",
+        ),
+        (
+            "FunctionCeleryMessages",
+            {"FunctionResponseTypes": ["Report"]},
+            "ReportBatchItemFailures",
+        ),
+        (
+            "FunctionCeleryMessages",
+            {"Batch": 1},
+            "nothing that lambda:CreateEventSourceMapping takes",
+        ),
         ("ScheduleGroup", {"Name": "mail queue"}, "ScheduleGroup.Name is 'mail queue'"),
         ("IdempotencyTable", {"BillingMode": "FREE"}, "IdempotencyTable.BillingMode is 'FREE'"),
-        ("DeadLetterAlarm", {"Period": 0}, "DeadLetterAlarm.Period is 0"),
+        ("CeleryDeadLetterAlarm", {"Period": 0}, "CeleryDeadLetterAlarm.Period is 0"),
     ],
 )
 def test_what_aws_does_not_take_is_found(name, change, sentence):

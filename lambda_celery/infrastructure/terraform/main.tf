@@ -38,6 +38,7 @@ module "figures" {
   vpc                                = var.vpc
   layers                             = var.layers
   permissions_boundary               = var.permissions_boundary
+  tags                               = var.tags
   snap_start                         = var.snap_start
   alias                              = var.alias
   warm_throughput                    = var.warm_throughput

@@ -7,6 +7,11 @@ resource "aws_scheduler_schedule_group" "this" {
   name   = module.figures.names.schedule_group
 
   tags = var.tags
+
+  # With it go the messages that wait in its schedules.
+  lifecycle {
+    prevent_destroy = true
+  }
 }
 
 # EventBridge Scheduler's own: it puts messages on the queues, and those that it cannot put there
@@ -19,6 +24,11 @@ resource "aws_iam_role" "scheduler" {
   permissions_boundary = var.permissions_boundary
 
   tags = var.tags
+
+  # The schedules send with it.
+  lifecycle {
+    prevent_destroy = true
+  }
 }
 
 data "aws_iam_policy_document" "scheduler_trust" {
@@ -38,6 +48,12 @@ data "aws_iam_policy_document" "scheduler_trust" {
       variable = "aws:SourceAccount"
       values   = [data.aws_caller_identity.current.account_id]
     }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceArn"
+      values   = [aws_scheduler_schedule_group.this[0].arn]
+    }
   }
 }
 
@@ -47,4 +63,8 @@ resource "aws_iam_role_policy" "scheduler" {
   name   = "send-messages"
   role   = aws_iam_role.scheduler[0].id
   policy = data.aws_iam_policy_document.scheduler[0].json
+
+  lifecycle {
+    prevent_destroy = true
+  }
 }

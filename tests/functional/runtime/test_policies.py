@@ -64,7 +64,7 @@ ACTIONS = {
 #: What no call of ours needs, and AWS does.
 BY_AWS: dict[str, dict[Permission, str]] = {
     "function": {
-        ("sqs:ReceiveMessage", "Queue"): "the event source mapping, with the function's role",
+        ("sqs:ReceiveMessage", "CeleryQueue"): "the event source mapping, with its role",
         ("logs:CreateLogStream", "FunctionLogGroup"): "Lambda, for each environment",
         ("logs:PutLogEvents", "FunctionLogGroup"): "Lambda, with what is written to the output",
         ("s3:ListBucket", "PayloadBucket"): "S3 says 404 of a missing object, else 403",
@@ -127,13 +127,13 @@ class Calls:
             results_table: "ResultsTable",
             settings.payload_bucket: "PayloadBucket/*",
         }
-        self.know_queue(stack, "")
+        self.know_queue(stack, "Celery")
         self.operations: set[str] = set()
         self.needed: defaultdict[str, set[Permission]] = defaultdict(set)
         self.side: str | None = None
 
     def know_queue(self, stack: Any, prefix: str) -> None:
-        """Call the queues of *stack* as the definition does, where *prefix* is its queue's name."""
+        """Call the queues of *stack* as the definition does those whose ids begin with *prefix*."""
         self.names[stack.queue_url.rpartition("/")[2]] = f"{prefix}Queue"
         self.names[stack.dead_letter_queue_url.rpartition("/")[2]] = f"{prefix}DeadLetterQueue"
 
@@ -526,4 +526,4 @@ def test_schedule_sync_has_a_policy_of_its_own(make, make_stack, calls):
     # And Scheduler may send to each queue, and park on those that it takes for that.
     made = defined(queues={"celery": {}, "orders": {"fifo": True}})
     statements = policies(made)["scheduler"]
-    assert {(a, r.removeprefix("Celery")) for a, r in statements} == calls.needed["scheduler"]
+    assert statements == calls.needed["scheduler"]

@@ -170,7 +170,7 @@ class TestResources:
 
     def test_can_be_changed_by_their_logical_ids(self, new_stack: MakeStack) -> None:
         stack = new_stack()
-        queue = celery(stack).node.default_child.get_resource("Queue")
+        queue = celery(stack).node.default_child.get_resource("CeleryQueue")
         queue.receive_message_wait_time_seconds = 20
 
         cdk_assertions.Template.from_stack(stack).has_resource_properties(
@@ -232,7 +232,7 @@ class TestVersions:
             {"key": "2.zip"},
             {"value": "b"},
             {"memory_size": 2048},
-            {"environment": {"A": "B"}},
+            {"environment": {"PLACE": "B"}},
         )
         assert len({before, *(version(**each) for each in changes)}) == 5
         # Lambda publishes none for these.
@@ -317,7 +317,13 @@ class TestHandles:
         [policy] = of_type(made["Resources"], "AWS::IAM::Policy").values()
         text = json.dumps(made)
 
-        named = ("Queue", "DeadLetterQueue", "IdempotencyTable", "PayloadBucket", "ProducerPolicy")
+        named = (
+            "CeleryQueue",
+            "CeleryDeadLetterQueue",
+            "IdempotencyTable",
+            "PayloadBucket",
+            "ProducerPolicy",
+        )
         for each in named:
             assert re.search(rf'"Fn::ImportValue": "Shop:\w+Celery{each}[0-9A-F]{{8}}', text), each
         keys = [s for s in policy["PolicyDocument"]["Statement"] if s["Resource"] == KEY]

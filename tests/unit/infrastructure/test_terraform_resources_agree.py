@@ -91,6 +91,32 @@ class TestPolicies:
             ], role
 
 
+def test_the_same_is_kept() -> None:
+    """But for queues, which modules/retained keeps."""
+    kept = set()
+    for path in terraform.MODULE.glob("*.tf"):
+        for kind, name, body in terraform.blocks(path.read_text(), "resource"):
+            if any("prevent_destroy" in each for each in body.get("lifecycle", [])):
+                kept.add(f"{kind}.{name}")
+
+    assert kept == {
+        "aws_dynamodb_table.idempotency",
+        "aws_s3_bucket.payloads",
+        "aws_scheduler_schedule_group.this",
+        "aws_iam_role.scheduler",
+        # A role of CloudFormation's has its policy within it.
+        "aws_iam_role_policy.scheduler",
+    }
+    made = resources(deployment({})).resources
+    ours = {name for name, each in made.items() if each.get("UpdateReplacePolicy") == "Retain"}
+    assert {name for name in ours if "Queue" not in name} == {
+        "IdempotencyTable",
+        "PayloadBucket",
+        "ScheduleGroup",
+        "SchedulerRole",
+    }
+
+
 class TestResources:
     """What Python's definition makes is what Terraform makes, with the same properties."""
 
@@ -315,6 +341,21 @@ class TestResources:
         found = dict(theirs)["aws_cloudwatch_dashboard"]["dashboard_body"]
 
         assert json.loads(found) == json.loads(expected.replace("${AWS::Region}", terraform.REGION))
+
+    def test_schedulers_trust(self, ours: Any, theirs: Any) -> None:
+        """Of the same keys: their values are known on AWS alone."""
+        made = [each for kind, each in ours if each.get("RoleName", "").endswith("-scheduler")]
+        found = [each for kind, each in theirs if kind == "aws_iam_role"]
+
+        assert [
+            {each["variable"]: each["test"] for each in statement["condition"]}
+            for role in found
+            for statement in json.loads(role["assume_role_policy"])["statement"]
+        ] == [
+            dict.fromkeys(statement["Condition"]["StringEquals"], "StringEquals")
+            for role in made
+            for statement in role["AssumeRolePolicyDocument"]["Statement"]
+        ]
 
     def test_roles(self, ours: Any, theirs: Any) -> None:
         """Their names and what bounds them."""

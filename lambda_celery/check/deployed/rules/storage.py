@@ -12,7 +12,7 @@ from lambda_celery.check.deployed.rule import Difference, Wrong, deployed_rule
 from lambda_celery.check.deployed.rules.queues import denies_plain_http
 from lambda_celery.check.model import Grade
 from lambda_celery.conf import setting_names
-from lambda_celery.infrastructure.computed import days, record_life_seconds
+from lambda_celery.infrastructure.computed import payload_days, record_life_seconds
 
 #: Partition key and TTL attribute: of the records' table, and of that of results.
 _KEY = "id"
@@ -151,8 +151,9 @@ def bucket(deployed: Deployed) -> Iterator[Difference]:
     """The payload bucket is not there, expires bodies too early or never, or is not private.
 
     A body must stay for as long as a call's record: twice the queue's retention, the dead-letter
-    queue's, and a day. The bucket must encrypt, block public access, and deny requests without
-    TLS: bodies hold arguments.
+    queue's, and a day; and 13 days more where a message may wait in EventBridge Scheduler before.
+    The bucket must encrypt, block public access, and deny requests without TLS: bodies hold
+    arguments.
     """
     name, arn = deployed.settings.payload_bucket, deployed.bucket_arn
     if name is None or arn is None:
@@ -190,7 +191,8 @@ def _lifecycle(deployed: Deployed, thing: Thing, name: str) -> Iterator[Differen
         for queue in deployed.queues()
         if (dead_letters := deployed.dead_letter_queue(queue)) is not None
     ]
-    needed = days(max(lives)) if lives else None
+    schedules = deployed.settings.schedule_group is not None
+    needed = payload_days(max(lives), schedules) if lives else None
     rules = [each for each in answer.said.get("Rules", []) if each.get("Status") == "Enabled"]
     expirations = [each["Expiration"] for each in rules if "Expiration" in each]
     for each in expirations:

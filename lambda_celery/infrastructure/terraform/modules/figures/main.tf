@@ -60,9 +60,10 @@ locals {
   }
 
   # A message may spend its retention on the queue, the dead-letter queue's there and, sent back,
-  # its retention once more. As long must its record stand, or it would run again; and its payload.
+  # its retention once more. As long must its record stand, or it would run again; and its payload,
+  # which may have waited for 13 days before, as long as a message waits in EventBridge Scheduler.
   idempotency_ttl_seconds = max([for queue in values(local.queues) : queue.idempotency_ttl_seconds]...)
-  payload_days            = ceil(local.idempotency_ttl_seconds / local.day)
+  payload_days            = ceil(local.idempotency_ttl_seconds / local.day + (var.schedules ? 13 : 0))
 
   # ------------------------------------------------------------------ functions
   functions = {
@@ -106,6 +107,17 @@ locals {
     dashboard         = var.name
   }
 
+  # What has a queue's name in its own, which nothing else of the kind may have. IAM does not tell
+  # large letters from small ones.
+  taken = {
+    queues = [for name in concat(
+      [for queue in values(local.queues) : queue.name if queue.queue_arn == null],
+      [for queue in values(local.queues) : queue.dead_letter_queue_name if queue.dead_letter_queue_arn == null],
+    ) : lower(name)]
+    roles  = [for name in concat(values(local.function_names), var.schedules ? [local.names.scheduler_role] : []) : lower(name)]
+    alarms = [for alarm in values(local.alarms) : lower(alarm.name)]
+  }
+
   # ---------------------------------------------------------------- environment
   # Variables that the module sets itself.
   own_variables = [
@@ -120,6 +132,26 @@ locals {
     "LAMBDA_CELERY_SCHEDULE_GROUP",
     "LAMBDA_CELERY_SCHEDULE_ROLE_ARN",
     "CELERY_RESULT_BACKEND",
+  ]
+
+  # Variables that Lambda sets itself, and lets nobody else set.
+  reserved_variables = [
+    "AWS_ACCESS_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_DEFAULT_REGION",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
   ]
 
   environment = merge(var.environment, { LAMBDA_CELERY_APP = var.app })
@@ -137,6 +169,28 @@ locals {
       idempotency_ttl_seconds = queue.idempotency_ttl_seconds
     } if length(local.queues) > 1
   }
+
+  # All of the function's variables as JSON, as Lambda measures them, each as long as it can get.
+  urls = {
+    for name, queue in local.queues : name => {
+      url                   = format("https://sqs.cn-northwest-1.amazonaws.com.cn/123456789012/%s", queue.name)
+      dead_letter_queue_url = format("https://sqs.cn-northwest-1.amazonaws.com.cn/123456789012/%s", queue.dead_letter_queue_name)
+    }
+  }
+  longest_environment = merge(
+    local.environment,
+    local.variables,
+    {
+      LAMBDA_CELERY_IDEMPOTENCY_TABLE = local.names.idempotency_table
+      LAMBDA_CELERY_PAYLOAD_BUCKET    = format("%063d", 0)
+    },
+    { for table in [local.names.results_table] : "CELERY_RESULT_BACKEND" => "lambda-dynamodb:///${table}" if var.results },
+    { for group in [local.names.schedule_group] : "LAMBDA_CELERY_SCHEDULE_GROUP" => group if var.schedules },
+    { for role in [local.names.scheduler_role] : "LAMBDA_CELERY_SCHEDULE_ROLE_ARN" => "arn:aws-us-gov:iam::123456789012:role/${role}" if var.schedules },
+    { for each in values(local.urls) : "LAMBDA_CELERY_QUEUE_URL" => each.url if length(local.urls) == 1 },
+    { for each in values(local.urls) : "LAMBDA_CELERY_DEAD_LETTER_QUEUE_URL" => each.dead_letter_queue_url if length(local.urls) == 1 },
+    { for settings in [local.queue_settings] : "LAMBDA_CELERY_QUEUES" => jsonencode({ for name, each in settings : name => merge(each, local.urls[name]) }) if length(local.urls) > 1 },
+  )
 
   # What a plan may not destroy and has no switch of its own against it: the queues made here.
   retained = merge(

@@ -4,8 +4,13 @@ output "queues" {
 
   # A validation sees what was put in; what holds for a queue in the end is seen here.
   precondition {
-    condition     = length(distinct(values(local.slugs))) == length(local.slugs)
-    error_message = "Two queues would get the same name on AWS, where only letters, digits, \"_\" and \"-\" are left of it. Rename one of them."
+    condition     = alltrue([for names in values(local.taken) : length(distinct(names)) == length(names)])
+    error_message = "Two ${join(" and two ", [for kind, names in local.taken : kind if length(distinct(names)) != length(names)])} would get the same name on AWS, where only letters, digits, \"_\" and \"-\" are left of a queue's, and the case may not tell. Rename a queue."
+  }
+
+  precondition {
+    condition     = var.functions != "each" || !contains(keys(local.slugs), "all")
+    error_message = "functions = \"each\" takes no queue called \"all\". Rename it."
   }
 
   # A queue's name has 80 characters, a function's 64: that of a FIFO queue's dead-letter queue is
@@ -41,8 +46,8 @@ output "queues" {
   }
 
   precondition {
-    condition     = alltrue([for queue in values(local.queues) : queue.message_retention_seconds <= var.dlq_message_retention_seconds])
-    error_message = "dlq_message_retention_seconds may not be less than message_retention_seconds: a message's age goes on counting on a standard dead-letter queue."
+    condition     = alltrue([for queue in values(local.queues) : queue.message_retention_seconds + (queue.fifo ? 0 : 1) <= var.dlq_message_retention_seconds])
+    error_message = "dlq_message_retention_seconds has to be more than message_retention_seconds: a message's age goes on counting on a standard dead-letter queue. On a FIFO one, it may be the same."
   }
 
   precondition {
@@ -98,6 +103,11 @@ output "names" {
 output "environment" {
   value       = local.environment
   description = "Variables of the function alone."
+
+  precondition {
+    condition     = length(jsonencode(local.longest_environment)) <= 4096
+    error_message = "The function's variables take up to ${length(jsonencode(local.longest_environment))} bytes, and Lambda takes 4096. Shorten environment, or name fewer queues in one deployment."
+  }
 }
 
 output "variables" {

@@ -251,8 +251,8 @@ variable "kms_key_arn" {
   description = "A key of one's own for queues, tables, bucket and variables."
 
   validation {
-    condition     = var.kms_key_arn == null ? true : can(regex("^arn:[a-z-]+:kms:", var.kms_key_arn))
-    error_message = "kms_key_arn has to be the ARN of a KMS key."
+    condition     = var.kms_key_arn == null ? true : can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/.", var.kms_key_arn))
+    error_message = "kms_key_arn has to be the ARN of a KMS key, with \":key/\" in it. An alias is no resource of a policy."
   }
 }
 
@@ -265,6 +265,14 @@ variable "vpc" {
     condition     = var.vpc == null ? true : length(var.vpc.subnet_ids) > 0 && length(var.vpc.security_group_ids) > 0
     error_message = "vpc has to name one subnet and one security group at least."
   }
+
+  validation {
+    condition = alltrue(concat(
+      [for id in try(var.vpc.subnet_ids, []) : can(regex("^subnet-[0-9a-z]+$", id))],
+      [for id in try(var.vpc.security_group_ids, []) : can(regex("^sg-[0-9a-z]+$", id))],
+    ))
+    error_message = "vpc has to name subnets by ids that begin with \"subnet-\", and security groups by ids that begin with \"sg-\"."
+  }
 }
 
 variable "layers" {
@@ -274,6 +282,11 @@ variable "layers" {
   validation {
     condition     = length(var.layers) <= 5
     error_message = "layers may name 5 layer versions at most."
+  }
+
+  validation {
+    condition     = alltrue([for arn in var.layers : can(regex("^arn:[a-z-]+:lambda:[a-z0-9-]+:[0-9]{12}:layer:[A-Za-z0-9_-]+:[0-9]+$", arn))])
+    error_message = "layers have to be ARNs of layers' versions, such as \"arn:aws:lambda:eu-central-1:123456789012:layer:binaries:3\"."
   }
 
   validation {
@@ -290,6 +303,16 @@ variable "permissions_boundary" {
   validation {
     condition     = var.permissions_boundary == null ? true : can(regex("^arn:[a-z-]+:iam:.", var.permissions_boundary))
     error_message = "permissions_boundary has to be the ARN of a policy."
+  }
+}
+
+variable "tags" {
+  type        = map(string)
+  description = "Tags of everything that takes them."
+
+  validation {
+    condition     = alltrue([for key in keys(var.tags) : can(regex("^.{1,128}$", key)) && !startswith(lower(key), "aws:")])
+    error_message = "tags may not have names that begin with \"aws:\", nor with more than 128 characters."
   }
 }
 
@@ -336,6 +359,16 @@ variable "environment" {
   validation {
     condition     = length(setintersection(keys(var.environment), local.own_variables)) == 0
     error_message = "environment names a variable that is computed here: ${join(", ", setintersection(keys(var.environment), local.own_variables))}. Leave it out."
+  }
+
+  validation {
+    condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Za-z][A-Za-z0-9_]+$", name))])
+    error_message = "environment has to have names of two characters or more: a letter, then letters, digits and \"_\"."
+  }
+
+  validation {
+    condition     = length(setintersection(keys(var.environment), local.reserved_variables)) == 0
+    error_message = "environment names a variable that is Lambda's own: ${join(", ", setintersection(keys(var.environment), local.reserved_variables))}. Leave it out."
   }
 }
 

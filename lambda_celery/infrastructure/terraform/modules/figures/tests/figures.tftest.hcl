@@ -20,6 +20,7 @@ variables {
   schedules                          = true
   oldest_message_age_seconds         = 900
   layers                             = []
+  tags                               = {}
   snap_start                         = false
   alias                              = "live"
   environment                        = {}
@@ -58,8 +59,8 @@ run "records_stand_for_both_retentions_and_one_more" {
   command = plan
 
   assert {
-    condition     = output.idempotency_ttl_seconds == 1987200 && output.payload_days == 23
-    error_message = "The record's life is not 4 + 14 + 4 + 1 days."
+    condition     = output.idempotency_ttl_seconds == 1987200 && output.payload_days == 36
+    error_message = "The record's life is not 4 + 14 + 4 + 1 days, or the payload's not 13 more."
   }
 }
 
@@ -68,6 +69,7 @@ run "payloads_stay_for_whole_days" {
 
   variables {
     message_retention_seconds = 60
+    schedules                 = false
   }
 
   assert {
