@@ -518,10 +518,6 @@ class Deployment(_Table):
         super().__post_init__()
         for problem in self._contradictions():
             raise ConfigurationError(f"{problem} Change [{self.place}].")
-        # What has the name of something else shows as soon as all is made, of these inputs.
-        from lambda_celery.infrastructure.resources import resources
-
-        resources(self)
 
     def _contradictions(self) -> Iterable[str]:
         queues = self.queues.values()

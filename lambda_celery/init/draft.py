@@ -14,6 +14,7 @@ from celery import Celery
 
 from lambda_celery.infrastructure.forms.registry import FORMS, Form, form_of
 from lambda_celery.infrastructure.inputs import STANZA, Deployment
+from lambda_celery.infrastructure.resources import resources
 from lambda_celery.infrastructure.runtimes import RUNTIMES
 from lambda_celery.init import other_sam, settings
 from lambda_celery.init.changes import Change, Changes, add_generated
@@ -87,6 +88,7 @@ def draft(app: Celery, root: Path, stanza: Stanza, facts: AppFacts, answers: Ans
     form = form_of(answers.form)
     text = stanza.with_values(_values(stanza, facts, answers, form))
     deployment = Deployment.from_document(stanza.document(text), stanza.path.name)
+    resources(deployment)  # what has the name of something else shows when all is made
     changes = Changes(notes=[*facts.notes, *_differences(stanza, facts, answers.app)])
     changes.notes += _other_python(deployment)
     if answers.output is None and form.directory == ".":

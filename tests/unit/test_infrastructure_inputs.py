@@ -9,6 +9,7 @@ import pytest
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.computed import compute
 from lambda_celery.infrastructure.inputs import Deployment, QueueInput
+from lambda_celery.infrastructure.resources import resources
 
 LAYER = "arn:aws:lambda:eu-central-1:123456789012:layer:binaries:3"
 LEAST = {"app": "proj.celery:app", "name": "shop"}
@@ -170,7 +171,7 @@ def test_records_outlive_the_longest_retention():
 )
 def test_what_cannot_be_is_refused_in_a_sentence(more, sentence):
     with pytest.raises(ConfigurationError) as refusal:
-        Deployment.parse(LEAST | more)
+        resources(Deployment.parse(LEAST | more))
     assert sentence in str(refusal.value)
     assert str(refusal.value).endswith((".", "?"))
 

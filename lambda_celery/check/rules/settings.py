@@ -19,6 +19,7 @@ from lambda_celery.conf import APP_VARIABLE, CONF_PREFIX, ENV_PREFIX, Settings
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.computed import SECONDS_PER_DAY, compute, record_life_seconds
 from lambda_celery.infrastructure.inputs import KEYS_OF_OTHERS, Deployment
+from lambda_celery.infrastructure.resources import resources
 
 _DEFAULTS = Deployment.parse({"app": "proj", "name": "proj"})
 #: What a database server takes, unless somebody has changed it: PostgreSQL's max_connections.
@@ -134,13 +135,14 @@ def function_limits(facts: Facts) -> Iterator[Finding]:
         return
     try:
         # What is missing, `lambda init` asks for.
-        figures = compute(Deployment.parse({"app": "proj", "name": "proj"} | stanza))
+        deployment = Deployment.parse({"app": "proj", "name": "proj"} | stanza)
+        resources(deployment)  # what has the name of something else shows when all is made
     except ConfigurationError as exc:
         named = [key for key in stanza if re.search(rf"\b{re.escape(key)}\b", str(exc))]
         place = " ".join([f"[tool.{STANZA}]", *named[:1]])
         yield Finding("function-limits", Grade.RED, place, str(exc), "Correct the stanza.")
         return
-    timeout = max(each.timeout_seconds for each in figures.functions.values())
+    timeout = max(each.timeout_seconds for each in compute(deployment).functions.values())
     for task in facts.tasks:
         limit = seconds_of(task.task.time_limit) or seconds_of(task.task.soft_time_limit)
         if limit and MAXIMUM_SECONDS >= limit > timeout:
