@@ -57,7 +57,8 @@ class Result:
     #: Process id to when it died.
     died: dict[int, float] = field(default_factory=dict)
     parked: list[int] = field(default_factory=list)
-    #: Of a FIFO queue, at their last receive in a process that died: SQS has parked them.
+    #: At their last receive in a process that died: SQS has parked them. Of a FIFO queue all,
+    #: of another those that had begun to run in each receive before, or in all but one.
     killed_at_last: set[int] = field(default_factory=set)
     left: int = 0
     outages: int = 0
@@ -196,7 +197,7 @@ def storm(options: argparse.Namespace, generator: random.Random) -> Result:
         started = time.monotonic()
 
         def note_killed(report: BatchReport) -> None:
-            if not (options.fifo and "process exited" in (report.error or "")):
+            if "process exited" not in (report.error or ""):
                 return
             for each in report.event["Records"]:
                 if int(each["attributes"]["ApproximateReceiveCount"]) >= MAX_RECEIVE_COUNT:
@@ -214,6 +215,10 @@ def storm(options: argparse.Namespace, generator: random.Random) -> Result:
         result.seconds = time.monotonic() - started
         result.outages = proxy.hit
         read_record(record, result)
+        if not options.fifo:
+            result.killed_at_last &= {
+                number for number, begun in result.begins.items() if begun >= MAX_RECEIVE_COUNT - 1
+            }
         dead_letters = settings.dead_letter_queue_url
         while messages := sqs.receive_message(
             QueueUrl=dead_letters, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
