@@ -23,7 +23,8 @@ _TESTS = ("tests/unit", "tests/contract", "tests/functional/runtime", "tests/fuz
 @nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
     """Run the tests with the lower bounds of what users install."""
-    lowest = Path(session.create_tmp()) / "lowest.txt"
+    # Not create_tmp(): from then on all temporary files would be in there, and so in a repository.
+    lowest = Path(session.virtualenv.location) / "lowest.txt"
     session.run(
         "uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct", "--no-deps",
         "--python-version", str(session.python), "--extra", "local", "--extra", "django",

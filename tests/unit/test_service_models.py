@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+import botocore.session
 import pytest
 
 from lambda_celery.exceptions import ConfigurationError
@@ -25,6 +26,9 @@ TOGETHER: dict[tuple[str, Any], dict[str, Any]] = {
     # A standard queue's must be less than that of its dead-letter queue, which has no more.
     ("message_retention_seconds", 1_209_600): FIFO,
 }
+RUNTIMES_OF_BOTOCORE = (
+    botocore.session.get_session().get_service_model("lambda").shape_for("Runtime").enum
+)
 
 
 def bounds() -> Iterator[dict[str, Any]]:
@@ -40,6 +44,8 @@ def bounds() -> Iterator[dict[str, Any]]:
             values = [ast.literal_eval(value) for value in words.split(" or ")]
         else:
             continue
+        if each.name == "runtime":  # an old botocore does not know the new ones
+            values = [value for value in values if value in RUNTIMES_OF_BOTOCORE]
         for value in values:
             yield {each.name: value} | TOGETHER.get((each.name, value), {})
 

@@ -11,6 +11,7 @@ import pytest
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.computed import compute
 from lambda_celery.infrastructure.inputs import OWN_VARIABLES, RESERVED_VARIABLES, Deployment
+from lambda_celery.infrastructure.resources import resources
 from tests.unit.infrastructure import terraform
 from tests.unit.infrastructure.test_terraform import FULL, REFUSED, pytestmark  # noqa: F401
 
@@ -137,7 +138,7 @@ class TestInputs:
     )
     def test_are_refused_by_both(self, inputs: dict[str, Any]) -> None:
         with pytest.raises(ConfigurationError):
-            deployment(inputs)
+            resources(deployment(inputs))
 
 
 class TestFigures:
