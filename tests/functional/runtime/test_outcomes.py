@@ -1206,7 +1206,7 @@ class TestAWSFails:
         send.delay()
         (message,) = runtime.receive()
         faults.fail(runtime.settings, "dynamodb", "UpdateItem", "ThrottlingException")
-        assert runtime.invoke([message], seconds=2).failed == []
+        assert runtime.invoke([message], seconds=5).failed == []
         assert "stays out of date" in caplog.text
 
     def test_so_late_before_the_run_that_the_time_is_short_it_comes_back(
