@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
-from celery import _state, signals
+from celery import signals
 from celery.utils.dispatch import Signal
 
 from lambda_celery.check.facts import Facts
+from tests.shared_tasks import none_of_others
 
 _numbers = itertools.count()
 #: On the line that a finding has to be about.
@@ -34,20 +35,16 @@ def facts_of(folder: Path, code: str, pyproject: str = "", **others: str) -> Ite
         (folder / "pyproject.toml").write_text(dedent(pyproject))
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
-    # Celery gives each app the tasks of all others: here, of other projects.
-    finalizers = _state._on_app_finalizers
-    its_own = {each for each in finalizers if each.__module__ == "celery.app.builtins"}
-    _state._on_app_finalizers = its_own
     # What it connects is alive until the garbage collector comes by.
     of_celery = [each for each in vars(signals).values() if isinstance(each, Signal)]
     connected = [each.receivers for each in of_celery]
     for each in of_celery:
         each.receivers = [*(each.receivers or ())]
     try:
-        app = importlib.import_module(name).app
-        yield Facts.collect(app, folder)
+        with none_of_others():
+            app = importlib.import_module(name).app
+            yield Facts.collect(app, folder)
     finally:
-        _state._on_app_finalizers = finalizers
         for each, receivers in zip(of_celery, connected, strict=True):
             each.receivers = receivers
         sys.path.remove(str(folder))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
-from celery import _state
+
+from tests.shared_tasks import none_of_others
 
 
 @pytest.fixture(autouse=True)
-def no_tasks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Celery gives each app the shared tasks of all others: here, of other tests."""
-    its_own = {
-        each for each in _state._on_app_finalizers if each.__module__ == "celery.app.builtins"
-    }
-    monkeypatch.setattr(_state, "_on_app_finalizers", its_own)
+def no_tasks_of_others() -> Iterator[None]:
+    with none_of_others():
+        yield
