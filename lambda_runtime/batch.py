@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from operator import itemgetter
 from typing import Protocol, TypeVar
 
 from lambda_celery.message import MAXIMUM_ENTRIES
@@ -39,6 +40,9 @@ _Decided = TypeVar("_Decided")
 class Place(Protocol):
     """Where lanes are run."""
 
+    #: Whether a task that kills its process ends the invocation with it.
+    dies_with_its_tasks: bool
+
     def run(self, batch: Batch, lanes: list[Lane]) -> None:
         """Run the *lanes* of *batch*, those first that come first."""
 
@@ -48,6 +52,8 @@ class Place(Protocol):
 
 class InThisProcess:
     """Runs lanes here, in the process that answers for them."""
+
+    dies_with_its_tasks = True
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -80,11 +86,13 @@ class Batch:
     deadline: Deadline
     fields: TaskFields
     _has_several: bool = False
-    _postponed: list[Lane] = field(default_factory=list)
+    #: With how many runs there have been of the first message of each.
+    _postponed: list[tuple[int, Lane]] = field(default_factory=list)
     #: By message id, those whose claim was written ahead, until their run begins.
     _ahead: dict[str, Case] = field(default_factory=dict)
     #: The ids of messages whose run is done, and whose completion is still to be written.
     _done: set[str] = field(default_factory=set)
+    _cannot_send: bool = False
     _is_over: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -108,13 +116,19 @@ class Batch:
         place.run(self, cut)
         self._hand_back_hanging(cut)
         while self._postponed:
-            lane = self._postponed.pop(0)
-            self._postponed = [each for each in self._postponed if not self._is_sent_on(each)]
+            # What kills its process has been tried as often as the process has died; most others
+            # of its batch less often.
+            self._postponed.sort(key=itemgetter(0))
+            attempts, lane = self._postponed.pop(0)
+            self._send_on_postponed()
             self.settlement.send_all()
             self.settlement.delete_settled()
             self.settlement.hide_returned()
-            place.run_alone(self, lane)
-            self._hand_back_hanging([lane])
+            if place.dies_with_its_tasks and self._would_harm(attempts):
+                self._keep_from_others(lane)
+            else:
+                place.run_alone(self, lane)
+                self._hand_back_hanging([lane])
         self.settlement.send_all()
         self.settlement.send_rest()
         self.decision.completions.finish(self.deadline)
@@ -146,7 +160,9 @@ class Batch:
                 self._hand_back(unsettled, Forwarded(datetime.now(UTC)))
 
     def _is_known(self, delivery: Delivery) -> bool:
-        return self.settlement.has(delivery) or any(delivery in lane for lane in self._postponed)
+        if self.settlement.has(delivery):
+            return True
+        return any(delivery in lane for _, lane in self._postponed)
 
     def _is_settled_before_all(self, delivery: Delivery) -> bool:
         comes_first = delivery.receive_count == 1
@@ -163,15 +179,23 @@ class Batch:
         is_fifo = lane[0].fifo_group is not None
         return not (is_fifo and any(map(self._is_last_receive, lane)))
 
-    def _is_sent_on(self, lane: Lane) -> bool:
-        """Send on the message of *lane* if it would not survive the death of this process."""
-        (first, *_) = lane
-        if first.fifo_group is not None or not self._is_last_receive(first):
-            return False
-        if self.settlement.forward(first, Forwarded(datetime.now(UTC))) is not None:
-            return False
-        self.settlement.let_go(first)
-        return True
+    def _send_on_postponed(self) -> None:
+        """Send on those postponed that would not survive the death of this process.
+
+        Until it fails: SQS may have taken a message although its answer was lost, and each
+        further try makes one more of it.
+        """
+        postponed, self._postponed = self._postponed, []
+        for attempts, lane in postponed:
+            first = lane[0]
+            may_be_sent = first.fifo_group is None and self._is_last_receive(first)
+            if may_be_sent and not self._cannot_send:
+                failure = self.settlement.forward(first, Forwarded(datetime.now(UTC)))
+                if failure is None:
+                    self.settlement.let_go(first)
+                    continue
+                self._cannot_send = True
+            self._postponed.append((attempts, lane))
 
     def run_lane(self, lane: Lane, is_alone: bool = False, killed: Killed | None = None) -> None:
         """Run what comes one after the other: a message, or a message group.
@@ -197,12 +221,37 @@ class Batch:
         with self.fields.of(lane[0]):
             self._hand_back(lane, self.decision.lost(lane[0], self.deadline))
 
-    def postpone(self, lane: Lane) -> None:
-        """Have *lane* run when all others are settled."""
-        with self._lock:
-            self._postponed.append(lane)
+    def _would_harm(self, attempts: int) -> bool:
+        """Whether the next of those postponed, with so many *attempts*, would have others parked.
 
-    def take_postponed(self) -> list[Lane]:
+        That is if it kills its process once more, and SQS cannot be reached, so that others at
+        their last receive are still on the queue. One lost run tells nothing against it, for a
+        whole batch has one after a kill; nor do as many as all others have that wait with it.
+        """
+        if attempts <= max(1, min((each for each, _ in self._postponed), default=1)):
+            return False
+        at_stake = [*self.settlement.undeleted, *(each for _, [each, *_] in self._postponed)]
+        return any(
+            self.queues.get(each.source_arn).may_be_last(each.receive_count) for each in at_stake
+        )
+
+    def _keep_from_others(self, lane: Lane) -> None:
+        logger.warning(
+            "Message %s, whose task may have killed its process, is not run: SQS cannot be reached "
+            "to delete others of its batch, which may be at their last receive.",
+            lane[0].message_id,
+        )  # fmt: skip
+        back: Returned | Forwarded = Returned("may harm others", self._backoff(lane[0]))
+        if self._is_last_receive(lane[0]):
+            back = Forwarded(datetime.now(UTC))
+        self._hand_back(lane, back)
+
+    def postpone(self, lane: Lane, attempts: int) -> None:
+        """Have *lane* run when all others are settled; its first has had so many *attempts*."""
+        with self._lock:
+            self._postponed.append((attempts, lane))
+
+    def take_postponed(self) -> list[tuple[int, Lane]]:
         """Return the lanes that are to run when all others are settled, and forget them."""
         with self._lock:
             postponed, self._postponed = self._postponed, []
@@ -309,7 +358,7 @@ class Batch:
     def _conclude(self, lane: Lane, position: int, outcome: Outcome | Postponed) -> bool:
         """Carry out the *outcome* of what is at *position* of *lane*; return whether it goes on."""
         if isinstance(outcome, Postponed):
-            self.postpone(lane[position:])
+            self.postpone(lane[position:], outcome.attempts)
             return False
         delivery = lane[position]
         back = self._settle(delivery, outcome)

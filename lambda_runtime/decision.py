@@ -560,7 +560,7 @@ class Decision:
                 "Task %s has ended with its process: it is run when all others are settled",
                 request.humaninfo(),
             )
-            return Postponed()
+            return Postponed(case.claimed.number)
         if case.claimed.claim is Claim.LOST:
             logger.error("Task %s was lost with its process", request.humaninfo())
             return self._runner.worker_lost(request, _attempt(case))

@@ -62,5 +62,8 @@ class Forwarded:
 class Postponed:
     """The message's last run ended with its process: it runs when all others are settled."""
 
+    #: How many runs there have been.
+    attempts: int
+
 
 Outcome = Deleted | Returned | Parked | Forwarded

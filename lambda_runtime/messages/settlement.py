@@ -263,8 +263,10 @@ class Settlement:
             if sum(map(len, self._to_delete.values())) < at_least:
                 return
             to_delete, self._to_delete = self._to_delete, {}
-        for queue, settled in _in_requests(to_delete):
+        requests = list(_in_requests(to_delete))
+        for number, (queue, settled) in enumerate(requests):
             if self._deadline.seconds() < ANSWER_SECONDS:
+                self._keep_undeleted(requests[number:])
                 return
             entries = [
                 {"Id": str(n), "ReceiptHandle": each.receipt_handle}
@@ -276,7 +278,19 @@ class Settlement:
                 )
             except Exception as exc:
                 logger.warning("What is settled could not be deleted: %s", exc)
+                self._keep_undeleted(requests[number:])
                 return
+
+    def _keep_undeleted(self, requests: list[tuple[SourceQueue, list[Delivery]]]) -> None:
+        with self._lock:
+            for queue, settled in requests:
+                self._to_delete.setdefault(queue, []).extend(settled)
+
+    @property
+    def undeleted(self) -> list[Delivery]:
+        """What is settled, and still on its queue."""
+        with self._lock:
+            return [each for settled in self._to_delete.values() for each in settled]
 
     def _hide(self, queue: SourceQueue, hidden: list[tuple[Delivery, int]]) -> None:
         if self._deadline.seconds() < ANSWER_SECONDS:

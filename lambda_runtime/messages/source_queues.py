@@ -105,6 +105,12 @@ class SourceQueue:
         limit = self.max_receive_count
         return limit is not None and count >= limit
 
+    def may_be_last(self, count: int) -> bool:
+        """Whether it is the last receive, or not the first and SQS has not told the limit."""
+        return self.is_last(count) or (
+            count > 1 and self.max_receive_count is None and self._has_told
+        )
+
     def _is_at(self, url: str) -> bool:
         """Whether *url* is this queue's: by its name, its account and its region."""
         place = self.arn.split(":")[3:]

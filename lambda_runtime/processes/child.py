@@ -175,8 +175,8 @@ class _Child:
         self._tell_through(run, feed.room)
 
     def _tell_through(self, run: Run, room: int) -> None:
-        for lane in self._invocation.batch.take_postponed():
-            self._report(Later(lane[0].message_id))
+        for attempts, lane in self._invocation.batch.take_postponed():
+            self._report(Later(lane[0].message_id, attempts))
         self._report(Through(run.number, room))
 
     def _end(self) -> None:

@@ -101,6 +101,8 @@ class Later(NamedTuple):
     """A message, and what follows it in its lane, is to run when all others are settled."""
 
     message_id: str
+    #: How many runs there have been of the message.
+    attempts: int
 
 
 class Through(NamedTuple):

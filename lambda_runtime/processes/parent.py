@@ -53,6 +53,8 @@ _MOST_FAILED_STARTS = 3
 class Processes:
     """Runs lanes in *count* children, which stay for the life of this process."""
 
+    dies_with_its_tasks = False
+
     def __init__(
         self,
         app: Celery,
@@ -95,7 +97,7 @@ class Processes:
         ])  # fmt: skip
 
     def run_alone(self, batch: Batch, lane: Lane) -> None:
-        """Run *lane*, which may kill its process."""
+        """Run *lane*, which may kill its process, but not this one."""
         is_async = bool(apart(self._app, [lane])[0])
         order = replace(self._order(lane, is_async), is_alone=True)
         self._run(batch, *(([], [order]) if is_async else ([order], [])))
@@ -279,10 +281,10 @@ class _Work:
                 delivery = dealt.left.pop(position)
                 with self.batch.fields.of(delivery):
                     self.batch.finish(delivery, back)
-            case Later(message_id):
+            case Later(message_id, attempts):
                 child.begun.discard(message_id)
                 dealt, position = _find(child, message_id)
-                self.batch.postpone(dealt.left[position:])
+                self.batch.postpone(dealt.left[position:], attempts)
                 del dealt.left[position:]
             case Through(number, room):
                 dealt = child.dealt.pop(number)

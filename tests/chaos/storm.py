@@ -60,6 +60,10 @@ class Result:
     #: At their last receive in a process that died: SQS has parked them. Of a FIFO queue all,
     #: of another those that had begun to run in each receive before, or in all but one.
     killed_at_last: set[int] = field(default_factory=set)
+    #: Of those, whose process could not reach SQS, and so could neither send on nor delete.
+    cut_off_at_last: set[int] = field(default_factory=set)
+    #: When the last outage of SQS ends, or has (``time.monotonic``).
+    sqs_is_back_at: float = 0.0
     left: int = 0
     outages: int = 0
     seconds: float = 0.0
@@ -73,7 +77,8 @@ class Result:
         twice = {n for n, ends in self.ends.items() if len(ends) > 1}
         excused = {n for n in twice if self._in_the_window(n)}
         parked = set(self.parked)
-        harmless = (parked & self._harmless) - set(self.ends)
+        has_run = parked & set(self.ends)
+        harmless = (parked & self._harmless) - has_run
         return [
             ("sent", len(self.sent), False),
             ("  of which kill their process", len(self.sent) - len(self._harmless), False),
@@ -82,7 +87,12 @@ class Result:
             ("lost", len(self._harmless - set(self.ends) - parked), True),
             ("run twice", len(twice - excused), True),
             ("  killed between the work and its record", len(excused), False),
-            ("parked although it has run", len(parked & set(self.ends)), True),
+            ("parked although it has run", len(has_run - self.cut_off_at_last), True),
+            (
+                "  killed at its last receive, without SQS",
+                len(has_run & self.cut_off_at_last),
+                False,
+            ),
             ("parked although harmless", len(harmless - self.killed_at_last), True),
             ("  killed at its last receive", len(harmless & self.killed_at_last), False),
             ("parked without a run", len(parked - set(self.begins) - self.killed_at_last), True),
@@ -197,11 +207,14 @@ def storm(options: argparse.Namespace, generator: random.Random) -> Result:
         started = time.monotonic()
 
         def note_killed(report: BatchReport) -> None:
-            if "process exited" not in (report.error or ""):
+            if report.error is None:
                 return
+            is_cut_off = result.sqs_is_back_at > time.monotonic() - FUNCTION_TIMEOUT_SECONDS
             for each in report.event["Records"]:
                 if int(each["attributes"]["ApproximateReceiveCount"]) >= MAX_RECEIVE_COUNT:
                     result.killed_at_last.add(number_in(each["body"]))
+                    if is_cut_off:
+                        result.cut_off_at_last.add(number_in(each["body"]))
 
         with EventSourceMapping(url, function, config, sqs, on_batch=note_killed) as mapping:
             with raging(function, proxy, record, options, generator, result):
@@ -219,6 +232,7 @@ def storm(options: argparse.Namespace, generator: random.Random) -> Result:
             result.killed_at_last &= {
                 number for number, begun in result.begins.items() if begun >= MAX_RECEIVE_COUNT - 1
             }
+            result.killed_at_last |= result.cut_off_at_last
         dead_letters = settings.dead_letter_queue_url
         while messages := sqs.receive_message(
             QueueUrl=dead_letters, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
@@ -287,8 +301,12 @@ def raging(
 
     def break_aws() -> None:
         while not over.wait(generator.expovariate(1 / options.outage_every)):
-            proxy.outage = random_outage(generator)
-            over.wait(generator.uniform(0.2, 3.0))
+            outage = random_outage(generator)
+            seconds = generator.uniform(0.2, 3.0)
+            if outage.service == "sqs":
+                result.sqs_is_back_at = time.monotonic() + seconds
+            proxy.outage = outage
+            over.wait(seconds)
             proxy.outage = None
 
     threads = []

@@ -133,6 +133,21 @@ class TestKillsItsProcess:
         assert ran == []
         assert len(runtime.stack.dead_letters()) == 1
 
+    def test_those_that_were_tried_less_often_run_first(self, runtime, ran):
+        @runtime.task
+        def send(n):
+            ran.append(n)
+
+        messages = []
+        for n in (2, 1, 3):
+            send.delay(n)
+            (message,) = runtime.receive()
+            lose(runtime, message, times=n)
+            messages.append(message)
+
+        assert runtime.hand_over(messages).all_deleted
+        assert ran == [1, 2, 3]
+
     def test_several_run_one_by_one_and_who_waits_at_its_last_receive_is_sent_on(
         self, make_runtime, ran
     ):
@@ -309,6 +324,70 @@ class TestSQSTakesNothingAtTheLastReceive:
             assert runtime.hand_over(messages).all_deleted
         assert runtime.deliver(count).all_deleted
         assert ran == [1] * count
+
+    @pytest.mark.parametrize("is_told", [True, False], ids=["limit known", "limit not told"])
+    def test_what_may_kill_the_process_is_not_run_for_the_sake_of_the_others(
+        self, make_runtime, faults, ran, is_told
+    ):
+        runtime = make_runtime(lambda_max_receive_count=3 if is_told else None)
+
+        @runtime.task
+        def send(n):
+            ran.append(n)
+
+        messages = []
+        for n, lost in ("killer", 2), ("was beside it", 1), ("fine", 0):
+            send.delay(n)
+            (message,) = runtime.receive()
+            lose(runtime, message, times=lost)
+            messages.append(received(message, 2 if n == "killer" else 3))
+        operations = ["DeleteMessageBatch", "SendMessage", "SendMessageBatch"]
+        for operation in [*operations, *([] if is_told else ["GetQueueAttributes"])]:
+            faults.fail(runtime.settings, "sqs", operation, "ServiceUnavailable", status=503)
+
+        answer = runtime.invoke(messages)
+
+        assert sorted(ran) == ["fine", "was beside it"]
+        assert answer.failed == [messages[0]["MessageId"]]
+
+    def test_it_is_tried_once_to_send_on_who_waits_for_others(self, make_runtime, faults, ran):
+        runtime = make_runtime(lambda_max_receive_count=3)
+        sent = faults.watch(runtime.settings, "sqs", "SendMessage")
+
+        @runtime.task
+        def send(n):
+            ran.append(n)
+
+        messages = []
+        for n in range(4):
+            send.delay(n)
+            (message,) = runtime.receive()
+            lose(runtime, message, times=2)
+            messages.append(received(message, 3))
+        before = len(sent)
+        faults.fail(runtime.settings, "sqs", "SendMessage", "ServiceUnavailable", status=503)
+
+        assert runtime.hand_over(messages).all_deleted
+        assert sorted(ran) == [0, 1, 2, 3]
+        assert len({each["MessageBody"] for each in sent[before:]}) == 1
+
+    def test_what_may_kill_the_process_runs_where_all_others_have_receives_left(
+        self, make_runtime, faults, ran
+    ):
+        runtime = make_runtime(lambda_max_receive_count=5)
+
+        @runtime.task
+        def send(n):
+            ran.append(n)
+
+        send.delay("killer")
+        (killer,) = runtime.receive()
+        lose(runtime, killer, times=2)
+        send.delay("fine")
+        faults.fail(runtime.settings, "sqs", "DeleteMessageBatch", "ServiceUnavailable", status=503)
+
+        assert runtime.hand_over([received(killer, 3), *runtime.receive()]).all_deleted
+        assert ran == ["fine", "killer"]
 
     def test_when_it_still_takes_nothing_the_message_stays(self, make_runtime, faults, no_time):
         runtime = make_runtime(lambda_max_receive_count=3)
