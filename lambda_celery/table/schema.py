@@ -12,6 +12,17 @@ import hashlib
 KEY = "id"
 #: When DynamoDB's TTL may delete the item, in epoch seconds.
 EXPIRATION = "expiration"
+#: The index of failures: its partition is one of some, by the task's id, and its sort key the time
+#: in epoch milliseconds. No other items have them.
+FAILURES_INDEX = "failures"
+FAILURES_PARTITION = "failures"
+FAILED_AT = "failed_at"
+#: What the index holds of each, too.
+FAILURES_PROJECTED = (
+    "task", "task_id", "queue", "dead_letter_queue", "reason", "exception", "attempts", "size",
+    "retried_at",
+)  # fmt: skip
+
 #: Statements of BatchExecuteStatement, and items of BatchWriteItem.
 MAXIMUM_WRITES = 25
 
@@ -36,6 +47,14 @@ def payload_key(bucket: str, key: str) -> str:
 def parked_key(message_id: str) -> str:
     """Return the key under which it is remembered that this very message is parked."""
     return f"parked#{message_id}"
+
+
+def failure_key(body: str) -> str:
+    """Return the key under which it is written down that the message with this *body* is parked.
+
+    The body is what a message, its redrive and its retry have in common, be it readable or not.
+    """
+    return f"failure#{_digest(body)[:32]}"
 
 
 def revoked_key(task_id: str) -> str:

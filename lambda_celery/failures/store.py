@@ -1,0 +1,180 @@
+"""The records of failed tasks in the idempotency table, by its index ``failures``."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from lambda_celery import aws
+from lambda_celery.conf import Settings
+from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.failures.record import (
+    Failure,
+    from_item,
+    partition_of,
+    partitions,
+    to_item,
+)
+from lambda_celery.table.schema import (
+    FAILED_AT,
+    FAILURES_INDEX,
+    FAILURES_PARTITION,
+    KEY,
+)
+
+
+class Failures:
+    """What has failed for good, of all queues that share the settings' table.
+
+    Each method raises :exc:`ConfigurationError` where AWS does not do as it is asked, with a
+    sentence that says what to change.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._table = settings.require("idempotency_table", "the DynamoDB table of failed tasks")
+
+    def put(self, failure: Failure, life_seconds: int) -> None:
+        """Write *failure* down, for *life_seconds*; an earlier one of the message is no more.
+
+        :raises botocore.exceptions.ClientError: and its kin, for the caller to tell.
+        """
+        self._dynamodb.put_item(
+            TableName=self._table, Item=to_item(failure, int(time.time()) + life_seconds)
+        )
+
+    def get(self, key: str) -> Failure | None:
+        """Return all that is known of the failure *key*, if there is one."""
+        with self._told("GetItem"):
+            answer = self._dynamodb.get_item(
+                TableName=self._table, Key={KEY: {"S": key}}, ConsistentRead=True
+            )
+        item = answer.get("Item")
+        return from_item(item) if item and FAILURES_PARTITION in item else None
+
+    def of_task(self, task_id: str) -> list[Failure]:
+        """Return the failures of *task_id*: several if it was retried with other arguments."""
+        found = self._of_partition(partition_of(task_id), newest_first=True)
+        return [each for each in found if each.task_id == task_id]
+
+    def all(self, *, newest_first: bool = True) -> Iterator[Failure]:
+        """Yield the failures by their time, page by page, without what only :meth:`get` tells."""
+        found = [self._of_partition(each, newest_first) for each in partitions()]
+        yield from heapq.merge(*found, key=lambda each: each.failed_at, reverse=newest_first)
+
+    def count(self) -> Counter[tuple[str, str, str]]:
+        """Return how many there are of each task, exception (else reason) and queue."""
+
+        def count_partition(partition: str) -> Counter[tuple[str, str, str]]:
+            return Counter(
+                (each.task, each.exception or each.reason, each.queue)
+                for each in self._of_partition(partition, newest_first=False)
+                if each.retried_at is None
+            )
+
+        with ThreadPoolExecutor(len(partitions())) as threads:
+            return sum(threads.map(count_partition, partitions()), Counter())
+
+    def mark_retried(self, failure: Failure) -> bool:
+        """Note that *failure* was sent back; return whether nobody has done so since it was read.
+
+        Its record stays until the message has run, and is written anew if it fails again.
+        """
+        return self._changed(
+            "UpdateItem",
+            failure,
+            UpdateExpression="SET retried_at = :now",
+            condition=" AND attribute_not_exists(retried_at)",
+            values={":now": {"N": str(round(datetime.now(UTC).timestamp() * 1000))}},
+        )
+
+    def unmark(self, failure: Failure) -> bool:
+        """Take back that *failure* was sent back, because it could not be."""
+        return self._changed("UpdateItem", failure, UpdateExpression="REMOVE retried_at")
+
+    def forget(self, failure: Failure) -> bool:
+        """Delete the record of *failure*, unless it has failed again since it was read."""
+        return self._changed("DeleteItem", failure)
+
+    def forget_settled(self, key: str) -> None:
+        """Delete the record *key*, whose message has been settled otherwise.
+
+        :raises botocore.exceptions.ClientError: and its kin, for the caller to tell.
+        """
+        self._dynamodb.delete_item(TableName=self._table, Key={KEY: {"S": key}})
+
+    def _changed(
+        self,
+        operation: str,
+        failure: Failure,
+        *,
+        condition: str = "",
+        values: Mapping[str, Any] | None = None,
+        **parameters: Any,
+    ) -> bool:
+        method = {"UpdateItem": "update_item", "DeleteItem": "delete_item"}[operation]
+        failed_at = str(round(failure.failed_at.timestamp() * 1000))
+        with self._told(operation):
+            try:
+                getattr(self._dynamodb, method)(
+                    TableName=self._table,
+                    Key={KEY: {"S": failure.id}},
+                    ConditionExpression=f"{FAILED_AT} = :failed_at{condition}",
+                    ExpressionAttributeValues={":failed_at": {"N": failed_at}, **(values or {})},
+                    **parameters,
+                )
+            except aws.ClientError as exc:
+                if aws.error_code(exc) != "ConditionalCheckFailedException":
+                    raise
+                return False
+        return True
+
+    def _of_partition(self, partition: str, newest_first: bool) -> Iterator[Failure]:
+        parameters: dict[str, Any] = {}
+        while True:
+            with self._told("Query"):
+                answer = self._dynamodb.query(
+                    TableName=self._table,
+                    IndexName=FAILURES_INDEX,
+                    KeyConditionExpression=f"{FAILURES_PARTITION} = :partition",
+                    ExpressionAttributeValues={":partition": {"S": partition}},
+                    ScanIndexForward=not newest_first,
+                    **parameters,
+                )
+            yield from map(from_item, answer["Items"])
+            last = answer.get("LastEvaluatedKey")
+            if not last:
+                return
+            parameters = {"ExclusiveStartKey": last}
+
+    @property
+    def _dynamodb(self) -> Any:
+        return aws.client("dynamodb", self._settings)
+
+    @contextmanager
+    def _told(self, operation: str) -> Iterator[None]:
+        try:
+            yield
+        except aws.AWS_ERRORS as exc:
+            is_query = operation == "Query"
+            if is_query and aws.error_code(exc) == "ValidationException":
+                raise ConfigurationError(
+                    f"The table {self._table} has no index {FAILURES_INDEX}, by which failed tasks "
+                    "are found. Deploy the infrastructure of this version, or add the index as "
+                    "docs/operations/failed-tasks.md shows."
+                ) from aws.cause(exc, self._settings)
+            resource = f"the table {self._table}"
+            raise ConfigurationError(
+                aws.explain(
+                    exc,
+                    action=f"dynamodb:{operation}",
+                    resource=f"the index {FAILURES_INDEX} of {resource}" if is_query else resource,
+                    setting="idempotency_table",
+                )
+            ) from aws.cause(exc, self._settings)
