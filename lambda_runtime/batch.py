@@ -31,6 +31,7 @@ from lambda_runtime.retry_policy import backoff_seconds
 from lambda_runtime.running.pipeline import Way
 from lambda_runtime.running.threads import Lane, Pool, lanes
 from lambda_runtime.table.completions import Completion
+from lambda_runtime.table.failed_tasks import has_been_parked
 
 logger = logging.getLogger(__name__)
 
@@ -283,7 +284,7 @@ class Batch:
         first = lane[0]
         # What is near its last receive is deleted by name as soon as it is settled.
         is_careful = first.receive_count > 1 or self._is_near_its_last(first)
-        return first.fifo_group is None and not is_careful
+        return first.fifo_group is None and not is_careful and not has_been_parked(first)
 
     def _claimed_ahead(self, case: Case, way: Way) -> None:
         if case.is_on_loop:
@@ -437,6 +438,8 @@ class Batch:
                 return outcome
             case Deleted():
                 has_payload = is_pointer(delivery.body) and not outcome.keep_payload
+                if not outcome.keep_payload:  # else it is parked again
+                    self.decision.failed_tasks.forget(delivery)
                 if has_payload and self.decision.settled.remember_payload(delivery):
                     self.payloads.delete(delivery.body)
                 return None

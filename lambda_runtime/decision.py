@@ -37,6 +37,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
+from typing import TypeVar
 
 from celery import Celery, signals
 from celery.app.trace import LOG_RECEIVED
@@ -81,6 +82,7 @@ from lambda_runtime.table.claims import (
     lock_end,
 )
 from lambda_runtime.table.completions import Completion, Completions
+from lambda_runtime.table.failed_tasks import FailedTasks
 from lambda_runtime.table.group_commit import Written
 from lambda_runtime.table.rate_limits import PATIENCE_SECONDS, RateLimiter
 from lambda_runtime.table.settled import Settled
@@ -211,6 +213,7 @@ class Decision:
         #: To be finished at the batch's end.
         self.completions = Completions(self._table)
         self.settled = Settled(self._table, queues)
+        self.failed_tasks = FailedTasks(settings, queues)
         self._revocations = Revocations(settings)
         self._rate_limiter = RateLimiter(settings)
         self._runner = TaskRunner(app, hostname)
@@ -355,16 +358,18 @@ class Decision:
                     break
             else:
                 return None
+            if isinstance(outcome, Parked):
+                return _described(case, outcome)
             if isinstance(outcome, Forwarded) and case.payload_stored_at is not None:
                 self._payloads.renew(case.delivery.body, case.payload_stored_at)
             return outcome
         except aws.AWS_ERRORS as exc:
-            return _not_asked(case, exc)
+            return _described(case, _not_asked(case, exc))
         except BaseException as exc:
             logger.exception(
                 "Message %s was not run, for an internal error", case.delivery.message_id
             )
-            return _after_error(case, exc)
+            return _described(case, _after_error(case, exc))
 
     def abandon(self) -> bool:
         """Leave the tasks that are under way to themselves, if no body runs; return whether."""
@@ -376,6 +381,7 @@ class Decision:
         What has run to its end is marked so until now. From now on a redrive can run it.
         """
         self.settled.remember_parked(delivery)
+        self.failed_tasks.remember(delivery, outcome)
         if outcome.record_key is not None:
             self.completions.forget(outcome.record_key)
             try:
@@ -705,6 +711,22 @@ def _after_error(case: Case, exc: BaseException) -> Returned | Parked:
         if case.is_last_receive:
             return Parked(reason, exc)
     return Returned(reason, case.backoff_seconds)
+
+
+_Described = TypeVar("_Described", bound=Outcome | Postponed)
+
+
+def _described(case: Case, outcome: _Described) -> _Described:
+    """Return *outcome* with what the list of failed tasks tells of it, if it is to be parked."""
+    if not isinstance(outcome, Parked):
+        return outcome
+    request: Request | None = getattr(case, "request", None)
+    claimed: Claimed | None = getattr(case, "claimed", None)
+    return replace(
+        outcome,
+        headers=request.request_dict if request is not None else None,
+        attempts=claimed.number if claimed is not None else None,
+    )
 
 
 def _revocation_keys(request: Request) -> Iterator[str]:

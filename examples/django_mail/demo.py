@@ -31,11 +31,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
+from lambda_celery.failures.record import REASON_ATTRIBUTE
 from lambda_celery.local.emulator import ministack
 from lambda_celery.local.event_source_mapping import EventSourceMapping, EventSourceMappingConfig
 from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.provision import provision
-from lambda_runtime.messages.settlement import REASON_ATTRIBUTE
 
 HERE = Path(__file__).resolve().parent
 

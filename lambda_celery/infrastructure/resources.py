@@ -18,6 +18,7 @@ from lambda_celery.infrastructure.computed import (
     compute,
 )
 from lambda_celery.infrastructure.inputs import STANZA, Deployment, resource_name
+from lambda_celery.table.schema import TABLE_DEFINITION
 
 #: As Retain, but for a stack whose very creation fails: what it leaves behind would have the names
 #: that the next attempt needs.
@@ -315,20 +316,25 @@ class _Definition:
             "IdempotencyTable",
             "idempotency",
             "expiration",
+            **TABLE_DEFINITION,
             # A new table takes about 4,000 writes a second, and grows from there.
             WarmThroughput=warm
             and {"ReadUnitsPerSecond": warm.read, "WriteUnitsPerSecond": warm.write},
         )
         if self._inputs.results:
-            self._table("ResultsTable", "results", "ttl")
+            self._table(
+                "ResultsTable",
+                "results",
+                "ttl",
+                AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+                KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            )
 
     def _table(self, logical_id: str, name: str, ttl: str, **more: Any) -> None:
         key = self._inputs.kms_key_arn
         properties = {
             "TableName": f"{self._inputs.name}-{name}",
             "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
-            "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
             "TimeToLiveSpecification": {"AttributeName": ttl, "Enabled": True},
             "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
             "SSESpecification": key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from lambda_celery.conf import Settings, setting_names
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.message import FIFO_SUFFIX, MAXIMUM_RETENTION_SECONDS, is_fifo
 from lambda_celery.schedules.scheduler import ensure_group, explained
+from lambda_celery.table.schema import EXPIRATION, TABLE_DEFINITION
 
 #: The dead-letter queue keeps messages longer than any source queue can.
 DEAD_LETTER_RETENTION_SECONDS = MAXIMUM_RETENTION_SECONDS
@@ -90,7 +91,8 @@ def provision(
             },
         )
     if settings.idempotency_table:
-        _provision_table(settings, settings.idempotency_table)
+        _provision_table(settings, settings.idempotency_table, TABLE_DEFINITION, EXPIRATION)
+        _provision_failures_index(settings, settings.idempotency_table)
     if settings.payload_bucket:
         _provision_bucket(settings, settings.payload_bucket)
     if settings.schedule_group:
@@ -132,19 +134,20 @@ def provision_results_table(settings: Settings, name: str) -> None:
 
     Raises :exc:`ConfigurationError` if the endpoint refuses.
     """
-    _provision_table(settings, name, ttl_attribute="ttl")
+    key = {
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    }
+    _provision_table(settings, name, key, "ttl")
 
 
-def _provision_table(settings: Settings, name: str, ttl_attribute: str = "expiration") -> None:
+def _provision_table(
+    settings: Settings, name: str, definition: Mapping[str, Any], ttl_attribute: str
+) -> None:
     dynamodb = client("dynamodb", settings)
     with _explained("dynamodb:CreateTable", f"the table {name}"):
         with suppress(dynamodb.exceptions.ResourceInUseException):
-            dynamodb.create_table(
-                TableName=name,
-                KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-                AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-                BillingMode="PAY_PER_REQUEST",
-            )
+            dynamodb.create_table(TableName=name, BillingMode="PAY_PER_REQUEST", **definition)
         dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
     with _explained("dynamodb:UpdateTimeToLive", f"the table {name}"):
         described: dict[str, Any] = dynamodb.describe_time_to_live(TableName=name)
@@ -153,6 +156,21 @@ def _provision_table(settings: Settings, name: str, ttl_attribute: str = "expira
             dynamodb.update_time_to_live(
                 TableName=name,
                 TimeToLiveSpecification={"Enabled": True, "AttributeName": ttl_attribute},
+            )
+
+
+def _provision_failures_index(settings: Settings, name: str) -> None:
+    """Add the index of failed tasks to the table, if an earlier version has made that."""
+    dynamodb = client("dynamodb", settings)
+    with _explained("dynamodb:UpdateTable", f"the table {name}"):
+        described: dict[str, Any] = dynamodb.describe_table(TableName=name)["Table"]
+        indexes = {each["IndexName"] for each in described.get("GlobalSecondaryIndexes") or ()}
+        (index,) = TABLE_DEFINITION["GlobalSecondaryIndexes"]
+        if index["IndexName"] not in indexes:
+            dynamodb.update_table(
+                TableName=name,
+                AttributeDefinitions=TABLE_DEFINITION["AttributeDefinitions"],
+                GlobalSecondaryIndexUpdates=[{"Create": index}],
             )
 
 

@@ -7,6 +7,8 @@ https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 #: The partition key, a string. There is no sort key.
 KEY = "id"
@@ -25,6 +27,29 @@ FAILURES_PROJECTED = (
 
 #: Statements of BatchExecuteStatement, and items of BatchWriteItem.
 MAXIMUM_WRITES = 25
+
+#: Its definition, as CreateTable and CloudFormation take it.
+TABLE_DEFINITION: Mapping[str, Any] = {
+    "KeySchema": [{"AttributeName": KEY, "KeyType": "HASH"}],
+    "AttributeDefinitions": [
+        {"AttributeName": KEY, "AttributeType": "S"},
+        {"AttributeName": FAILURES_PARTITION, "AttributeType": "S"},
+        {"AttributeName": FAILED_AT, "AttributeType": "N"},
+    ],
+    "GlobalSecondaryIndexes": [
+        {
+            "IndexName": FAILURES_INDEX,
+            "KeySchema": [
+                {"AttributeName": FAILURES_PARTITION, "KeyType": "HASH"},
+                {"AttributeName": FAILED_AT, "KeyType": "RANGE"},
+            ],
+            "Projection": {
+                "ProjectionType": "INCLUDE",
+                "NonKeyAttributes": list(FAILURES_PROJECTED),
+            },
+        }
+    ],
+}
 
 #: The item that says that something is revoked.
 ANY_REVOKED_KEY = "revoked"

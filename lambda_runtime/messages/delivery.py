@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lambda_celery.envelope import read_envelope
+from lambda_celery.failures.record import REASON_ATTRIBUTE
 from lambda_celery.message import MAXIMUM_ATTRIBUTES, is_fifo
 from lambda_celery.payloads import POINTER_ATTRIBUTES
 
@@ -88,8 +89,11 @@ class Delivery:
 
         Anybody can write that attribute: an id that is none leads to no record.
         """
-        before = _text(self.message_attributes.get(SENT_ON_ATTRIBUTE, {}).get("stringValue"))
+        before = self._attribute(SENT_ON_ATTRIBUTE)
         return (self.message_id, *before.split(maxsplit=_MESSAGES_BEFORE)[:_MESSAGES_BEFORE])
+
+    def _attribute(self, name: str) -> str:
+        return _text(self.message_attributes.get(name, {}).get("stringValue"))
 
     @property
     def message_group_id(self) -> str | None:
@@ -110,6 +114,8 @@ class Delivery:
     def attributes_to_send_on(self) -> dict[str, dict[str, Any]]:
         """Return the message attributes for a copy of the message on the same queue."""
         sent = self.attributes_to_send()
+        if (reason := self._attribute(REASON_ATTRIBUTE)) and len(sent) < MAXIMUM_ATTRIBUTES:
+            sent[REASON_ATTRIBUTE] = {"DataType": "String", "StringValue": reason}
         may_have_run = self.receive_count > 1 or len(self.lineage) > 1
         if may_have_run and len(sent) < MAXIMUM_ATTRIBUTES:
             before = " ".join(self.lineage[:_MESSAGES_BEFORE])

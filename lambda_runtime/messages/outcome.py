@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Parked:
     has_run: bool = False
     #: The record that is to be forgotten once it is parked, so that a redrive can run it.
     record_key: str | None = None
+    #: Celery's, with the arguments as they are shown, where the message could be read.
+    headers: Mapping[str, Any] | None = None
+    #: How often it was run, where that is known.
+    attempts: int | None = None
 
     @property
     def has_failed(self) -> bool:

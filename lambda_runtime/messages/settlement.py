@@ -19,6 +19,11 @@ from lambda_celery.exceptions import (
     PublishError,
     ScheduleError,
 )
+from lambda_celery.failures.record import (
+    EXCEPTION_ATTRIBUTE,
+    REASON_ATTRIBUTE,
+    RECEIVE_COUNT_ATTRIBUTE,
+)
 from lambda_celery.message import (
     MAXIMUM_ATTRIBUTES,
     MAXIMUM_ENTRIES,
@@ -38,10 +43,6 @@ _T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
-#: Message attributes of a parked message.
-REASON_ATTRIBUTE = "LambdaCeleryReason"
-EXCEPTION_ATTRIBUTE = "LambdaCeleryException"
-RECEIVE_COUNT_ATTRIBUTE = "LambdaCeleryReceiveCount"
 _ATTRIBUTE_TEXT_BYTES = 1024
 _HIDING_THREADS = 8
 #: How long a message may be hidden, from the invocation's beginning. SQS counts from the receive,

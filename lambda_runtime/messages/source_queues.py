@@ -89,8 +89,7 @@ class SourceQueue:
             return self.settings.idempotency_ttl_seconds
         try:
             retention = self._retention_seconds(self.url)
-            dead_letter_queue = self.dead_letter_queue_url
-            parked = self._retention_seconds(dead_letter_queue) if dead_letter_queue else 0
+            parked = self._dead_letter_retention_seconds
         except aws.AWS_ERRORS as exc:
             logger.warning(
                 "%s Idempotency records are kept as if it were the longest; or set %s.",
@@ -99,6 +98,19 @@ class SourceQueue:
             )
             retention = parked = MAXIMUM_RETENTION_SECONDS
         return 2 * retention + parked + _MARGIN_SECONDS
+
+    @property
+    def dead_letter_life_seconds(self) -> int:
+        """How long what is parked lives; the longest that is possible, where SQS does not tell."""
+        try:
+            return self._dead_letter_retention_seconds
+        except aws.AWS_ERRORS:
+            return MAXIMUM_RETENTION_SECONDS
+
+    @cached_property
+    def _dead_letter_retention_seconds(self) -> int:
+        dead_letter_queue = self.dead_letter_queue_url
+        return self._retention_seconds(dead_letter_queue) if dead_letter_queue else 0
 
     def is_last(self, count: int) -> bool:
         """Whether the attempt, or the receive, of that number is the last one."""

@@ -142,3 +142,15 @@ def test_a_missing_emulator_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> No
         ministack(),
     ):
         pass
+
+
+def test_a_table_of_an_earlier_version_is_given_the_index_of_failed_tasks(
+    stack: Any, results_table: str
+) -> None:
+    settings = replace(stack.settings, idempotency_table=results_table)
+    stack.dynamodb.update_time_to_live(
+        TableName=results_table, TimeToLiveSpecification={"Enabled": False, "AttributeName": "ttl"}
+    )
+    provision(settings, function_timeout_seconds=7)
+    table = stack.dynamodb.describe_table(TableName=results_table)["Table"]
+    assert [each["IndexName"] for each in table["GlobalSecondaryIndexes"]] == ["failures"]

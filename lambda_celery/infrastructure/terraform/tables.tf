@@ -13,6 +13,27 @@ resource "aws_dynamodb_table" "idempotency" {
     type = "S"
   }
 
+  attribute {
+    name = "failures"
+    type = "S"
+  }
+
+  attribute {
+    name = "failed_at"
+    type = "N"
+  }
+
+  # Failed tasks, by their time. Nothing else is in it.
+  global_secondary_index {
+    name            = "failures"
+    hash_key        = "failures"
+    range_key       = "failed_at"
+    projection_type = "INCLUDE"
+    non_key_attributes = [
+      "task", "task_id", "queue", "dead_letter_queue", "reason", "exception", "attempts", "size", "retried_at",
+    ]
+  }
+
   ttl {
     attribute_name = "expiration"
     enabled        = true

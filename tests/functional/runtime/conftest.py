@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +27,7 @@ from lambda_celery.conf import Settings
 from lambda_celery.local.records import record
 from lambda_runtime import make_handler
 from lambda_runtime.celery_hooks import tracing
+from lambda_runtime.deadline import Deadline
 
 
 @dataclass
@@ -149,7 +150,8 @@ class Runtime:
     def records(self) -> list[dict[str, Any]]:
         """Return what the idempotency table has of runs, but for those that can run again."""
         items = self.stack.dynamodb.scan(TableName=self.settings.idempotency_table)["Items"]
-        items = [item for item in items if not item["id"]["S"].startswith("parked#")]
+        of_parked = ("parked#", "failure#")
+        items = [item for item in items if not item["id"]["S"].startswith(of_parked)]
         items = [item for item in items if item.get("in_progress_expiration") != {"N": "0"}]
         return [
             {name: next(iter(value.values())) for name, value in item.items()} for item in items
@@ -182,6 +184,19 @@ def make_runtime(stack: Any) -> Iterator[Callable[..., Runtime]]:
     yield make
     # The handler has made a worker's process of this one, in which nobody may wait for a result.
     _set_task_join_will_block(False)
+
+
+@pytest.fixture
+def no_time(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Leave no time for tasks, within the context."""
+
+    @contextmanager
+    def without() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Deadline, "seconds_for_tasks", lambda self: 0.0)
+            yield
+
+    return without
 
 
 @pytest.fixture

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages import settlement
 from lambda_runtime.messages.delivery import SENT_ON_ATTRIBUTE, Delivery
 from lambda_runtime.messages.publication import publication_of
@@ -59,19 +56,6 @@ def send_one_that_fails(runtime: Any) -> list[int]:
 def redriven(message: dict[str, Any]) -> dict[str, Any]:
     """Return *message* as it comes from the dead-letter queue, attributes and all."""
     return {**received(message, 1), "MessageId": f"redriven-{message['MessageId']}"}
-
-
-@pytest.fixture
-def no_time(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Leave no time for tasks, within the context."""
-
-    @contextmanager
-    def without() -> Iterator[None]:
-        with monkeypatch.context() as patch:
-            patch.setattr(Deadline, "seconds_for_tasks", lambda self: 0.0)
-            yield
-
-    return without
 
 
 @pytest.fixture

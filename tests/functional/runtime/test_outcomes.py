@@ -19,15 +19,15 @@ from celery.worker import state as worker_state
 from lambda_celery import ConfigurationError
 from lambda_celery.aws.connections import Connections
 from lambda_celery.envelope import read_envelope, read_message
-from lambda_runtime.deadline import Deadline
-from lambda_runtime.messages.delivery import Delivery
-from lambda_runtime.messages.publication import publication_of
-from lambda_runtime.messages.request import read_request
-from lambda_runtime.messages.settlement import (
+from lambda_celery.failures.record import (
     EXCEPTION_ATTRIBUTE,
     REASON_ATTRIBUTE,
     RECEIVE_COUNT_ATTRIBUTE,
 )
+from lambda_runtime.deadline import Deadline
+from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.publication import publication_of
+from lambda_runtime.messages.request import read_request
 from lambda_runtime.table.claims import IdempotencyTable
 
 

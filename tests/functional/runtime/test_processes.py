@@ -14,8 +14,8 @@ from celery import chain, chord
 from celery.result import AsyncResult
 from celery.signals import worker_process_init
 
+from lambda_celery.failures.record import EXCEPTION_ATTRIBUTE
 from lambda_celery.signals import batch_finished
-from lambda_runtime.messages.settlement import EXCEPTION_ATTRIBUTE
 
 #: Only a test that fails waits for so long.
 WAIT_SECONDS = 20

@@ -308,7 +308,12 @@ class TestResources:
             "PAY_PER_REQUEST",
             "id",
         ]
-        assert table["attribute"] == [{"name": "id", "type": "S"}]
+        (index,) = table["global_secondary_index"]
+        assert given(index, "name", "hash_key", "range_key") == [
+            "failures",
+            "failures",
+            "failed_at",
+        ]
         assert table["ttl"] == [{"attribute_name": "expiration", "enabled": True}]
         assert table["point_in_time_recovery"] == [{"enabled": True}]
         assert "aws_dynamodb_table.results[0]" not in default

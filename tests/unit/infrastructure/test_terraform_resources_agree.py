@@ -161,6 +161,17 @@ class TestResources:
                 each["ttl"][0]["attribute_name"],
                 each["point_in_time_recovery"][0]["enabled"],
                 [table["kms_key_arn"] for table in each["server_side_encryption"]],
+                [
+                    (
+                        index["name"],
+                        index["hash_key"],
+                        index["range_key"],
+                        index["projection_type"],
+                        sorted(index["non_key_attributes"]),
+                    )
+                    for index in each.get("global_secondary_index", [])
+                ],
+                sorted((attribute["name"], attribute["type"]) for attribute in each["attribute"]),
                 [list(warm.values()) for warm in each.get("warm_throughput", [])],
             )
             for kind, each in theirs
@@ -172,6 +183,19 @@ class TestResources:
                 each["TimeToLiveSpecification"]["AttributeName"],
                 each["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"],
                 [table["KMSMasterKeyId"] for table in [each.get("SSESpecification")] if table],
+                [
+                    (
+                        index["IndexName"],
+                        *(key["AttributeName"] for key in index["KeySchema"]),
+                        index["Projection"]["ProjectionType"],
+                        sorted(index["Projection"]["NonKeyAttributes"]),
+                    )
+                    for index in each.get("GlobalSecondaryIndexes", [])
+                ],
+                sorted(
+                    (attribute["AttributeName"], attribute["AttributeType"])
+                    for attribute in each["AttributeDefinitions"]
+                ),
                 [list(warm.values()) for warm in [each.get("WarmThroughput")] if warm],
             )
             for kind, each in ours

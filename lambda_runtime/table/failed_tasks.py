@@ -1,0 +1,124 @@
+"""The records of what this function has parked: see :mod:`lambda_celery.failures`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from lambda_celery.conf import Settings
+from lambda_celery.exceptions import UnreadableMessageError
+from lambda_celery.failures import Failure, Failures
+from lambda_celery.failures.record import REASON_ATTRIBUTE
+from lambda_celery.message import OutgoingMessage
+from lambda_celery.table.schema import failure_key
+from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.outcome import Parked
+from lambda_runtime.messages.source_queues import SourceQueues
+from lambda_runtime.refusals import sentence
+
+logger = logging.getLogger(__name__)
+
+
+class FailedTasks:
+    """Writes down what is parked, and takes it back when it has come back and was settled.
+
+    The dead letter is there by then, and tells the same: what cannot be written is said, and no
+    more.
+    """
+
+    def __init__(self, settings: Settings, queues: SourceQueues) -> None:
+        self._failures = Failures(settings)
+        self._queues = queues
+
+    def remember(self, delivery: Delivery, outcome: Parked) -> None:
+        """Write down that *delivery* is in the dead-letter queue. Raises nothing."""
+        try:
+            queue = self._queues.get(delivery.source_arn)
+            failure = _failure(delivery, outcome, queue.dead_letter_queue_url or "")
+            self._failures.put(failure, queue.dead_letter_life_seconds)
+        except Exception as exc:  # noqa: BLE001 - the message is parked all the same
+            logger.warning(
+                "Message %s is in the dead-letter queue, and not in the list of failed tasks: %s",
+                delivery.message_id, sentence(exc),
+            )  # fmt: skip
+
+    def forget(self, delivery: Delivery) -> None:
+        """Take back that *delivery* was parked before, if it was. Raises nothing."""
+        if not has_been_parked(delivery):
+            return
+        try:
+            self._failures.forget_settled(failure_key(delivery.body))
+        except Exception as exc:  # noqa: BLE001 - the message is settled all the same
+            logger.warning(
+                "Message %s is still in the list of failed tasks, although it is settled: %s",
+                delivery.message_id, sentence(exc),
+            )  # fmt: skip
+
+
+def has_been_parked(delivery: Delivery) -> bool:
+    """Whether *delivery* came back from the dead-letter queue, by a redrive or a retry."""
+    return REASON_ATTRIBUTE in delivery.message_attributes
+
+
+def _failure(delivery: Delivery, outcome: Parked, dead_letter_queue: str) -> Failure:
+    headers = outcome.headers if outcome.headers is not None else _headers_of(delivery)
+    exception = outcome.exception
+    retries = headers.get("retries")
+    attributes = delivery.attributes_to_send()
+    return Failure(
+        id=failure_key(delivery.body),
+        task=_text(headers.get("task")),
+        task_id=_text(headers.get("id")),
+        queue=delivery.source_arn,
+        dead_letter_queue=dead_letter_queue,
+        reason=outcome.reason,
+        exception=type(exception).__name__ if exception is not None else "",
+        failed_at=datetime.now(UTC),
+        attempts=outcome.attempts or delivery.receive_count,
+        size=OutgoingMessage(delivery.body, attributes).size_bytes,
+        message=_described(exception),
+        traceback=_traced(exception),
+        args=_text(headers.get("argsrepr")),
+        kwargs=_text(headers.get("kwargsrepr")),
+        version=os.environ.get("AWS_LAMBDA_FUNCTION_VERSION", ""),
+        trace_id=_text(headers.get("traceparent")) or delivery.attributes.get("AWSTraceHeader", ""),
+        root_id=_text(headers.get("root_id")),
+        parent_id=_text(headers.get("parent_id")),
+        retries=retries if isinstance(retries, int) else 0,
+        message_group_id=delivery.message_group_id or "",
+        body=delivery.body,
+        attributes=attributes,
+    )
+
+
+def _headers_of(delivery: Delivery) -> Mapping[str, Any]:
+    """Return the headers of a message that could not be read as a whole."""
+    try:
+        headers = delivery.envelope.get("headers")
+    except UnreadableMessageError:
+        return {}
+    return headers if isinstance(headers, Mapping) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _described(exception: BaseException | None) -> str:
+    try:
+        return str(exception) if exception is not None else ""
+    except Exception:  # noqa: BLE001 - a __str__ that raises
+        return ""
+
+
+def _traced(exception: BaseException | None) -> str:
+    if exception is None:
+        return ""
+    try:
+        return "".join(traceback.format_exception(exception))
+    except Exception:  # noqa: BLE001 - as above
+        return ""
