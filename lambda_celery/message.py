@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from lambda_celery.trace_context import XRAY_ATTRIBUTE
+
 #: A message, attributes counted, and the messages of a request together.
 MAXIMUM_MESSAGE_SIZE_BYTES = 1_048_576
 #: A message is delayed by no more, from its sending on.
@@ -39,6 +41,8 @@ class OutgoingMessage:
     #: When its task is due, and the id of that: for what is further off than SQS can delay it.
     due: datetime | None = None
     task_id: str | None = None
+    #: X-Ray's header: the trace that the call belongs to.
+    trace_header: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -59,13 +63,16 @@ class OutgoingMessage:
 
     def parameters(self) -> dict[str, Any]:
         """Return it as SQS's SendMessage has it, and an entry of SendMessageBatch."""
-        parameters = {
+        parameters: dict[str, Any] = {
             "MessageBody": self.body,
             "MessageAttributes": self.attributes,
             "DelaySeconds": self.delay_seconds,
             "MessageGroupId": self.message_group_id,
             "MessageDeduplicationId": self.deduplication_id,
         }
+        if self.trace_header is not None:
+            header = {"DataType": "String", "StringValue": self.trace_header}
+            parameters["MessageSystemAttributes"] = {XRAY_ATTRIBUTE: header}
         return {name: value for name, value in parameters.items() if value not in (None, {})}
 
 

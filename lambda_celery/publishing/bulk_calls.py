@@ -30,6 +30,7 @@ from lambda_celery.publishing.held_messages import (
     open_batch,
 )
 from lambda_celery.publishing.marks import new_mark
+from lambda_celery.trace_context import current_xray_header
 from lambda_celery.traced import is_plain
 
 if TYPE_CHECKING:
@@ -97,10 +98,10 @@ def _calls(
     task: Any, calls: Iterator[Call], options: dict[str, Any], sender: BulkSender
 ) -> Iterator[str]:
     """Make the *calls*; yield the id of each. The first is made by Celery and is the template."""
-    template = None
+    template = traced = None
     is_plain = options.keys() <= _ALIKE and _is_plain(task)
     for args, kwargs in calls:
-        if template is not None:
+        if template is not None and current_xray_header() == traced:
             task_id = uuid()
             _send(sender, template(task_id, args, kwargs))
             yield task_id
@@ -110,7 +111,7 @@ def _calls(
             _send(sender, each)
         yield str(result.id)
         if is_plain:
-            template = _template(task, made, args, kwargs)
+            template, traced = _template(task, made, args, kwargs), current_xray_header()
             is_plain = template is not None
 
 
@@ -177,6 +178,7 @@ def _alike(
         kwargs = positional[1] if len(positional) > 1 else options.pop("kwargs", None)
         # As text, for a mapping that the caller changes would be equal to itself.
         key = json.dumps(options, sort_keys=True) if options else ""
+        key += current_xray_header() or ""
     except (TypeError, ValueError):
         return None
     are_arguments = isinstance(args, list | tuple | None) and isinstance(kwargs, dict | None)

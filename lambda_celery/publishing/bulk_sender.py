@@ -30,6 +30,7 @@ from lambda_celery.exceptions import (
 )
 from lambda_celery.message import MAXIMUM_ENTRIES, OutgoingMessage, delay_until, is_fifo
 from lambda_celery.publishing.held_messages import Outgoing, Progress
+from lambda_celery.trace_context import carried
 
 #: A request takes about 0.2 ms of CPU, and SQS answers in about 10 ms.
 _REQUESTS_AT_A_TIME = 16
@@ -210,7 +211,9 @@ class BulkSender:
             return
         entry = _Entry(message)
         if size > destination.threshold_bytes or message.is_far_off:
-            entry.ready = self._pool.submit(publisher.prepared, queue_url, message, destination.sqs)
+            entry.ready = self._pool.submit(
+                carried(publisher.prepared), queue_url, message, destination.sqs
+            )
             if size > destination.threshold_bytes:
                 size += _POINTER_BYTES - len(message.body.encode())
         if not destination.has_room_for(size):
@@ -263,7 +266,7 @@ class BulkSender:
             self._exchange(destination, entries)
             return
         with self._lock:
-            self._pool.submit(self._send_next, destination)
+            self._pool.submit(carried(self._send_next), destination)
             destination.is_running = True
 
     def _begin(self, destination: _Destination, entries: list[_Entry]) -> None:
@@ -320,11 +323,11 @@ class BulkSender:
     def _leave_to_pool(self, destination: _Destination, entries: list[_Entry]) -> None:
         """Have *entries* sent by a thread that may wait, with repeats, and be told of if not."""
         if not destination.is_fifo:
-            self._pool.submit(self._send, destination, entries)
+            self._pool.submit(carried(self._send), destination, entries)
             return
         with self._lock:
             destination.waiting.appendleft(entries)
-            self._pool.submit(self._send_next, destination)
+            self._pool.submit(carried(self._send_next), destination)
             destination.is_running = True
 
     def _send_next(self, destination: _Destination) -> None:
@@ -336,7 +339,7 @@ class BulkSender:
         with self._lock:
             destination.is_running = bool(destination.waiting)
             if destination.is_running:
-                self._pool.submit(self._send_next, destination)
+                self._pool.submit(carried(self._send_next), destination)
         self._exchanges.wake()  # _drain
 
     def _wait_until_in_flight_is_below(self, count: int) -> None:

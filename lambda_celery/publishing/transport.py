@@ -40,6 +40,7 @@ from lambda_celery.payloads import is_pointer
 from lambda_celery.publishing.marks import mark_of, own_call
 from lambda_celery.publishing.publisher import Publisher, publisher_of
 from lambda_celery.publishing.task_queues import check_is_kept, check_is_of_tasks
+from lambda_celery.trace_context import XRAY_HEADER, current_xray_header, xray_header
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,11 @@ class Channel(SQS.Channel):
             )
         elif self.publisher.marks_calls:
             message["headers"] = {**message["headers"], MARK_HEADER: mark_of(message)}
+        trace_header = current_xray_header()
+        if trace_header is None:
+            trace_header = xray_header(message["headers"].get(XRAY_HEADER))
+        else:
+            message["headers"] = {**message["headers"], XRAY_HEADER: trace_header}
         properties = message["properties"]
         attributes = properties.pop("message_attributes", None) or {}
         queue = self._queue_for_priority(queue, properties)
@@ -143,6 +149,7 @@ class Channel(SQS.Channel):
                 deduplication,
                 due=due,
                 task_id=message["headers"].get("id"),
+                trace_header=trace_header,
             ),
             self.sqs(queue=self.canonical_queue_name(queue)),
         )

@@ -13,6 +13,7 @@ from lambda_celery.envelope import read_envelope
 from lambda_celery.failures.record import REASON_ATTRIBUTE
 from lambda_celery.message import MAXIMUM_ATTRIBUTES, is_fifo
 from lambda_celery.payloads import POINTER_ATTRIBUTES
+from lambda_celery.trace_context import XRAY_ATTRIBUTE, xray_header
 
 #: The message attribute in which one that is sent on names the messages that it was before.
 SENT_ON_ATTRIBUTE = "LambdaCelerySentOnFrom"
@@ -99,6 +100,11 @@ class Delivery:
     def message_group_id(self) -> str | None:
         """The message group, on FIFO and fair queues."""
         return self.attributes.get("MessageGroupId")
+
+    @property
+    def trace_header(self) -> str | None:
+        """X-Ray's header, if the message was sent as part of a trace of X-Ray's."""
+        return xray_header(self.attributes.get(XRAY_ATTRIBUTE))
 
     @property
     def age_seconds(self) -> float:

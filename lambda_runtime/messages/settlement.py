@@ -353,6 +353,7 @@ def _copy(
         delay_seconds=delay_seconds,
         message_group_id=delivery.message_group_id or ("default" if fifo else None),
         deduplication_id=delivery.message_id if fifo else None,
+        trace_header=delivery.trace_header,
     )
 
 

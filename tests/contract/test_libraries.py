@@ -206,3 +206,18 @@ def test_a_line_is_written_without_giving_the_interpreter_up():
     finally:
         os.close(writes)
     assert not python_hooks.write_holding_interpreter(writes, b"it is closed\n")
+
+
+def test_xrays_sdk_keeps_what_is_under_way_where_it_is_looked_for():
+    """lambda_celery/trace_context.py: to ask without one would be an error in the log."""
+    pytest.importorskip("aws_xray_sdk")
+    from aws_xray_sdk.core.context import Context
+    from aws_xray_sdk.core.lambda_launcher import LambdaContext
+    from aws_xray_sdk.core.models.segment import Segment
+
+    context = Context()
+    assert context.context_missing is not None
+    assert not getattr(context._local, "entities", None)
+    context.put_segment(Segment("web"))
+    assert getattr(context._local, "entities", None)
+    assert LambdaContext().context_missing is None

@@ -24,6 +24,7 @@ HOOKS = {
     "lambda_celery.decoding": "kombu",
     "lambda_celery.payloads": "the SQS Extended Client",
     "lambda_celery.publishing.transport": "kombu, whose transports are made by overriding them",
+    "lambda_celery.trace_context": "X-Ray's SDK",
     "lambda_runtime.celery_hooks": "Celery",
     "lambda_runtime.python_hooks": "CPython",
     "lambda_runtime.table.claims": "Powertools",

@@ -1,0 +1,253 @@
+"""X-Ray's own SDK and Powertools' Tracer, before a daemon that listens on loopback."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+import socket
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.client
+import botocore.endpoint
+import pytest
+
+from lambda_celery import batch, delay_many
+from lambda_celery.schedules import scheduler
+
+pytest.importorskip("aws_xray_sdk")
+
+from aws_lambda_powertools import Tracer
+from aws_xray_sdk.core import patch, patcher, xray_recorder
+from aws_xray_sdk.core.context import Context
+from aws_xray_sdk.core.lambda_launcher import LambdaContext
+
+INVOCATION = "1-5759e988-bd862e3fe1be46a994272793"
+PRODUCER = "1-67891233-abcdef012345678912345678"
+HEADER = f"Root={PRODUCER};Parent=463ac35c9f6413ad;Sampled=1"
+WAIT_SECONDS = 30
+
+
+class Daemon:
+    """What X-Ray's daemon is sent: segments and subsegments."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.settimeout(WAIT_SECONDS)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def read(self) -> dict[str, Any]:
+        _, _, document = self._socket.recv(65_536).partition(b"\n")
+        return dict(json.loads(document))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    made = Daemon()
+    emitter = xray_recorder.emitter
+    before: dict[str, Any] = {
+        "context": xray_recorder.context,
+        "daemon_address": f"{emitter.ip}:{emitter.port}",
+        "sampling": xray_recorder.sampling,
+        "streaming_threshold": xray_recorder.streaming_threshold,  # Powertools changes it
+    }
+    xray_recorder.configure(
+        daemon_address=made.address, sampling=False, service="web", context=Context()
+    )
+    yield made
+    xray_recorder.configure(**before)
+    made.close()
+
+
+@pytest.fixture
+def in_function(daemon, monkeypatch) -> Any:
+    """Have what follows happen in an invocation that X-Ray traces."""
+
+    def begin() -> Tracer:
+        header = f"Root={INVOCATION};Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:abc:0"
+        monkeypatch.setenv("_X_AMZN_TRACE_ID", header)
+        xray_recorder.configure(context=LambdaContext())
+        return Tracer(service="mail", auto_patch=False, disabled=False)
+
+    return begin
+
+
+@pytest.fixture
+def watched(monkeypatch) -> Iterator[None]:
+    """X-Ray's SDK around botocore."""
+    monkeypatch.setattr(
+        botocore.client.BaseClient, "_make_api_call", botocore.client.BaseClient._make_api_call
+    )
+    monkeypatch.setattr(
+        botocore.endpoint.Endpoint, "prepare_request", botocore.endpoint.Endpoint.prepare_request
+    )
+    patch(["botocore"], raise_errors=True)
+    yield
+    del botocore.client._xray_enabled
+    patcher._PATCHED_MODULES.discard("botocore")
+
+
+def header_of(message: dict[str, Any]) -> str | None:
+    header = message["Attributes"].get("AWSTraceHeader")
+    return None if header is None else str(header)
+
+
+@pytest.fixture
+def send(runtime) -> Any:
+    @runtime.task(name="proj.send")
+    def send(n: int = 0) -> None:
+        pass
+
+    return send
+
+
+def test_a_message_names_the_segment_that_called(runtime, daemon, send):
+    with xray_recorder.in_segment("web") as segment:
+        send.delay()
+        with xray_recorder.in_subsegment("view") as subsegment:
+            send.delay()
+    by_parent = {header_of(each): each for each in runtime.receive(2)}
+
+    for entity in (segment, subsegment):
+        header = f"Root={segment.trace_id};Parent={entity.id};Sampled=1"
+        assert runtime.envelope(by_parent[header])["headers"]["X-Amzn-Trace-Id"] == header
+
+
+def test_what_is_not_sampled_says_so(runtime, daemon, send):
+    with xray_recorder.in_segment("web", traceid=PRODUCER, sampling=True) as segment:
+        segment.sampled = False
+        send.delay()
+    (message,) = runtime.receive()
+    assert str(header_of(message)).endswith(";Sampled=0")
+
+
+def test_without_a_segment_nothing_is_said_and_nobody_complains(runtime, daemon, send, caplog):
+    xray_recorder.context.context_missing = "RUNTIME_ERROR"
+    send.delay()
+    delay_many(send, [(1,), (2,)])
+    assert [header_of(each) for each in runtime.receive(3)] == [None] * 3
+    assert "segment" not in caplog.text
+
+
+def test_of_many_messages_each_names_where_its_call_was_made(runtime, daemon, send, faults):
+    # The emulator leaves out system attributes of what is sent in batches.
+    requests = faults.watch(runtime.settings, "sqs", "SendMessageBatch")
+
+    def calls() -> Iterator[tuple[int]]:
+        for n in range(2):
+            with xray_recorder.in_subsegment(f"slice {n}") as subsegment:
+                parents.append(subsegment.id)
+                yield (n,)
+                yield (n,)
+
+    parents: list[str] = []
+    with xray_recorder.in_segment("web"):
+        delay_many(send, calls())
+        with batch():
+            for _ in range(2):
+                with xray_recorder.in_subsegment("view") as subsegment:
+                    parents.append(subsegment.id)
+                    send.delay()
+                    send.delay()
+    entries = [each for request in requests for each in request["Entries"]]
+    headers = [each["MessageSystemAttributes"]["AWSTraceHeader"]["StringValue"] for each in entries]
+    of_bodies = [
+        runtime.envelope(each)["headers"]["X-Amzn-Trace-Id"] for each in runtime.receive(8)
+    ]
+
+    assert sorted(re.findall("Parent=([0-9a-f]{16})", " ".join(headers))) == sorted(parents * 2)
+    assert sorted(of_bodies) == sorted(headers)
+
+
+def test_what_is_sent_on_or_parked_keeps_its_trace(make_runtime, daemon):
+    runtime = make_runtime(lambda_max_receive_count=1)
+
+    @runtime.task(name="proj.fail")
+    def fail() -> None:
+        raise ValueError("451")
+
+    with xray_recorder.in_segment("web") as segment:
+        fail.apply_async(countdown=1, DelaySeconds=0)
+        header = f"Root={segment.trace_id};Parent={segment.id};Sampled=1"
+    runtime.deliver()
+    (sent_on,) = runtime.receive()
+    assert header_of(sent_on) == header
+    runtime.hand_over([sent_on])
+    (parked,) = runtime.stack.dead_letters()
+    assert header_of(parked) == header
+    assert runtime.envelope(parked)["headers"]["X-Amzn-Trace-Id"] == header
+
+
+def test_opentelemetrys_header_for_xray_becomes_the_messages_trace(runtime, send):
+    send.apply_async(headers={"X-Amzn-Trace-Id": HEADER})
+    assert header_of(runtime.receive()[0]) == HEADER
+
+
+@pytest.mark.parametrize("header", ["Root=1", HEADER + ";a=" + "b" * 600, HEADER + "\n", 7])
+def test_what_is_no_header_of_xrays_is_not_given_to_sqs(runtime, send, header):
+    send.apply_async(headers={"X-Amzn-Trace-Id": header})
+    assert header_of(runtime.receive()[0]) is None
+
+
+def test_what_a_schedule_carries_has_the_trace_in_its_body(make_runtime, daemon, faults):
+    runtime = make_runtime(
+        lambda_schedule_group=f"test-{uuid.uuid4().hex[:12]}",
+        lambda_schedule_role_arn="arn:aws:iam::000000000000:role/scheduler",
+    )
+    scheduler.ensure_group(runtime.settings)
+    created = faults.watch(runtime.settings, "scheduler", "CreateSchedule")
+
+    @runtime.task(name="proj.send")
+    def send() -> None:
+        pass
+
+    with xray_recorder.in_segment("web") as segment:
+        send.apply_async(countdown=86_400)
+    envelope = json.loads(base64.b64decode(created[0]["Target"]["Input"]))
+    assert segment.trace_id in envelope["headers"]["X-Amzn-Trace-Id"]
+
+
+def test_a_run_is_in_the_invocations_trace_and_so_is_what_it_sends(runtime, daemon, in_function):
+    tracer = Tracer(service="mail", auto_patch=False, disabled=False)
+
+    @runtime.task(name="proj.send", bind=True)
+    @tracer.capture_method
+    def send(self: Any, address: str) -> None:
+        tracer.put_annotation("called_by", self.request.headers["X-Amzn-Trace-Id"])
+        if not self.request.retries:
+            raise self.retry(countdown=0)
+
+    with xray_recorder.in_segment("web") as segment:
+        send.delay("ann@example.org")
+    assert daemon.read()["trace_id"] == segment.trace_id
+    (message,) = runtime.receive()
+    header = header_of(message)
+    assert segment.trace_id in str(header)  # by which X-Ray links the traces
+    in_function()
+    assert runtime.hand_over([message]).all_deleted
+
+    ran = daemon.read()
+    assert (ran["trace_id"], ran["type"]) == (INVOCATION, "subsegment")
+    assert ran["annotations"]["called_by"] == header
+    (retry,) = runtime.receive()
+    sent_by = f"Root={INVOCATION};Parent={ran['id']};Sampled=1;Lineage=1:abc:0"
+    assert header_of(retry) == sent_by
+
+
+def test_the_requests_of_a_batch_are_in_its_segment(runtime, daemon, send, watched, caplog):
+    with xray_recorder.in_segment("web"), caplog.at_level(logging.WARNING):
+        delay_many(send, ((n,) for n in range(12)))
+    sent = [each for each in daemon.read()["subsegments"] if each["name"] == "sqs"]
+
+    assert [each["aws"]["operation"] for each in sent].count("SendMessageBatch") == 2
+    assert "cannot find the current segment" not in caplog.text
