@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,12 @@ def fail():
     note("fail")
     raise ValueError("451 try again")
 """
+PRODUCER = """
+from lambda_celery import install
+from proj import *
+
+install(app)
+"""
 SENTRY = """
 import sentry_sdk
 from sentry_sdk.integrations.celery import CeleryIntegration
@@ -43,9 +52,17 @@ from sentry_sdk.transport import Transport
 
 class Noting(Transport):
     def capture_envelope(self, envelope):
-        if (event := envelope.get_event()) is not None:
-            values = event.get("exception", {}).get("values") or [{}]
-            note("event", type=values[-1].get("type"), message=event.get("logentry"))
+        for item in envelope.items:
+            found = item.payload.json or {}
+            context = found.get("contexts", {}).get("trace", {})
+            values = found.get("exception", {}).get("values") or [{}]
+            note(
+                item.type, type=values[-1].get("type"), message=found.get("logentry"),
+                transaction=found.get("transaction"), trace_id=context.get("trace_id"),
+                span_id=context.get("span_id"), parent=context.get("parent_span_id"),
+                spans={each["span_id"]: each["op"] for each in found.get("spans") or ()},
+                status=context.get("status") or found.get("status"), slug=found.get("monitor_slug"),
+            )
 
     def flush(self, timeout, callback=None):
         note("flush", timeout=timeout)
@@ -55,6 +72,26 @@ sentry_sdk.init(
     dsn="http://key@127.0.0.1:1/1", transport=Noting, integrations=[CeleryIntegration()],
     traces_sample_rate=1.0,
 )
+"""
+SENTRY_REQUEST = """
+with sentry_sdk.start_transaction(name="request"):
+    send_twice.delay()
+"""
+SENDS_TWICE = """
+@app.task(name="proj.send_twice", bind=True)
+def send_twice(self):
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+    send.delay()
+"""
+SENTRY_MONITOR = """
+from sentry_sdk.crons import monitor
+
+
+@app.task(name="proj.nightly")
+@monitor(monitor_slug="nightly")
+def nightly():
+    note("nightly")
 """
 OPENTELEMETRY = """
 from opentelemetry import trace
@@ -143,7 +180,7 @@ def send_two():
 def run(stack, web, tmp_path, local_function, event_source_mapping) -> Any:
     """Run tasks by name in a function of the app, with more code in it, until all is settled."""
 
-    def run(code: str, *names: str) -> list[dict[str, Any]]:
+    def run(code: str, *names: str, request: str | None = None) -> list[dict[str, Any]]:
         (tmp_path / "proj.py").write_text(APP + code)
         provision(stack.settings, function_timeout_seconds=10, visibility_timeout_seconds=10)
         function = local_function(
@@ -154,6 +191,13 @@ def run(stack, web, tmp_path, local_function, event_source_mapping) -> Any:
         )
         for name in names:
             web.send_task(name)
+        if request is not None:
+            (tmp_path / "request.py").write_text(PRODUCER + request)
+            environment = {**os.environ, **stack.environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+            subprocess.run(
+                [sys.executable, "request.py"],
+                cwd=tmp_path, env=environment, check=True, timeout=120,
+            )  # fmt: skip
         event_source_mapping(stack, function, maximum_concurrency=1).wait_until_idle(60)
         return noted(tmp_path)
 
@@ -177,6 +221,25 @@ def test_sentry_reports_a_failure_once_when_its_attempts_are_spent(stack, run):
     assert [each["type"] for each in named(found, "event")] == ["ValueError"]
     assert found[-1]["name"] == "flush"
     assert len(stack.dead_letters()) == 1
+
+
+def test_sentry_has_one_trace_of_a_request_with_a_transaction_for_each_run(run):
+    pytest.importorskip("sentry_sdk")
+    found = named(run(SENTRY + SENDS_TWICE, request=SENTRY_REQUEST), "transaction")
+
+    names = ["request", "proj.send_twice", "proj.send_twice", "proj.send"]
+    assert [each["transaction"] for each in found] == names
+    assert len({each["trace_id"] for each in found}) == 1
+    for before, after in zip(found, found[1:], strict=False):
+        assert before["spans"][after["parent"]] == "queue.submit.celery"
+
+
+def test_sentry_has_two_check_ins_of_a_run_that_is_monitored(run):
+    pytest.importorskip("sentry_sdk")
+    found = named(run(SENTRY + SENTRY_MONITOR, "proj.nightly"), "check_in")
+
+    assert [each["status"] for each in found] == ["in_progress", "ok"]
+    assert {each["slug"] for each in found} == {"nightly"}
 
 
 @pytest.mark.parametrize("way", [IN_WORKER_PROCESS_INIT, OF_THE_HANDLER], ids=["tasks", "handler"])
