@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,12 @@ def note(name, **fields):
 
 @app.task(name="proj.send")
 def send():
-    note("send")
+    note("send", process=os.getpid())
 
 
 @app.task(name="proj.fail")
 def fail():
-    note("fail")
+    note("fail", process=os.getpid())
     raise ValueError("451 try again")
 """
 PRODUCER = """
@@ -104,7 +105,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 class Noting(SpanExporter):
     def export(self, spans):
         for each in spans:
-            note("span", span=each.name)
+            note(
+                "span", span=each.name, trace_id=each.context.trace_id,
+                span_id=each.context.span_id, parent=each.parent and each.parent.span_id,
+                process=os.getpid(),
+            )
         return SpanExportResult.SUCCESS
 
 
@@ -121,6 +126,43 @@ def instrument_handler(**kwargs):
     AwsLambdaInstrumentor().instrument()
 
 signals.worker_process_init.connect(instrument_handler, weak=False)
+"""
+OF_EVERYTHING = """
+from opentelemetry.instrumentation.botocore import BotocoreInstrumentor
+
+
+def instrument_everything(**kwargs):
+    instrument_handler()
+    BotocoreInstrumentor().instrument()
+
+signals.worker_process_init.connect(instrument_everything, weak=False)
+"""
+OPENTELEMETRY_REQUEST = """
+instrument()
+from opentelemetry.instrumentation.botocore import BotocoreInstrumentor
+BotocoreInstrumentor().instrument()
+
+with trace.get_tracer("proj").start_as_current_span("request"):
+    send.delay()
+trace.get_tracer_provider().force_flush()
+"""
+IN_PROCESSES = """
+app.conf.lambda_processes = 2
+"""
+#: Whoever exports waits for somebody who does not answer.
+SLOW = """
+def export_slowly(self, spans):
+    note("export")
+    time.sleep(60)
+
+Noting.export = export_slowly
+"""
+SLOW_SENTRY = """
+def flush_slowly(self, timeout, callback=None):
+    note("export")
+    time.sleep(60)
+
+Noting.flush = flush_slowly
 """
 BATCH_FINISHED = """
 from lambda_celery.signals import batch_finished
@@ -193,7 +235,11 @@ def run(stack, web, tmp_path, local_function, event_source_mapping) -> Any:
             web.send_task(name)
         if request is not None:
             (tmp_path / "request.py").write_text(PRODUCER + request)
-            environment = {**os.environ, **stack.environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+            environment = {
+                **os.environ,
+                **stack.environment,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            }
             subprocess.run(
                 [sys.executable, "request.py"],
                 cwd=tmp_path, env=environment, check=True, timeout=120,
@@ -230,7 +276,7 @@ def test_sentry_has_one_trace_of_a_request_with_a_transaction_for_each_run(run):
     names = ["request", "proj.send_twice", "proj.send_twice", "proj.send"]
     assert [each["transaction"] for each in found] == names
     assert len({each["trace_id"] for each in found}) == 1
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         assert before["spans"][after["parent"]] == "queue.submit.celery"
 
 
@@ -251,6 +297,64 @@ def test_opentelemetry_has_sent_its_spans_when_lambda_gets_its_answer(run, way):
     spans = [each["span"] for each in named(found, "span")]
     assert spans.count("run/proj.send") == 1
     assert ("lambda-celery-local" in spans) == (way is OF_THE_HANDLER)  # the function's name
+
+
+def test_opentelemetry_has_one_span_of_a_call_a_run_an_invocation_and_a_request_to_aws(run):
+    for package in ("aws_lambda", "botocore", "celery"):
+        pytest.importorskip(f"opentelemetry.instrumentation.{package}")
+    found = run(
+        OPENTELEMETRY + OF_THE_HANDLER.rpartition("signals")[0] + OF_EVERYTHING,
+        request=OPENTELEMETRY_REQUEST,
+    )
+    spans = named(found, "span")
+    by_id = {each["span_id"]: each for each in spans}
+
+    def ways(name: str) -> list[list[str]]:
+        found = []
+        for span in [each for each in spans if each["span"] == name]:
+            way = [name]
+            while span["parent"]:
+                span = by_id[span["parent"]]
+                way.insert(0, span["span"])
+            found.append(way)
+        return found
+
+    call = ["request", "apply_async/proj.send"]
+    assert ways("SQS.SendMessage") == [[*call, "SQS.SendMessage"]]
+    assert ways("run/proj.send") == [[*call, "run/proj.send"]]
+    assert ways("lambda-celery-local") == [["lambda-celery-local"]]
+    assert sorted(set(by_id)) == sorted(each["span_id"] for each in spans)
+    requests = [each["span"] for each in spans if each["span"].startswith("DynamoDB.")]
+    assert requests
+    for each in set(requests):  # what keeps a task from running twice is of the invocation
+        assert {way[0] for way in ways(each)} == {"lambda-celery-local"}
+        assert not any("run/proj.send" in way for way in ways(each))
+
+
+def test_each_process_of_lambda_processes_has_sent_its_spans(run):
+    pytest.importorskip("opentelemetry.instrumentation.celery")
+    code = OPENTELEMETRY + IN_WORKER_PROCESS_INIT + IN_PROCESSES
+    found = run(code, *["proj.send"] * 4)
+
+    ran = [each for each in named(found, "span") if each["span"] == "run/proj.send"]
+    assert len({each["span_id"] for each in ran}) == len(ran) == 4
+    assert {each["process"] for each in ran} <= {each["process"] for each in named(found, "send")}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [OPENTELEMETRY + SLOW + IN_WORKER_PROCESS_INIT, SENTRY + SLOW_SENTRY],
+    ids=["opentelemetry", "sentry"],
+)
+def test_data_that_cannot_be_sent_does_not_keep_the_answer(stack, run, code):
+    pytest.importorskip("opentelemetry.instrumentation.celery")
+    pytest.importorskip("sentry_sdk")
+    found = run(code, "proj.send", "proj.fail")
+
+    # Were the answer kept, the process would be ended with the function's time-out.
+    assert len(named(found, "export")) >= len(named(found, "fail")) > 1
+    assert {each["process"] for each in named(found, "fail")} == {found[0]["process"]}
+    assert len(stack.dead_letters()) == 1
 
 
 def test_batch_finished_is_sent_before_the_answer_whatever_other_receivers_do(run):
