@@ -58,6 +58,29 @@ def test_lines_are_json_with_the_task_and_the_message(hijacking, capsys):
     assert sending["message_id"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("sentry-trace", "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1"),
+    ],
+)
+def test_lines_name_the_traces_of_the_message_under_way(hijacking, capsys, name, value):
+    @hijacking.task(name="proj.send")
+    def send():
+        get_task_logger("proj.tasks").info("sending")
+
+    root = "1-5759e988-bd862e3fe1be46a994272793"
+    send.apply_async(headers={name: value, "X-Amzn-Trace-Id": f"Root={root};Sampled=1"})
+    send.delay()
+    hijacking.deliver(2)
+    traced, untraced = (line for line in lines(capsys) if line["message"] == "sending")
+
+    assert traced["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert traced["message_xray_trace_id"] == root
+    assert untraced.keys().isdisjoint({"trace_id", "message_xray_trace_id"})
+
+
 def test_received_and_succeeded_are_said_as_by_a_worker_without_the_arguments(hijacking, capsys):
     @hijacking.task(name="proj.send")
     def send(address):

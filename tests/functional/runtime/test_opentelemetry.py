@@ -18,7 +18,7 @@ from lambda_celery.schedules import scheduler
 pytest.importorskip("opentelemetry.instrumentation.celery")
 pytest.importorskip("opentelemetry.instrumentation.botocore")
 
-from opentelemetry import baggage, context, trace
+from opentelemetry import baggage, context, propagate, trace
 from opentelemetry.instrumentation.botocore import BotocoreInstrumentor
 from opentelemetry.instrumentation.celery import CeleryInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -265,6 +265,45 @@ def test_what_a_schedule_sends_is_in_the_trace_of_the_call(make_runtime, traced,
     runtime.send_copy({"Body": base64.b64encode(json.dumps(envelope).encode()).decode()})
     assert runtime.deliver().all_deleted
 
+    (ran,) = traced.named("run/proj.send")
+    assert traced.way(ran) == ["request", "apply_async/proj.send", "run/proj.send"]
+
+
+@pytest.fixture
+def xrays_propagator() -> Iterator[None]:
+    aws = pytest.importorskip("opentelemetry.propagators.aws")
+    before = propagate.get_global_textmap()
+    propagate.set_global_textmap(aws.AwsXRayPropagator())
+    yield
+    propagate.set_global_textmap(before)
+
+
+@pytest.mark.usefixtures("xrays_propagator")
+def test_xrays_propagator_names_the_trace_to_sqs_as_well(runtime, traced):
+    @runtime.task(name="proj.send")
+    def send() -> None:
+        pass
+
+    with traced.request():
+        send.delay()
+    (message,) = runtime.receive()
+    assert runtime.hand_over([message]).all_deleted
+
+    (ran,) = traced.named("run/proj.send")
+    assert traced.way(ran) == ["request", "apply_async/proj.send", "run/proj.send"]
+    (trace_id,) = (f"{each:032x}" for each in traced.trace_ids)
+    header = message["Attributes"]["AWSTraceHeader"]
+    assert header.startswith(f"Root=1-{trace_id[:8]}-{trace_id[8:]};Parent=")
+
+
+def test_a_call_by_name_is_in_the_trace_although_its_span_ends_early(runtime, web, traced):
+    @runtime.task(name="proj.send")
+    def send() -> None:
+        pass
+
+    with traced.request():
+        web.send_task("proj.send")
+    assert runtime.deliver().all_deleted
     (ran,) = traced.named("run/proj.send")
     assert traced.way(ran) == ["request", "apply_async/proj.send", "run/proj.send"]
 

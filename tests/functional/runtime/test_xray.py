@@ -9,6 +9,7 @@ import re
 import socket
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import botocore.client
@@ -69,17 +70,11 @@ def daemon() -> Iterator[Daemon]:
     made.close()
 
 
-@pytest.fixture
-def in_function(daemon, monkeypatch) -> Any:
+def begin_invocation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what follows happen in an invocation that X-Ray traces."""
-
-    def begin() -> Tracer:
-        header = f"Root={INVOCATION};Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:abc:0"
-        monkeypatch.setenv("_X_AMZN_TRACE_ID", header)
-        xray_recorder.configure(context=LambdaContext())
-        return Tracer(service="mail", auto_patch=False, disabled=False)
-
-    return begin
+    header = f"Root={INVOCATION};Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:abc:0"
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", header)
+    xray_recorder.configure(context=LambdaContext())
 
 
 @pytest.fixture
@@ -217,7 +212,7 @@ def test_what_a_schedule_carries_has_the_trace_in_its_body(make_runtime, daemon,
     assert segment.trace_id in envelope["headers"]["X-Amzn-Trace-Id"]
 
 
-def test_a_run_is_in_the_invocations_trace_and_so_is_what_it_sends(runtime, daemon, in_function):
+def test_a_run_is_in_the_invocations_trace_and_so_is_what_it_sends(runtime, daemon, monkeypatch):
     tracer = Tracer(service="mail", auto_patch=False, disabled=False)
 
     @runtime.task(name="proj.send", bind=True)
@@ -233,7 +228,7 @@ def test_a_run_is_in_the_invocations_trace_and_so_is_what_it_sends(runtime, daem
     (message,) = runtime.receive()
     header = header_of(message)
     assert segment.trace_id in str(header)  # by which X-Ray links the traces
-    in_function()
+    begin_invocation(monkeypatch)
     assert runtime.hand_over([message]).all_deleted
 
     ran = daemon.read()
@@ -242,6 +237,43 @@ def test_a_run_is_in_the_invocations_trace_and_so_is_what_it_sends(runtime, daem
     (retry,) = runtime.receive()
     sent_by = f"Root={INVOCATION};Parent={ran['id']};Sampled=1;Lineage=1:abc:0"
     assert header_of(retry) == sent_by
+
+
+def test_the_recipe_of_the_page_traces_a_run(runtime, daemon, monkeypatch):
+    page = (Path(__file__).parents[3] / "docs/observability.md").read_text()
+    section = page.partition("\n### X-Ray\n")[2].partition("\n##")[0]
+    in_function, in_web = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    monkeypatch.setenv("LAMBDA_TASK_ROOT", "/var/task")  # without, Powertools does not trace
+    project = {"app": runtime.app, "__name__": "proj.tasks"}
+
+    exec(in_function, project)
+    exec(in_web, project)
+    assert daemon.read()["name"] == "web"
+    begin_invocation(monkeypatch)
+    assert runtime.deliver().all_deleted
+
+    ran = daemon.read()
+    assert (ran["trace_id"], ran["name"]) == (INVOCATION, "## proj.tasks.send")
+    assert ran["annotations"].keys() == {"task_id"}
+
+
+def test_runs_at_the_same_time_have_subsegments_of_their_own(make_runtime, daemon, monkeypatch):
+    runtime = make_runtime(lambda_concurrency=4)
+    tracer = Tracer(service="mail", auto_patch=False, disabled=False)
+
+    @runtime.task(name="proj.send", bind=True)
+    @tracer.capture_method
+    def send(self: Any) -> None:
+        tracer.put_annotation("task_id", self.request.id)
+
+    ids = {send.delay().id for _ in range(8)}
+    begin_invocation(monkeypatch)
+    assert runtime.deliver(8).all_deleted
+
+    documents = [daemon.read() for _ in ids]
+    assert {each["annotations"]["task_id"] for each in documents} == ids
+    assert {each["trace_id"] for each in documents} == {INVOCATION}
+    assert {each["parent_id"] for each in documents} == {"53995c3f42cd8ad8"}
 
 
 def test_the_requests_of_a_batch_are_in_its_segment(runtime, daemon, send, watched, caplog):
