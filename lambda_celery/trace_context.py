@@ -71,6 +71,17 @@ def trace_id_under_way(headers: Mapping[str, Any]) -> str | None:
     return trace_id(headers)
 
 
+def note_end(exc: BaseException) -> None:
+    """Mark OpenTelemetry's span of the run under way as failed, for *exc* goes past its signals."""
+    if (trace := sys.modules.get("opentelemetry.trace")) is None:
+        return
+    span = trace.get_current_span()
+    # Not that of the invocation, where tasks have none.
+    if getattr(span, "kind", None) is trace.SpanKind.CONSUMER:
+        span.record_exception(exc)
+        span.set_status(trace.StatusCode.ERROR, f"{type(exc).__name__}: {exc}")
+
+
 def carried(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Return *function*, to be called on another thread, as part of the trace under way here."""
     context, entity = copy_context(), _xray_entity()

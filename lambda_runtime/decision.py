@@ -53,6 +53,7 @@ from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.publishing.marks import RunningCall
 from lambda_celery.table.revocations import Revocations, stamp_keys
 from lambda_celery.table.schema import revoked_key
+from lambda_celery.trace_context import XRAY_HEADER, xray_header
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.outcome import (
@@ -441,7 +442,8 @@ class Decision:
             return None
         if case.is_expired or case.is_revoked:
             return None
-        return Forwarded(request.eta, request.id)
+        trace_header = xray_header(request.request_dict.get(XRAY_HEADER))
+        return Forwarded(request.eta, request.id, trace_header)
 
     def _in_time(self, case: Case) -> Outcome | None:
         return None if case.deadline.allows(self._needed_seconds(case)) else case.too_late()

@@ -29,7 +29,7 @@ from celery.utils.log import ColorFormatter, get_logger
 from lambda_celery.celery_hooks.thread_state import current_task
 from lambda_celery.conf import Settings
 from lambda_celery.terminal import is_coloured
-from lambda_celery.trace_context import trace_id_under_way, xray_trace_id
+from lambda_celery.trace_context import XRAY_HEADER, trace_id_under_way, xray_trace_id
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.python_hooks import write_holding_interpreter
 
@@ -70,15 +70,17 @@ class TaskFields(logging.Filter):
             record.message_id = delivery.message_id
             record.receive_count = delivery.receive_count
             record.message_age_seconds = round(delivery.age_seconds, 3)
-            if (found := xray_trace_id(delivery.trace_header)) is not None:
-                record.message_xray_trace_id = found
+            record.message_xray_trace_id = xray_trace_id(delivery.trace_header)
         task = current_task()
         if task is not None and (request := task.request) is not None:
             record.task_name = task.name
             record.task_id = request.id
             record.retries = request.retries
-            if (found := trace_id_under_way(vars(request))) is not None:
-                record.trace_id = found
+            headers = vars(request)
+            record.trace_id = trace_id_under_way(headers)
+            if getattr(record, "message_xray_trace_id", None) is None:
+                # What a schedule has sent has no attributes.
+                record.message_xray_trace_id = xray_trace_id(headers.get(XRAY_HEADER))
         return True
 
 

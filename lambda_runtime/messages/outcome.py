@@ -58,6 +58,8 @@ class Forwarded:
     eta: datetime
     #: The task's id, where *eta* is the task's own and may be far off.
     task_id: str | None = None
+    #: X-Ray's header, where the body alone has it: EventBridge Scheduler sends no attributes.
+    trace_header: str | None = None
 
     def seconds_ahead(self) -> int:
         """Return the seconds until it is due, rounded up."""

@@ -338,6 +338,7 @@ def _sent_on(delivery: Delivery, outcome: Forwarded) -> OutgoingMessage:
         _copy(delivery, attributes, None if fifo else delay_until(outcome.eta), fifo),
         due=outcome.eta,
         task_id=outcome.task_id,
+        trace_header=delivery.trace_header or outcome.trace_header,
     )
 
 

@@ -39,6 +39,7 @@ from lambda_celery.celery_hooks.async_tasks import UNFINISHED as UNFINISHED_RESU
 from lambda_celery.celery_hooks.async_tasks import RunBy, finish, is_async
 from lambda_celery.celery_hooks.registry import async_names
 from lambda_celery.publishing import marks
+from lambda_celery.trace_context import note_end
 from lambda_runtime.celery_hooks import tracing
 from lambda_runtime.log import retry_told
 from lambda_runtime.messages.outcome import Deleted, Outcome, Parked, Returned
@@ -397,6 +398,9 @@ def _call_body(task: Task, body: Callable[[], Any], directly: Callable[[], Any])
         attempt.outcome = outcome
         retry = _retry_by_queue(task, task.request, exc, attempt)
         raise retry.with_traceback(exc.__traceback__) from None
+    except BaseException as exc:  # the process's end, or a limit's
+        note_end(exc.as_failure() if isinstance(exc, HardTimeLimit) else exc)
+        raise
     finally:
         attempt.body_ended = True
     return result

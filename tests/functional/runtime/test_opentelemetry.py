@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -160,7 +161,7 @@ def test_what_is_sent_on_until_it_is_due_keeps_its_parent(runtime, traced, fault
         pass
 
     with traced.request():
-        send.apply_async(countdown=2, DelaySeconds=0)
+        send.apply_async(countdown=5, DelaySeconds=0)
     runtime.deliver()
     assert len(sent) == 2  # it was early
     assert runtime.deliver().all_deleted
@@ -345,6 +346,33 @@ def test_tasks_that_run_at_the_same_time_keep_their_spans_apart(make_runtime, tr
             f"run/{task.name}",
             "work",
         ]
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_what_ends_a_body_is_the_spans_error_and_leaves_no_span_behind(
+    make_runtime, traced, concurrency
+):
+    runtime = make_runtime(lambda_max_receive_count=1, lambda_concurrency=concurrency)
+
+    @runtime.task(name="proj.hang", time_limit=0.3)
+    def hang() -> None:
+        while True:
+            time.sleep(0.01)  # on a thread, a limit strikes between two of them
+
+    @runtime.task(name="proj.end")
+    def end() -> None:
+        raise SystemExit("the end")
+
+    for task in (hang, end):
+        with traced.request():
+            task.delay()
+        assert runtime.deliver().all_deleted
+        assert not trace.get_current_span().get_span_context().is_valid
+
+    for name, error in (("proj.hang", "TimeLimitExceeded"), ("proj.end", "SystemExit")):
+        (ran,) = traced.named(f"run/{name}")
+        assert not ran.status.is_ok
+        assert error in str(ran.status.description)
 
 
 class TestBotocore:

@@ -9,6 +9,7 @@ import re
 import socket
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,11 @@ def header_of(message: dict[str, Any]) -> str | None:
     return None if header is None else str(header)
 
 
+def named_by(sent: dict[str, Any]) -> str:
+    """Return what a message that is sent names as its trace."""
+    return str(sent["MessageSystemAttributes"]["AWSTraceHeader"]["StringValue"])
+
+
 @pytest.fixture
 def send(runtime) -> Any:
     @runtime.task(name="proj.send")
@@ -155,7 +161,7 @@ def test_of_many_messages_each_names_where_its_call_was_made(runtime, daemon, se
                     send.delay()
                     send.delay()
     entries = [each for request in requests for each in request["Entries"]]
-    headers = [each["MessageSystemAttributes"]["AWSTraceHeader"]["StringValue"] for each in entries]
+    headers = [named_by(each) for each in entries]
     of_bodies = [
         runtime.envelope(each)["headers"]["X-Amzn-Trace-Id"] for each in runtime.receive(8)
     ]
@@ -164,7 +170,7 @@ def test_of_many_messages_each_names_where_its_call_was_made(runtime, daemon, se
     assert sorted(of_bodies) == sorted(headers)
 
 
-def test_what_is_sent_on_or_parked_keeps_its_trace(make_runtime, daemon):
+def test_what_is_sent_on_or_parked_keeps_its_trace(make_runtime, daemon, faults):
     runtime = make_runtime(lambda_max_receive_count=1)
 
     @runtime.task(name="proj.fail")
@@ -172,12 +178,13 @@ def test_what_is_sent_on_or_parked_keeps_its_trace(make_runtime, daemon):
         raise ValueError("451")
 
     with xray_recorder.in_segment("web") as segment:
-        fail.apply_async(countdown=1, DelaySeconds=0)
+        fail.apply_async(countdown=600, DelaySeconds=0)
         header = f"Root={segment.trace_id};Parent={segment.id};Sampled=1"
+        sent = faults.watch(runtime.settings, "sqs", "SendMessage")
+        runtime.deliver()
+        assert [named_by(each) for each in sent] == [header]
+        fail.delay()
     runtime.deliver()
-    (sent_on,) = runtime.receive()
-    assert header_of(sent_on) == header
-    runtime.hand_over([sent_on])
     (parked,) = runtime.stack.dead_letters()
     assert header_of(parked) == header
     assert runtime.envelope(parked)["headers"]["X-Amzn-Trace-Id"] == header
@@ -208,8 +215,18 @@ def test_what_a_schedule_carries_has_the_trace_in_its_body(make_runtime, daemon,
 
     with xray_recorder.in_segment("web") as segment:
         send.apply_async(countdown=86_400)
-    envelope = json.loads(base64.b64decode(created[0]["Target"]["Input"]))
-    assert segment.trace_id in envelope["headers"]["X-Amzn-Trace-Id"]
+    body = created[0]["Target"]["Input"]
+    envelope = json.loads(base64.b64decode(body))
+    header = envelope["headers"]["X-Amzn-Trace-Id"]
+    assert segment.trace_id in header
+    # When: its time comes near
+    envelope["headers"]["eta"] = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
+    runtime.send_copy({"Body": base64.b64encode(json.dumps(envelope).encode()).decode()})
+    (fired,) = runtime.receive()
+    assert header_of(fired) is None
+    sent = faults.watch(runtime.settings, "sqs", "SendMessage")
+    runtime.hand_over([fired])
+    assert [named_by(each) for each in sent] == [header]
 
 
 def test_a_run_is_in_the_invocations_trace_and_so_is_what_it_sends(runtime, daemon, monkeypatch):
