@@ -32,6 +32,7 @@ from lambda_celery.message import MAXIMUM_ATTRIBUTES, OutgoingMessage, is_fifo
 from lambda_celery.payloads import POINTER_ATTRIBUTES, is_pointer
 from lambda_celery.publishing.publisher import publisher_of
 from lambda_celery.table.schema import FAILURE_PREFIX
+from lambda_celery.trace_context import xray_header
 
 
 @dataclass(frozen=True)
@@ -296,6 +297,7 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
                 attributes,
                 message_group_id=message.group or ("default" if fifo else None),
                 deduplication_id=str(uuid.uuid4()) if fifo else None,
+                trace_header=xray_header(failure.trace_id),
             ),
         )
         task_id = call.task_id if call is not None else failure.task_id

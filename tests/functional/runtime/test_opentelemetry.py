@@ -397,6 +397,29 @@ class TestBotocore:
         assert runtime.deliver().all_deleted
         assert len(traced.named("run/proj.send")) == 1
 
+    def test_requests_that_serve_several_tasks_are_in_none_of_their_traces(
+        self, make_runtime, traced
+    ):
+        runtime = make_runtime(lambda_concurrency=4)
+
+        @runtime.task(name="proj.send")
+        def send() -> None:
+            pass
+
+        for _ in range(4):
+            with traced.request():
+                send.delay()
+        traced.exporter.clear()
+        assert runtime.deliver(4).all_deleted
+
+        runs = traced.named("run/proj.send")
+        traces = {each.context.trace_id for each in runs}
+        assert len(traces) == len(runs) == 4
+        spans = traced.exporter.get_finished_spans()
+        of_table = [each for each in spans if each.name.startswith("DynamoDB.")]
+        assert of_table
+        assert traces.isdisjoint(each.context.trace_id for each in of_table)
+
     def test_the_requests_of_a_batch_are_in_its_trace(self, runtime, traced):
         @runtime.task(name="proj.send")
         def send(n: int) -> None:

@@ -18,6 +18,7 @@ import botocore.endpoint
 import pytest
 
 from lambda_celery import batch, delay_many
+from lambda_celery.failures import FailedTasks
 from lambda_celery.schedules import scheduler
 
 pytest.importorskip("aws_xray_sdk")
@@ -188,6 +189,12 @@ def test_what_is_sent_on_or_parked_keeps_its_trace(make_runtime, daemon, faults)
     (parked,) = runtime.stack.dead_letters()
     assert header_of(parked) == header
     assert runtime.envelope(parked)["headers"]["X-Amzn-Trace-Id"] == header
+
+    # And when it is sent back
+    with FailedTasks(runtime.app) as tasks:
+        (failure,) = tasks.select()
+        tasks.retry(failure)
+    assert header_of(runtime.receive()[0]) == header
 
 
 def test_opentelemetrys_header_for_xray_becomes_the_messages_trace(runtime, send):
