@@ -64,7 +64,7 @@ def trace_id(headers: Mapping[str, Any]) -> str | None:
 
 def trace_id_under_way(headers: Mapping[str, Any]) -> str | None:
     """Return the id of OpenTelemetry's trace under way here; else that which *headers* name."""
-    if (trace := sys.modules.get("opentelemetry.trace")) is not None:
+    if (trace := _opentelemetry()) is not None:
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             return str(trace.format_trace_id(context.trace_id))
@@ -73,7 +73,7 @@ def trace_id_under_way(headers: Mapping[str, Any]) -> str | None:
 
 def note_end(exc: BaseException) -> None:
     """Mark OpenTelemetry's span of the run under way as failed, for *exc* goes past its signals."""
-    if (trace := sys.modules.get("opentelemetry.trace")) is None:
+    if (trace := _opentelemetry()) is None:
         return
     span = trace.get_current_span()
     # Not that of the invocation, where tasks have none.
@@ -92,6 +92,13 @@ def carried(function: Callable[_P, _R]) -> Callable[_P, _R]:
         return context.run(function, *args, **kwargs)
 
     return call
+
+
+def _opentelemetry() -> Any:
+    """Return OpenTelemetry's API of traces, if this process has loaded it."""
+    trace = sys.modules.get("opentelemetry.trace")
+    # Another thread may be loading it, and has what comes last not yet.
+    return trace if hasattr(trace, "set_tracer_provider") else None
 
 
 def _xray_entity() -> Any:
