@@ -16,7 +16,11 @@ import pytest
 from aws_lambda_powertools import Metrics as PowertoolsMetrics
 from celery.exceptions import Ignore, Reject
 
+from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.infrastructure.alarms import alarms, dashboard
+from lambda_celery.infrastructure.computed import compute
+from lambda_celery.infrastructure.inputs import Deployment
 from lambda_runtime.metrics import MAXIMUM_TASKS, OTHER_TASKS, UNITS
 
 #: The embedded metric format's own schema, from its specification:
@@ -404,6 +408,47 @@ class TestWays:
         assert "service" not in of_task
         assert theirs["Mails"] == [1]
         assert not UNITS.keys() & theirs.keys()
+
+
+def test_what_the_infrastructure_names_is_written(make_runtime, told):
+    """By its alarms and its dashboard: each with the queue alone as its dimension."""
+    deployment = Deployment(app="proj.celery:app", name="shop")
+    figures = compute(deployment)
+    [queue] = figures.queues.values()
+    named = {
+        (each.metric, *each.dimension)
+        for each in alarms(deployment, figures)
+        if each.namespace == Settings.metrics_namespace
+    } | {
+        tuple(of)
+        for widget in dashboard(deployment, figures)["widgets"]
+        for namespace, *of in widget["properties"]["metrics"]
+        if namespace == Settings.metrics_namespace
+    }
+    assert {name for name, *_ in named} > {"OldestMessageAge", "TasksFailed", "TaskDuration"}
+    assert {tuple(of) for _, *of in named} == {("QueueName", queue.name)}
+    runtime = make_runtime(lambda_max_receive_count=2)
+
+    @runtime.task(name="proj.some")
+    def some(fails):
+        if fails:
+            raise ValueError("451")
+
+    some.delay(True)
+    [message] = runtime.receive()
+    _hand_over_again(runtime, message, 1)
+    _hand_over_again(runtime, message, 2)
+    some.delay(False)
+    [message] = runtime.receive()
+    runtime.hand_over([message])
+    runtime.send_copy(message)
+    runtime.deliver()
+
+    said = told()
+    namespaces = {each["_aws"]["CloudWatchMetrics"][0]["Namespace"] for each in said.blobs}
+    assert namespaces == {Settings.metrics_namespace}
+    written = {name for name, *of in said.values if of == [_queue(runtime)]}
+    assert {name for name, *_ in named} <= written
 
 
 class TestSummary:
