@@ -26,6 +26,8 @@ from lambda_celery.exceptions import ConfigurationError
 logger = logging.getLogger(__name__)
 
 _REGION = re.compile(r"[a-z]{2,3}(-[a-z]+)+-\d+")
+#: What CloudWatch takes (API of PutMetricData).
+_NAMESPACE = re.compile(r"(?!AWS/|:)[0-9A-Za-z.\-_/#:][0-9A-Za-z.\-_/#: ]{0,254}")
 
 CONF_PREFIX = "lambda_"
 ENV_PREFIX = "LAMBDA_CELERY_"
@@ -76,6 +78,18 @@ def _choice(*allowed: str) -> Callable[[Any], str]:
         return str(value)
 
     return parse
+
+
+def _namespace(value: Any) -> str:
+    """Read a CloudWatch namespace; what switches metrics off is empty."""
+    if value is False or str(value).strip().lower() in {"", "off"}:
+        return ""
+    if not isinstance(value, str) or not _NAMESPACE.fullmatch(value):
+        raise ValueError(
+            '"off", or a name of letters, digits, spaces and any of . - _ / # : with 255 '
+            'characters at most, which does not begin with "AWS/" or ":"'
+        )
+    return value
 
 
 def _flag(value: Any) -> bool:
@@ -331,6 +345,13 @@ class Settings:
         "json",
         about='what the function\'s log lines are: `"json"` (Powertools\' fields), or `"text"` '
         "as a worker's",
+    )
+    metrics_namespace: str = _setting(
+        _namespace,
+        "LambdaCelery",
+        about="the CloudWatch namespace of the function's own metrics "
+        '([metrics](observability.md#metrics)). With `"off"` there are none; `lambda local` has '
+        "none unless the environment names one",
     )
     debug: bool = _setting(
         _flag,

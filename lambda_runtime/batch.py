@@ -312,9 +312,8 @@ class Batch:
             outcome = self._decide(lambda: self.decision.go_on(case))
             if case.completion is not None:
                 self._done.add(delivery.message_id)
-                # Not the case: it has the arguments, and many may wait.
                 written = partial(self._written, delivery, outcome, case.completion, way)
-                self.decision.completions.write_behind(case.completion, written)
+                self.decision.complete_behind(case, written)
             elif case.is_on_loop and not isinstance(outcome, Postponed):
                 # Where nothing may wait for AWS.
                 note = partial(self.decision.note, case, outcome)

@@ -24,8 +24,9 @@ class Deadline:
 
     def __init__(self, context: Any, reserve_seconds: float) -> None:
         total = _remaining_seconds(context)
-        self._began = time.time()
-        self.epoch: float = self._began + total
+        #: When it began, in seconds since the epoch.
+        self.began = time.time()
+        self.epoch: float = self.began + total
         self.reserve_seconds: float = min(reserve_seconds, total * _MAXIMUM_RESERVE)
         self._for_tasks = total - self.reserve_seconds
 
@@ -35,7 +36,7 @@ class Deadline:
 
     def passed_seconds(self) -> float:
         """Return the seconds since the invocation began."""
-        return time.time() - self._began
+        return time.time() - self.began
 
     def patience_ends(self) -> float:
         """Return until when the answer waits for what AWS refuses (``time.monotonic``)."""

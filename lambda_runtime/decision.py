@@ -58,6 +58,7 @@ from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.outcome import (
     Deleted,
+    End,
     Forwarded,
     Outcome,
     Parked,
@@ -278,8 +279,10 @@ class Decision:
         *then* is called, on another thread, when :meth:`go_on` may be; it must not wait.
         """
         case.is_on_loop = self._runner.runs_on_loop(case.request)
+        asked_at = time.perf_counter()
 
         def told(ahead: AheadClaim) -> None:
+            case.delivery.note.table_took(time.perf_counter() - asked_at)
             case.ahead = ahead
             if ahead.written is not Written.YES:
                 case.is_on_loop = False  # for the claim is still to be waited for
@@ -302,6 +305,18 @@ class Decision:
         outcome = self._through(case, (self._wanted_by_now, self._claimed, self._run))
         assert outcome is not None  # _run has one
         return outcome
+
+    def complete_behind(self, case: Case, then: Callable[[bool], None]) -> None:
+        """Write the completion of *case* together with others: see :class:`Completions`."""
+        assert case.completion is not None
+        # Not the case: it has the arguments, and many may wait.
+        note, asked_at = case.delivery.note, time.perf_counter()
+
+        def told(is_written: bool) -> None:
+            note.table_took(time.perf_counter() - asked_at)
+            then(is_written)
+
+        self.completions.write_behind(case.completion, told)
 
     def give_up(self, case: Case) -> bool:
         """Release the claim of *case*, which was written ahead, and is not to be run.
@@ -353,6 +368,12 @@ class Decision:
         return Case(delivery, queue, deadline, backoff, is_alone)
 
     def _through(self, case: Case, steps: Iterable[Step]) -> Outcome | Postponed | None:
+        outcome = self._decided(case, steps)
+        if outcome is not None and not isinstance(outcome, Postponed):
+            case.delivery.note.decided(outcome)
+        return outcome
+
+    def _decided(self, case: Case, steps: Iterable[Step]) -> Outcome | Postponed | None:
         try:
             for step in steps:
                 if (outcome := step(case)) is not None:
@@ -399,7 +420,8 @@ class Decision:
 
     def _parked_before(self, case: Case) -> Outcome | None:
         if self.settled.has_parked(case.delivery):
-            return Deleted("parked before", keep_payload=True)  # for the dead letter
+            # The body in S3 is the dead letter's.
+            return Deleted("parked before", End.DUPLICATE, keep_payload=True)
         return None
 
     def _readable(self, case: Case) -> Outcome | None:
@@ -407,9 +429,10 @@ class Decision:
         try:
             body = self._body(case)
             if body is None:
-                return Deleted("completed before, with its S3 object")
+                return Deleted("completed before, with its S3 object", End.DUPLICATE)
             case.request = read_request(self._app, self._settings, delivery, body, self._hostname)
             case.publication = publication_of(case.request)
+            self._note_request(case)
         except (UnreadableMessageError, UnregisteredTaskError) as exc:
             logger.error(
                 "Message %s cannot be run: %s It is %s (receive %d of %s).",
@@ -419,6 +442,12 @@ class Decision:
             )  # fmt: skip
             return spent(str(exc), case.backoff_seconds, case.is_last_receive)
         return None
+
+    def _note_request(self, case: Case) -> None:
+        note, request = case.delivery.note, case.request
+        note.task = request.type
+        if request.eta is not None:
+            note.since = request.eta.timestamp()
 
     def _body(self, case: Case) -> str | None:
         """Return the message's body, from S3 if it is there; ``None`` if it was settled before."""
@@ -546,13 +575,17 @@ class Decision:
             if not is_revoked:
                 raise
             logger.error("That %s is not run could not be stored: %r", request.humaninfo(), exc)
-        return Deleted("revoked" if case.is_revoked else "expired") if is_revoked else None
+        if not is_revoked:
+            return None
+        end = End.REVOKED if case.is_revoked else End.EXPIRED
+        return Deleted(end.value, end)
 
     def _claimed(self, case: Case) -> Outcome | Postponed | None:
         request = case.request
         # False only where somebody has set it: left alone, it is None.
         no_second_run = request.task.reject_on_worker_lost is False
         spare_lost = no_second_run or request.task.retry_on_worker_lost
+        asked_at = time.perf_counter()
         case.claimed = self._table.claim(
             case.publication.key,
             life_seconds=case.record_life_seconds,
@@ -563,6 +596,7 @@ class Decision:
             call_id=case.publication.call_id,
             ahead=case.ahead,
         )
+        case.delivery.note.table_took(time.perf_counter() - asked_at)
         if case.claimed.claim is Claim.LOST and not spare_lost:
             logger.warning(
                 "Task %s has ended with its process: it is run when all others are settled",
@@ -571,6 +605,7 @@ class Decision:
             return Postponed(case.claimed.number)
         if case.claimed.claim is Claim.LOST:
             logger.error("Task %s was lost with its process", request.humaninfo())
+            case.delivery.note.is_attempt = True
             return self._runner.worker_lost(request, _attempt(case))
         return _of_another_run(case, case.claimed)
 
@@ -582,6 +617,8 @@ class Decision:
 
     def _ran(self, case: Case) -> Outcome:
         case.has_run = case.deadline.allows(self._needed_seconds(case))
+        note = case.delivery.note
+        note.is_attempt = case.has_run
         outcome: Outcome
         if not case.has_run:  # DynamoDB took its time
             outcome = case.too_late()
@@ -598,12 +635,16 @@ class Decision:
             if self._watch is not None and attempt.hard_time_limit:
                 killed = Killed(case.claimed, attempt.hard_time_limit)
                 attempt.watch = partial(self._watch, case.delivery, killed)
+            note.began_at, began = time.time(), time.perf_counter()
             outcome = self._runner.run(case.request, attempt)
+            note.run_seconds = time.perf_counter() - began
             case.is_abandoned = attempt.is_abandoned
         return self._adjusted(case, outcome)
 
     def _end_killed(self, killed: Killed, case: Case) -> Outcome:
         case.claimed, case.has_run = killed.claimed, True
+        note = case.delivery.note
+        note.is_attempt, note.run_seconds = True, killed.seconds
         outcome = self._runner.killed(case.request, _attempt(case), killed.seconds)
         outcome = self._adjusted(case, outcome)
         self.note(case, outcome)
@@ -627,6 +668,7 @@ class Decision:
         """Write down in the record what has become of a run. Raises nothing."""
         if case.is_abandoned:
             return  # another invocation may have gone on with it
+        asked_at = time.perf_counter()
         try:
             self._note(case, outcome)
         except Exception as exc:
@@ -635,6 +677,7 @@ class Decision:
             logger.error(
                 "The idempotency record %s is out of date: %s", case.publication.key, sentence(exc)
             )
+        case.delivery.note.table_took(time.perf_counter() - asked_at)
 
     def _note(self, case: Case, outcome: Outcome) -> None:
         publication = case.publication
@@ -669,7 +712,7 @@ def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
             )
         else:
             logger.info("Task %s was run before: this copy is dropped", request.humaninfo())
-        return Deleted("completed before")
+        return Deleted("completed before", End.DUPLICATE)
     if found is not None and found.claim is Claim.UNFINISHED and found.is_foreign:
         # The message that ran parks itself, and only it has the record forgotten.
         if case.is_last_receive:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from lambda_celery.celery_hooks.registry import async_names
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.publishing.publisher import Publisher
-from lambda_runtime import batch_end, restore
+from lambda_runtime import batch_end, restore, summary
 from lambda_runtime.batch import Batch, InThisProcess, Place
 from lambda_runtime.celery_hooks import bootstrap
 from lambda_runtime.deadline import ANSWER_SECONDS, Deadline
@@ -33,6 +32,7 @@ from lambda_runtime.mapping_check import MappingCheck
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.settlement import Settlement
 from lambda_runtime.messages.source_queues import SourceQueues
+from lambda_runtime.metrics import Metrics
 from lambda_runtime.running.connections import Connections
 from lambda_runtime.running.left_behind import end_if_forked
 from lambda_runtime.running.limits.own_end import ended_with
@@ -74,6 +74,8 @@ class Handler:
             import lambda_runtime.running.event_loop  # noqa: F401 - asyncio, not in a task's time
         self._connections = Connections(app)
         self._mapping_check = MappingCheck(self.settings)
+        namespace = self.settings.metrics_namespace
+        self._metrics = Metrics(namespace) if namespace else None
         self._processes: Processes | None = None
         self._pool: Pool | None = None
         self._place: Place
@@ -103,7 +105,7 @@ class Handler:
         :raises MessagesReturnedError: some messages stay on the queue, and the settings say that
             Lambda takes no list of them.
         """
-        records = records_of(event)
+        deliveries = [Delivery.from_record(each) for each in records_of(event)]
         deadline = Deadline(context, self.settings.time_reserve_seconds)
         self._fields.request_id = getattr(context, "aws_request_id", None)
         process_id = os.getpid()
@@ -112,7 +114,7 @@ class Handler:
         with ended_with(deadline):
             try:
                 with aws.ending_at(deadline.epoch - ANSWER_SECONDS):
-                    return self._answer(records, deadline, context)
+                    return self._answer(deliveries, deadline, context)
             finally:
                 end_if_forked(process_id, "What is called around a task")
                 if self._processes is not None:
@@ -120,6 +122,7 @@ class Handler:
                 batch_end.finish(self, context, deadline)
                 if self._processes is not None:
                     self._processes.await_end(deadline)
+                self._tell(deliveries, deadline)
 
     def _let_go(self) -> None:
         """End what two copies of this process must not share; who needs it makes it anew."""
@@ -133,7 +136,7 @@ class Handler:
         aws.close_connections()
 
     def _answer(
-        self, records: list[Mapping[str, Any]], deadline: Deadline, context: Any
+        self, deliveries: list[Delivery], deadline: Deadline, context: Any
     ) -> dict[str, Any]:
         self._connections.before_batch()
         self._queues.ask_again()
@@ -142,7 +145,7 @@ class Handler:
             self._decision, settlement, self._queues, self._publisher.payloads, deadline,
             self._fields,
         )  # fmt: skip
-        batch.run([Delivery.from_record(each) for each in records], self._place)
+        batch.run(deliveries, self._place)
         self._connections.after_batch()
         if (sentence := settlement.misconfiguration) is not None:
             # Lambda counts an error, and asks more and more slowly. The receives go by the queue's
@@ -151,6 +154,15 @@ class Handler:
         if (failed := settlement.first_failed) is not None:
             self._mapping_check.after_failure(context, failed.source_arn)
         return settlement.close()
+
+    def _tell(self, deliveries: list[Delivery], deadline: Deadline) -> None:
+        """Tell what has become of *deliveries*: of that, nothing may keep the answer."""
+        try:
+            summary.log(deliveries, deadline)
+            if self._metrics is not None:
+                self._metrics.write(deliveries, deadline.began)
+        except Exception:
+            logger.exception("What has become of a batch could not be told")
 
 
 @cache  # a second time, it would keep garbage of runs

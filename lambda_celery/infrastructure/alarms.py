@@ -6,10 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from lambda_celery.conf import ENV_PREFIX, Settings
 from lambda_celery.infrastructure.computed import Figures
 from lambda_celery.infrastructure.inputs import Deployment
 
 _SECONDS = 60
+#: The function's own metrics that the dashboard shows of each queue.
+_FATES = (
+    "TasksSucceeded", "TasksFailed", "TasksRetried", "MessagesReturned", "MessagesParked",
+    "DuplicatesDropped",
+)  # fmt: skip
+_TIMES = ("TaskDuration", "QueueLatency", "IdempotencyDuration")
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,15 @@ class Alarm:
     threshold: int
 
 
+def metrics_namespace(deployment: Deployment) -> str:
+    """Return the namespace of the function's own metrics; empty where they are switched off."""
+    given = deployment.environment.get(f"{ENV_PREFIX}METRICS_NAMESPACE", "").strip()
+    return "" if given.lower() == "off" else given or Settings.metrics_namespace
+
+
 def alarms(deployment: Deployment, figures: Figures) -> Iterator[Alarm]:
     """Yield the alarms of *deployment*."""
+    namespace = metrics_namespace(deployment)
     for queue in figures.queues.values():
         yield Alarm(
             queue.celery_name, "DeadLetterAlarm", "dead-letters",
@@ -47,6 +61,20 @@ def alarms(deployment: Deployment, figures: Figures) -> Iterator[Alarm]:
             "Tasks wait for too long. The function fails, or maximum_concurrency is too low.",
             "AWS/SQS", "ApproximateAgeOfOldestMessage", ("QueueName", queue.name), "Maximum", 5,
             deployment.oldest_message_age_seconds,
+        )  # fmt: skip
+        if not namespace:
+            continue
+        yield Alarm(
+            queue.celery_name, "OldestReceivedAlarm", "oldest-received",
+            "A task is run, or comes back, long after it was due. SQS's own metric leaves out what "
+            "was received three times or more.",
+            namespace, "OldestMessageAge", ("QueueName", queue.name), "Maximum", 1,
+            deployment.oldest_message_age_seconds,
+        )  # fmt: skip
+        yield Alarm(
+            queue.celery_name, "FailedTasksAlarm", "failed-tasks",
+            "A task has failed for good, whether its message was parked or deleted.",
+            namespace, "TasksFailed", ("QueueName", queue.name), "Sum", 1, 0,
         )  # fmt: skip
     for function in figures.functions.values():
         dimension = ("FunctionName", function.name)
@@ -78,8 +106,9 @@ def alarms(deployment: Deployment, figures: Figures) -> Iterator[Alarm]:
             )  # fmt: skip
 
 
-def dashboard(figures: Figures) -> dict[str, Any]:
-    """Return the dashboard's body: a row for each queue, and one for each function."""
+def dashboard(deployment: Deployment, figures: Figures) -> dict[str, Any]:
+    """Return the dashboard's body: two rows for each queue, and one for each function."""
+    namespace = metrics_namespace(deployment)
     rows: list[tuple[tuple[str, str, list[list[str]]], ...]] = []
     for queue in figures.queues.values():
         count, age = "ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"
@@ -95,6 +124,23 @@ def dashboard(figures: Figures) -> dict[str, Any]:
                     f"{queue.celery_name}: age of the oldest message",
                     "Maximum",
                     [["AWS/SQS", age, "QueueName", queue.name]],
+                ),
+            )
+        )
+        if not namespace:
+            continue
+        of_queue = ["QueueName", queue.name]
+        rows.append(
+            (
+                (
+                    f"{queue.celery_name}: what becomes of its tasks",
+                    "Sum",
+                    [[namespace, metric, *of_queue] for metric in _FATES],
+                ),
+                (
+                    f"{queue.celery_name}: nine of ten take at most",
+                    "p90",
+                    [[namespace, metric, *of_queue] for metric in _TIMES],
                 ),
             )
         )

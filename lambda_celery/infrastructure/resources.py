@@ -709,7 +709,7 @@ class _Definition:
             "AWS::CloudWatch::Dashboard",
             {
                 "DashboardName": self._inputs.name,
-                "DashboardBody": _sub(json.dumps(dashboard(self._figures))),
+                "DashboardBody": _sub(json.dumps(dashboard(self._inputs, self._figures))),
             },
         )
 

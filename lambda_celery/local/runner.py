@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import signal
 import threading
@@ -30,6 +31,9 @@ from lambda_celery.local.reload import watch
 from lambda_celery.results import DynamoDBBackend
 
 logger = logging.getLogger(__name__)
+
+#: A person looks at the lines, and no CloudWatch.
+_METRICS = f"{ENV_PREFIX}METRICS_NAMESPACE"
 
 
 def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None:
@@ -81,6 +85,7 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
                     **endpoint.environment,
                     APP_VARIABLE: options.app_name,
                     f"{ENV_PREFIX}LOG_FORMAT": options.log_format,
+                    _METRICS: os.environ.get(_METRICS, "off"),
                 },
                 writable=options.writable,
             )

@@ -117,7 +117,11 @@ def run(
                 inputs.handler,
                 timeout_seconds=_TIMEOUT_SECONDS,
                 maximum_concurrency=1,
-                environment={**environment, f"{ENV_PREFIX}LOG_FORMAT": "text"},
+                environment={
+                    **environment,
+                    f"{ENV_PREFIX}LOG_FORMAT": "text",
+                    f"{ENV_PREFIX}METRICS_NAMESPACE": "off",
+                },
                 working_directory=package.directory,
                 runtime_packages=[package.runtime_packages],
                 output=log,

@@ -14,6 +14,7 @@ from lambda_celery.failures.record import REASON_ATTRIBUTE
 from lambda_celery.message import MAXIMUM_ATTRIBUTES, is_fifo
 from lambda_celery.payloads import POINTER_ATTRIBUTES
 from lambda_celery.trace_context import XRAY_ATTRIBUTE, xray_header
+from lambda_runtime.messages.note import Note
 
 #: The message attribute in which one that is sent on names the messages that it was before.
 SENT_ON_ATTRIBUTE = "LambdaCelerySentOnFrom"
@@ -42,6 +43,7 @@ class Delivery:
     message_attributes: Mapping[str, Mapping[str, Any]]
     #: How often SQS has handed this message out, this time included.
     receive_count: int = field(init=False)
+    note: Note = field(default_factory=Note, init=False, repr=False, compare=False)
     #: Between its two readers. Python 3.11's cached properties have a lock, one for all deliveries.
     _envelope: list[dict[str, Any]] = field(
         default_factory=list, init=False, repr=False, compare=False
@@ -109,8 +111,13 @@ class Delivery:
     @property
     def age_seconds(self) -> float:
         """Seconds since the message was sent."""
-        sent = _whole_number(self.attributes.get("SentTimestamp")) / 1000
+        sent = self.sent_at
         return max(0.0, time.time() - sent) if sent else 0.0
+
+    @property
+    def sent_at(self) -> float:
+        """When the message was sent, in seconds since the epoch; 0 where nobody says."""
+        return _whole_number(self.attributes.get("SentTimestamp")) / 1000
 
     @property
     def fifo_group(self) -> str | None:

@@ -6,7 +6,23 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
+
+
+class End(Enum):
+    """What has become of a call, as far as one delivery of it goes."""
+
+    SUCCEEDED = "succeeded"
+    #: For good: Celery's FAILURE.
+    FAILED = "failed"
+    #: It ran, and runs again: as a message of its own, or because this one comes again.
+    RETRIED = "retried"
+    IGNORED = "ignored"
+    #: It was settled before.
+    DUPLICATE = "duplicate"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
 
 
 @dataclass(frozen=True)
@@ -14,6 +30,7 @@ class Deleted:
     """The message is settled: Lambda deletes it, and we its body in S3, if it has one there."""
 
     reason: str
+    end: End
     #: Whether another message still needs that body.
     keep_payload: bool = False
     #: Whether the call has failed for good: the next with its own key is to run.

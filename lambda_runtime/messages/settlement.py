@@ -36,6 +36,7 @@ from lambda_celery.message import (
 from lambda_celery.publishing.publisher import Publisher
 from lambda_runtime.deadline import ANSWER_SECONDS, Deadline
 from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.note import Fate
 from lambda_runtime.messages.outcome import Forwarded, Parked, Returned
 from lambda_runtime.messages.source_queues import SourceQueue, SourceQueues
 
@@ -85,6 +86,7 @@ class Settlement:
     def hand_back(self, delivery: Delivery, returned: Returned) -> None:
         """Leave the message on its queue, hidden for its delay once the batch is through."""
         hidden = max(0, returned.delay_seconds)
+        delivery.note.stays(Fate.RETURNED, returned.reason)
         queue = self._queues.get(delivery.source_arn)
         with self._lock:
             self._known.add(delivery.message_id)
@@ -110,11 +112,13 @@ class Settlement:
         except (PublishError, *aws.AWS_ERRORS) as exc:
             logger.error("Message %s could not be parked: %s", delivery.message_id, exc)
             return exc
+        delivery.note.stays(Fate.PARKED, outcome.reason)
         return None
 
     def send_on(self, delivery: Delivery, outcome: Forwarded) -> None:
         """Send the message on towards its due time, with others and soon: see :meth:`send_all`."""
         queue = self._queues.get(delivery.source_arn)
+        delivery.note.stays(Fate.FORWARDED)
         with self._lock:
             self._known.add(delivery.message_id)
             self._to_send.setdefault(queue, []).append((delivery, outcome))
@@ -145,6 +149,8 @@ class Settlement:
         with self._lock:
             unsent, self._unsent = self._unsent, []
             self._known.difference_update(delivery.message_id for delivery, _ in unsent)
+        for delivery, _ in unsent:
+            delivery.note.stays(Fate.DELETED)
         return [delivery for delivery, _ in unsent]
 
     def send_rest(self) -> None:
@@ -213,6 +219,7 @@ class Settlement:
         except (PublishError, *aws.AWS_ERRORS) as exc:
             logger.warning("Message %s could not be sent on: %s", delivery.message_id, exc)
             return exc
+        delivery.note.stays(Fate.FORWARDED)
         return None
 
     @property

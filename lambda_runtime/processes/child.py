@@ -237,15 +237,15 @@ class _Reporter(Settlement):
 
     def hand_back(self, delivery: Delivery, returned: Returned) -> None:
         """Tell that the message stays on its queue."""
-        self._report(Settled(delivery.message_id, returned))
+        self._report(Settled(delivery.message_id, returned, delivery.note))
 
     def send_on(self, delivery: Delivery, outcome: Forwarded) -> None:
         """Tell that the message is to be sent on: the parent does that, with others."""
-        self._report(Settled(delivery.message_id, outcome))
+        self._report(Settled(delivery.message_id, outcome, delivery.note))
 
     def let_go(self, delivery: Delivery) -> None:
         """Tell that the message is settled."""
-        self._report(Settled(delivery.message_id, None))
+        self._report(Settled(delivery.message_id, None, delivery.note))
 
     def delete_settled(self, at_least: int = 1) -> None:
         """Delete nothing: the parent does, as soon as it has been told."""

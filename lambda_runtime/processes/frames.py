@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.decision import Killed
+from lambda_runtime.messages.note import Note
 from lambda_runtime.messages.outcome import Forwarded, Returned
 from lambda_runtime.running.threads import Lane
 
@@ -95,6 +96,8 @@ class Settled(NamedTuple):
 
     message_id: str
     back: Returned | Forwarded | None
+    #: What the child has noted of it.
+    note: Note
 
 
 class Later(NamedTuple):

@@ -275,10 +275,11 @@ class _Work:
             case Unlimited(message_id):
                 child.limits.pop(message_id, None)
                 child.is_doomed = False
-            case Settled(message_id, back):
+            case Settled(message_id, back, note):
                 child.begun.discard(message_id)
                 dealt, position = _find(child, message_id)
                 delivery = dealt.left.pop(position)
+                delivery.note.take(note)
                 with self.batch.fields.of(delivery):
                     self.batch.finish(delivery, back)
             case Later(message_id, attempts):

@@ -42,7 +42,7 @@ from lambda_celery.publishing import marks
 from lambda_celery.trace_context import note_end
 from lambda_runtime.celery_hooks import tracing
 from lambda_runtime.log import retry_told
-from lambda_runtime.messages.outcome import Deleted, Outcome, Parked, Returned
+from lambda_runtime.messages.outcome import Deleted, End, Outcome, Parked, Returned
 from lambda_runtime.running.attempt import Attempt, current, is_requeued
 from lambda_runtime.running.failure_policy import UNFINISHED, outcome_of_failure
 from lambda_runtime.running.left_behind import Tidied
@@ -118,7 +118,7 @@ class TaskRunner:
     def worker_lost(self, request: Request, attempt: Attempt) -> Outcome:
         """Settle a task whose earlier run ended with its process, as a worker would."""
         if _success_is_stored(request, attempt):
-            return Deleted("succeeded before its process was lost")
+            return Deleted("succeeded before its process was lost", End.SUCCEEDED)
         lost = WorkerLostError(
             "An earlier run of this task ended with its process, and it is not to be run again."
         )
@@ -133,7 +133,7 @@ class TaskRunner:
         finally:
             current.reset(token)
         if attempt.sent_on:
-            return Deleted("lost with its process, and retried as a new message")
+            return Deleted("lost with its process, and retried as a new message", End.RETRIED)
         return Parked("the process was lost", lost)
 
     def killed(self, request: Request, attempt: Attempt, seconds: float) -> Outcome:
@@ -163,11 +163,11 @@ class TaskRunner:
         if attempt.chord_error is not None:
             return Parked(UNFINISHED, attempt.chord_error, has_run=True)
         if info is None:
-            return Deleted("succeeded")
+            return Deleted("succeeded", End.SUCCEEDED)
         if info.state == REJECTED:
             return self._rejected(request, info.retval, attempt)
         # IGNORED, or RETRY by Task.retry(), which has sent a message of its own.
-        return Deleted(info.state.lower())
+        return Deleted(info.state.lower(), End.RETRIED if info.state == RETRY else End.IGNORED)
 
     def _tracer(self, task: Task) -> Callable[..., Any]:
         if (found := self._tracers.get(task.name)) is not None:
@@ -304,7 +304,7 @@ def _cut_off(task: Task, context: dict[str, Any], exc: InvocationEnds, attempt: 
     """
     label = _label(task, context)
     if attempt.sent_on:
-        return Deleted("failed, after it had sent its own retry")
+        return Deleted("failed, after it had sent its own retry", End.RETRIED)
     if attempt.wish is not None:
         return _as_wished(attempt.wish, attempt)
     if any(type(each) not in UNFINISHED_RESULTS for each in attempt.kept.results):
@@ -325,15 +325,16 @@ def _cut_off(task: Task, context: dict[str, Any], exc: InvocationEnds, attempt: 
     if not attempt.body_finished:
         return Returned("the invocation's time ran out before it", attempt.backoff_seconds)
     if attempt.result_is_stored and attempt.chord_error is None:
-        return Deleted("succeeded")
+        return Deleted("succeeded", End.SUCCEEDED)
     if attempt.result_error is exc and not context.get("chord"):
-        return Deleted("succeeded, but its result could not be stored in time")
+        return Deleted("succeeded, but its result could not be stored in time", End.SUCCEEDED)
     return Parked(UNFINISHED, exc.as_failure(), has_run=True)
 
 
 def _as_wished(wish: BaseException, attempt: Attempt) -> Outcome:
     if not isinstance(wish, Reject):
-        return Deleted(type(wish).__name__.lower())
+        end = End.RETRIED if isinstance(wish, Retry) else End.IGNORED
+        return Deleted(type(wish).__name__.lower(), end)
     if is_requeued(wish):
         return Returned("rejected, to be requeued", attempt.backoff_seconds)
     return Parked("rejected", wish)

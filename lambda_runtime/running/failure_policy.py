@@ -7,7 +7,7 @@ from celery.app.task import Context
 from celery.exceptions import SoftTimeLimitExceeded
 
 from lambda_celery.celery_hooks.declared import declared
-from lambda_runtime.messages.outcome import Deleted, Outcome, Parked, Returned
+from lambda_runtime.messages.outcome import Deleted, End, Outcome, Parked, Returned
 from lambda_runtime.running.attempt import Attempt
 
 UNFINISHED = "ran to its end, but what follows it failed"
@@ -19,14 +19,14 @@ def outcome_of_failure(task: Task, request: Context, exc: Exception, attempt: At
         # The mail is out: whatever this is, it must not lead to a second one by itself.
         # A part of a chord that is not counted would stop its chord, and nobody would know.
         if exc is attempt.result_error and not request.chord:
-            return Deleted("succeeded, but its result could not be stored")
+            return Deleted("succeeded, but its result could not be stored", End.SUCCEEDED)
         return Parked(UNFINISHED, exc, has_run=True)
     if attempt.sent_on:
-        return Deleted("failed, after it had sent its own retry")
+        return Deleted("failed, after it had sent its own retry", End.RETRIED)
     # Before it has begun it is somebody else's failure, a result back end's, say. What the task
     # says of its own is not asked then: that may throw it away, and it has not run.
     if attempt.started and _acknowledges_failure(task):
-        return Deleted("failed, and acks_on_failure_or_timeout is set", has_failed=True)
+        return Deleted("failed, and acks_on_failure_or_timeout is set", End.FAILED, has_failed=True)
     if attempt.last:
         return Parked("failed", exc)
     if attempt.ends_with_invocation and isinstance(exc, SoftTimeLimitExceeded):

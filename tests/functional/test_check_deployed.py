@@ -261,6 +261,8 @@ class World:
     def _create_alarms(self) -> None:
         self.set_oldest_message_alarm()
         self.set_dead_letter_alarm()
+        for metric in ("OldestMessageAge", "TasksFailed"):
+            self.set_alarm(metric, "LambdaCelery", metric, "QueueName", f"{self.name}-celery")
         for metric in ("Errors", "Throttles", "Duration"):
             self.set_alarm(metric, "AWS/Lambda", metric, "FunctionName", self.name)
         for metric in ("ReadThrottleEvents", "WriteThrottleEvents"):

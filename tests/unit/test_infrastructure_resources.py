@@ -185,6 +185,8 @@ def test_alarms_watch_queues_functions_and_tables():
     assert {name: alarm["Threshold"] for name, alarm in alarms.items()} == {
         "CeleryDeadLetterAlarm": 0,
         "CeleryOldestMessageAlarm": 900,
+        "CeleryOldestReceivedAlarm": 900,
+        "CeleryFailedTasksAlarm": 0,
         "ErrorsAlarm": 0,
         "ThrottlesAlarm": 0,
         "DurationAlarm": 90_000,
@@ -195,6 +197,25 @@ def test_alarms_watch_queues_functions_and_tables():
     }
     assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms.values())
     assert made["Dashboard"]["Properties"]["DashboardName"] == "shop"
+
+
+@pytest.mark.parametrize(
+    ("given", "namespace"), [(None, "LambdaCelery"), ("Shop/Tasks", "Shop/Tasks"), ("off", None)]
+)
+def test_the_function_s_own_metrics_are_named_as_it_is_told(given, namespace):
+    environment = {"LAMBDA_CELERY_METRICS_NAMESPACE": given} if given else {}
+    made = resources(deployment(environment=environment)).resources
+    own = {"LambdaCelery", "Shop/Tasks"}
+    watched = {each["Namespace"] for each in of_type(made, "AWS::CloudWatch::Alarm").values()}
+    shown = {
+        metric[0]
+        for widget in json.loads(made["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])[
+            "widgets"
+        ]
+        for metric in widget["properties"]["metrics"]
+    }
+
+    assert watched & own == shown & own == ({namespace} if namespace else set())
 
 
 @pytest.mark.parametrize("functions", ["one", "each"])

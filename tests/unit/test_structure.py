@@ -118,7 +118,7 @@ def test_every_room_says_what_belongs_there():
         ("boto", {"lambda_celery.aws", "lambda_celery.payloads", "lambda_celery.local"}),
         (
             "powertools",
-            {"lambda_runtime.log", "lambda_runtime.table.claims"},
+            {"lambda_runtime.log", "lambda_runtime.metrics", "lambda_runtime.table.claims"},
         ),
         ("extended-client", {"lambda_celery.payloads"}),
     ],

@@ -29,7 +29,7 @@ def root_logger() -> Iterator[logging.Logger]:
 
 @pytest.fixture
 def hijacking(make_runtime):
-    return make_runtime(worker_hijack_root_logger=True)
+    return make_runtime(worker_hijack_root_logger=True, lambda_metrics_namespace="off")
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict]:

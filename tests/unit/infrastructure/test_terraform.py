@@ -514,7 +514,7 @@ class TestResources:
         alarms = [each for address, each in full.items() if "metric_alarm" in address]
 
         assert full["aws_sns_topic_subscription.alarms[0]"]["endpoint"] == "ops@example.org"
-        assert [each["alarm_actions"] for each in alarms] == [[topic]] * 14
+        assert [each["alarm_actions"] for each in alarms] == [[topic]] * 18
 
     def test_alarms_watch_what_can_go_wrong(self, default: dict[str, Any]) -> None:
         alarms = {
@@ -526,6 +526,8 @@ class TestResources:
         assert alarms == {
             ("ApproximateNumberOfMessagesVisible", "shop-celery-dead-letters"): 0,
             ("ApproximateAgeOfOldestMessage", "shop-celery"): 900,
+            ("OldestMessageAge", "shop-celery"): 900,
+            ("TasksFailed", "shop-celery"): 0,
             ("Errors", "shop"): 0,
             ("Throttles", "shop"): 0,
             ("Duration", "shop"): 54_000,
@@ -539,6 +541,8 @@ class TestResources:
         assert [each["properties"]["title"] for each in body["widgets"]] == [
             "celery: messages",
             "celery: age of the oldest message",
+            "celery: what becomes of its tasks",
+            "celery: nine of ten take at most",
             "shop: invocations",
             "shop: duration",
         ]

@@ -11,6 +11,7 @@ from lambda_celery.check.deployed.deployment import Deployed, Queue
 from lambda_celery.check.deployed.reading import Thing
 from lambda_celery.check.deployed.rule import Difference, Wrong, deployed_rule
 from lambda_celery.check.model import Grade
+from lambda_celery.conf import ENV_PREFIX
 from lambda_celery.infrastructure.alarms import Alarm
 from lambda_celery.infrastructure.alarms import alarms as alarms_of_the_definition
 from lambda_celery.infrastructure.computed import compute
@@ -20,6 +21,7 @@ _DEAD_LETTERS = "DeadLetterAlarm"
 _AGE = "ApproximateAgeOfOldestMessage"
 #: Of a figure that is never negative, each of these is above 0 if one value is.
 _ABOVE_ZERO = {"Average", "Maximum", "Sum"}
+_NAMESPACE = f"{ENV_PREFIX}METRICS_NAMESPACE"
 _NOT_BREACHING = "notBreaching"
 
 
@@ -44,8 +46,9 @@ def alarms(deployed: Deployed) -> Iterator[Difference]:
 
     Alarms are looked for by their metric, whatever their names: the age of the queue's oldest
     message, messages on the dead-letter queue, errors, throttles and duration of the function,
-    and throttled reads and writes of the table. An alarm on an expression of several metrics is
-    not found by its metric.
+    throttled reads and writes of the table, and two of the function's own metrics, unless its
+    variables switch those off. An alarm on an expression of several metrics is not found by its
+    metric.
 
     Where pyproject.toml has the deployment, an alarm must go off no later than its own does: at
     the same figure or a lower one, for as long or shorter, by the same statistic; and without
@@ -152,7 +155,12 @@ def _remedy(watched: Watched) -> str:
 
 def _watched(deployed: Deployed) -> Iterator[Watched]:
     """Yield what the infrastructure has an alarm for."""
-    model = Deployment(app="app", name="app", results=deployed.results_table is not None)
+    model = Deployment(
+        app="app",
+        name="app",
+        results=deployed.results_table is not None,
+        environment=_metrics_namespace(deployed),
+    )
     figures = compute(model)
     [queue], [function] = figures.queues.values(), figures.functions.values()
     # What is there, and how the stanza calls it, if that has it.
@@ -184,6 +192,15 @@ def _watched(deployed: Deployed) -> Iterator[Watched]:
         for thing, name, of in dict.fromkeys(there[alarm.dimension]):
             own = of_stanza.get((of, alarm.what))
             yield Watched(thing, name, own or alarm, own is not None)
+
+
+def _metrics_namespace(deployed: Deployed) -> dict[str, str]:
+    """Return the variable that names the metrics, as the function has it, or else the stanza."""
+    variables = [each.variables for each in deployed.functions_by_name().values()]
+    if deployed.deployment is not None:
+        variables.append(deployed.deployment.environment)
+    given = next((each[_NAMESPACE] for each in variables if _NAMESPACE in each), None)
+    return {} if given is None else {_NAMESPACE: given}
 
 
 def _celery_name(queue: Queue) -> str | None:

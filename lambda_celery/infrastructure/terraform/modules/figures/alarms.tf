@@ -1,6 +1,37 @@
 # The alarms and the dashboard. They name what they watch, so that they need no resource.
 
 locals {
+  # Of the function's own metrics; empty where they are switched off.
+  given_namespace   = trimspace(lookup(var.environment, "LAMBDA_CELERY_METRICS_NAMESPACE", ""))
+  metrics_namespace = lower(local.given_namespace) == "off" ? "" : coalesce(local.given_namespace, "LambdaCelery")
+
+  own_alarms = [
+    for name, queue in local.queues : {
+      "${name}: oldest received" = {
+        name               = "${var.name}-${local.slugs[name]}-oldest-received"
+        description        = "A task is run, or comes back, long after it was due. SQS's own metric leaves out what was received three times or more."
+        namespace          = local.metrics_namespace
+        metric_name        = "OldestMessageAge"
+        dimensions         = { QueueName = queue.name }
+        statistic          = "Maximum"
+        period             = 60
+        evaluation_periods = 1
+        threshold          = var.oldest_message_age_seconds
+      }
+      "${name}: failed tasks" = {
+        name               = "${var.name}-${local.slugs[name]}-failed-tasks"
+        description        = "A task has failed for good, whether its message was parked or deleted."
+        namespace          = local.metrics_namespace
+        metric_name        = "TasksFailed"
+        dimensions         = { QueueName = queue.name }
+        statistic          = "Sum"
+        period             = 60
+        evaluation_periods = 1
+        threshold          = 0
+      }
+    } if local.metrics_namespace != ""
+  ]
+
   queue_alarms = [
     for name, queue in local.queues : {
       "${name}: dead letters" = {
@@ -86,16 +117,17 @@ locals {
     }
   ]
 
-  alarms = merge(concat(local.queue_alarms, local.function_alarms, local.table_alarms)...)
+  alarms = merge(concat(local.queue_alarms, local.own_alarms, local.function_alarms, local.table_alarms)...)
 
-  # One row for each queue, and one for each function.
+  # Two rows for each queue, the second of the function's own metrics, and one for each function.
+  rows_of_queue = local.metrics_namespace != "" ? 2 : 1
   widgets = concat(
     flatten([
-      for row, name in keys(local.queues) : [
+      for row, name in keys(local.queues) : concat([
         {
           title  = "${name}: messages"
           x      = 0
-          y      = 6 * row
+          y      = 6 * local.rows_of_queue * row
           width  = 12
           height = 6
           stat   = "Maximum"
@@ -108,21 +140,44 @@ locals {
         {
           title   = "${name}: age of the oldest message"
           x       = 12
-          y       = 6 * row
+          y       = 6 * local.rows_of_queue * row
           width   = 12
           height  = 6
           stat    = "Maximum"
           period  = 60
           metrics = [["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", local.queues[name].name]]
         },
-      ]
+        ], [
+        for widget in [
+          {
+            title   = "${name}: what becomes of its tasks"
+            x       = 0
+            y       = 6 * (2 * row + 1)
+            width   = 12
+            height  = 6
+            stat    = "Sum"
+            period  = 60
+            metrics = [for metric in ["TasksSucceeded", "TasksFailed", "TasksRetried", "MessagesReturned", "MessagesParked", "DuplicatesDropped"] : [local.metrics_namespace, metric, "QueueName", local.queues[name].name]]
+          },
+          {
+            title   = "${name}: nine of ten take at most"
+            x       = 12
+            y       = 6 * (2 * row + 1)
+            width   = 12
+            height  = 6
+            stat    = "p90"
+            period  = 60
+            metrics = [for metric in ["TaskDuration", "QueueLatency", "IdempotencyDuration"] : [local.metrics_namespace, metric, "QueueName", local.queues[name].name]]
+          },
+        ] : widget if local.metrics_namespace != ""
+      ])
     ]),
     flatten([
       for row, key in keys(local.functions) : [
         {
           title   = "${local.functions[key].name}: invocations"
           x       = 0
-          y       = 6 * (length(local.queues) + row)
+          y       = 6 * (local.rows_of_queue * length(local.queues) + row)
           width   = 12
           height  = 6
           stat    = "Sum"
@@ -132,7 +187,7 @@ locals {
         {
           title   = "${local.functions[key].name}: duration"
           x       = 12
-          y       = 6 * (length(local.queues) + row)
+          y       = 6 * (local.rows_of_queue * length(local.queues) + row)
           width   = 12
           height  = 6
           stat    = "Maximum"

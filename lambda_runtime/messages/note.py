@@ -1,0 +1,65 @@
+"""What an invocation notes of a delivery, for its metrics and its summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from lambda_runtime.messages.outcome import Deleted, End, Forwarded, Outcome, Parked, Returned
+
+
+class Fate(Enum):
+    """Where a message is when its invocation has ended."""
+
+    DELETED = "deleted"
+    RETURNED = "returned"
+    FORWARDED = "forwarded"
+    PARKED = "parked"
+
+
+@dataclass(slots=True)
+class Note:
+    """What is known of one delivery. Whoever works on it writes here, one at a time."""
+
+    #: Its task's name, once it has been read.
+    task: str | None = None
+    #: When it was due, in seconds since the epoch, if that is not when it was sent.
+    since: float | None = None
+    #: Whether it counts as a run of its task, and when that began, in seconds since the epoch.
+    is_attempt: bool = False
+    began_at: float | None = None
+    run_seconds: float | None = None
+    #: How long it has waited for the idempotency table.
+    table_seconds: float | None = None
+    #: What has become of the call, where that is known.
+    end: End | None = None
+    fate: Fate = Fate.DELETED
+    #: Why it has come back, or is parked.
+    reason: str = ""
+
+    def decided(self, outcome: Outcome) -> None:
+        """Note what *outcome* means for the call."""
+        match outcome:
+            case Deleted():
+                self.end = outcome.end
+            case Parked():
+                if self.is_attempt and not outcome.has_run:
+                    self.end = End.FAILED
+            case Returned() | Forwarded():
+                if self.is_attempt:
+                    self.end = End.RETRIED
+
+    def stays(self, fate: Fate, reason: str = "") -> None:
+        """Note that the message is not just deleted, and why."""
+        self.fate, self.reason = fate, reason
+
+    def table_took(self, seconds: float) -> None:
+        """Add *seconds* to what the requests to the idempotency table took."""
+        self.table_seconds = (self.table_seconds or 0.0) + seconds
+
+    def take(self, other: Note) -> None:
+        """Take over what another process has noted of the same delivery."""
+        self.task, self.since = other.task, other.since
+        self.is_attempt, self.began_at = other.is_attempt, other.began_at
+        self.run_seconds, self.table_seconds = other.run_seconds, other.table_seconds
+        self.end, self.fate, self.reason = other.end, other.fate, other.reason
