@@ -52,7 +52,7 @@ BIG = "x" * 1_200_000  # more than SQS takes
 SERVICES = ("dynamodb", "lambda", "s3", "scheduler", "sqs")
 #: Rooms that neither a function nor a producer enters. `schedule sync`, which is in beat, belongs
 #: to a deployment, and has a policy of its own in docs/operations/permissions.md.
-TOOLS = {"beat", "check", "cli", "infrastructure", "local", "packaging", "plan"}
+TOOLS = {"beat", "check", "cli", "infrastructure", "local", "packaging", "plan", "status"}
 TOOLS_OPERATIONS = {"CreateScheduleGroup", "GetScheduleGroup", "UpdateSchedule"}
 #: Of an operation that has no action of its own name.
 ACTIONS = {
