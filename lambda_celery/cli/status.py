@@ -9,8 +9,8 @@ import time
 import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 
+from lambda_celery.cli.drawing import console
 from lambda_celery.cli.errors import told_in_a_sentence
-from lambda_celery.terminal import is_coloured
 
 
 @click.command("status", cls=CeleryCommand)
@@ -47,7 +47,6 @@ def status(ctx: click.Context, is_once: bool, is_json: bool, interval_seconds: f
     sentence. docs/operations/status.md says what each figure means.
     """
     with told_in_a_sentence():
-        from rich.console import Console
         from rich.live import Live
 
         from lambda_celery.exceptions import LambdaCeleryError
@@ -61,17 +60,11 @@ def status(ctx: click.Context, is_once: bool, is_json: bool, interval_seconds: f
         if is_json:
             click.echo(json.dumps(found.as_json(), indent=2))
             return
-        is_terminal = sys.stdout.isatty()
-        console = Console(
-            highlight=False,
-            color_system="auto" if is_coloured(sys.stdout) else None,
-            # A file has no width: whole lines are of more use there than short ones.
-            width=None if is_terminal else 160,
-        )
-        if is_once or not is_terminal:
-            console.print(screen(found))
+        if is_once or not sys.stdout.isatty():
+            console(sys.stdout).print(screen(found))
             return
-        with Live(screen(found), console=console, screen=True, auto_refresh=False) as live:
+        terminal = console(sys.stdout)
+        with Live(screen(found), console=terminal, screen=True, auto_refresh=False) as live:
             try:
                 while True:
                     time.sleep(interval_seconds)

@@ -520,8 +520,20 @@ def test_schedule_sync_has_a_policy_of_its_own(make, make_stack, calls):
         del runtime.app.conf.beat_schedule["gone"]
         sync()
 
+    def at(*arguments: str) -> None:
+        with calls.of("operator"):
+            done = CliRunner().invoke(
+                lambda_command, ["schedule", *arguments], obj=SimpleNamespace(app=runtime.app)
+            )
+        assert done.exit_code == 0, done.output
+
+    at("list")
+    at("pause", "send")
+    at("continue", "send")
+
     # Then
     assert calls.operations >= {f"scheduler:{each}" for each in TOOLS_OPERATIONS}
+    assert calls.needed["operator"] == documented("Whoever looks at schedules")
     assert calls.needed["sync"] == documented("Whoever runs `schedule sync`")
     # And Scheduler may send to each queue, and park on those that it takes for that.
     made = defined(queues={"celery": {}, "orders": {"fifo": True}})
