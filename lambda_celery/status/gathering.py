@@ -13,7 +13,13 @@ from datetime import UTC, datetime, timedelta
 
 from celery import Celery
 
-from lambda_celery.check.deployed.deployment import Deployed, Function, Queue, queue_name
+from lambda_celery.check.deployed.deployment import (
+    Deployed,
+    Function,
+    Queue,
+    queue_name,
+    queue_names,
+)
 from lambda_celery.check.deployed.reading import Thing
 from lambda_celery.conf import Settings, setting_names, settings_of
 from lambda_celery.exceptions import ConfigurationError
@@ -144,7 +150,7 @@ class Gatherer:
         measured: _Measured,
         now: float,
     ) -> QueueStatus:
-        name = next(iter(names_of(self.settings, url)))
+        name = next(iter(queue_names(self.settings, url)))
         if queue is None:
             return QueueStatus(name, queue_name(url))
         waiting = int(queue.attributes["ApproximateNumberOfMessages"])
@@ -170,12 +176,6 @@ class Gatherer:
             waiting_by_minute=by_minute(points, now, MINUTES),
             mappings=mappings,
         )
-
-
-def names_of(settings: Settings, url: str) -> Iterator[str]:
-    """Yield the names of the queue *url*: Celery's, and then SQS's."""
-    yield from (name for name, each in settings.queues.items() if each.url == url)
-    yield queue_name(url)
 
 
 def _queue(deployed: Deployed, url: str, thing: Thing, left_out: list[str]) -> Queue | None:

@@ -2,98 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import json
-import uuid
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any
+from datetime import UTC, datetime
 
-import boto3
 import pytest
-from click.testing import CliRunner, Result
 
-from lambda_celery.cli import lambda_command
 from lambda_celery.status.gathering import Gatherer
-from tests.emulated_aws import REGION
-
-
-@dataclass
-class Deployment:
-    """A function that takes from the runtime's queue, by a mapping that is switched off."""
-
-    runtime: Any
-    name: str
-    uuid: str
-
-    def status(self, *options: str) -> Result:
-        return CliRunner().invoke(
-            lambda_command, ["status", *options], obj=SimpleNamespace(app=self.runtime.app)
-        )
-
-    def figures(self) -> dict[str, Any]:
-        done = self.status("--json")
-        assert done.exit_code == 0, done.output
-        return dict(json.loads(done.output))
-
-    def measure(
-        self, namespace: str, dimension: str, metric: str, *by_minute: float, ago: int = 1
-    ) -> None:
-        """Give CloudWatch the values of minutes, the latest last, which was *ago* minutes ago."""
-        minute = datetime.now(UTC).replace(second=0, microsecond=0)
-        name = self.name if dimension == "FunctionName" else self.queue_name
-        boto3.client("cloudwatch", region_name=REGION).put_metric_data(
-            Namespace=namespace,
-            MetricData=[
-                {
-                    "MetricName": metric,
-                    "Dimensions": [{"Name": dimension, "Value": name}],
-                    "Timestamp": minute - timedelta(minutes=len(by_minute) - 1 - n + ago),
-                    "Value": value,
-                }
-                for n, value in enumerate(by_minute)
-            ],
-        )
-
-    @property
-    def queue_name(self) -> str:
-        return str(self.runtime.settings.queue_url.rpartition("/")[2])
-
-
-@pytest.fixture
-def deploy(runtime: Any) -> Callable[..., Deployment]:
-    def make() -> Deployment:
-        name = f"proj-{uuid.uuid4().hex[:12]}"
-        code = io.BytesIO()
-        with zipfile.ZipFile(code, "w") as archive:
-            archive.writestr("nothing.py", "")
-        client = boto3.client("lambda", region_name=REGION)
-        client.create_function(
-            FunctionName=name,
-            Runtime="python3.13",
-            Role="arn:aws:iam::000000000000:role/function",
-            Handler="lambda_runtime.handler",
-            Code={"ZipFile": code.getvalue()},
-            MemorySize=1024,
-            Architectures=["arm64"],
-        )
-        mapping = client.create_event_source_mapping(
-            FunctionName=name,
-            EventSourceArn=runtime.queue_arn,
-            Enabled=False,
-            ScalingConfig={"MaximumConcurrency": 10},
-        )
-        return Deployment(runtime, name, mapping["UUID"])
-
-    return make
-
-
-@pytest.fixture
-def deployment(deploy: Callable[..., Deployment]) -> Deployment:
-    return deploy()
 
 
 def test_it_counts_what_is_on_the_queues_and_names_the_mapping(runtime, deployment):
@@ -166,7 +79,7 @@ def test_what_lambda_cost_is_that_since_midnight(deployment):
 def test_once_it_prints_one_screen(runtime, deployment):
     runtime.stack.send("one")
 
-    done = deployment.status("--once")
+    done = deployment.command("status", "--once")
 
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
@@ -206,7 +119,7 @@ def test_what_is_refused_is_left_out_in_one_sentence_and_the_rest_is_shown(
 def test_where_nothing_may_be_read_it_ends_with_the_sentence(runtime, deployment, faults):
     faults.fail(runtime.settings, "sqs", "GetQueueAttributes", "AccessDenied", status=403)
 
-    done = deployment.status("--once")
+    done = deployment.command("status", "--once")
 
     assert done.exit_code == 1
     assert "allow sqs:GetQueueAttributes there" in done.output
