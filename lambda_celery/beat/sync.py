@@ -70,7 +70,7 @@ def plan(app: Celery) -> list[Step]:
     settings.require("schedule_group", "the EventBridge Scheduler group of the project's schedules")
     settings.require("schedule_role_arn", "the role by which EventBridge Scheduler may send to SQS")
     time_zone = time_zone_name(app)
-    entries = sorted(_entries(app), key=lambda entry: str(entry.name))
+    entries = sorted(entries_of(app), key=lambda entry: str(entry.name))
     with scheduler.explained(settings):
         existing = set(scheduler.schedule_names(settings, NAME_PREFIX))
         steps = [_step(app, entry, time_zone, existing) for entry in entries]
@@ -96,7 +96,8 @@ def apply(settings: Settings, steps: Iterable[Step]) -> None:
                 scheduler.update_schedule(settings, step.schedule_name, step.definition or {})
 
 
-def _entries(app: Celery) -> Iterable[ScheduleEntry]:
+def entries_of(app: Celery) -> Iterable[ScheduleEntry]:
+    """Return the entries of ``beat_schedule``, with those that ``add_periodic_task`` has added."""
     app.loader.import_default_modules()
     app.finalize()  # receivers of on_after_finalize add periodic tasks
     made = Scheduler(app, lazy=True)
@@ -123,10 +124,15 @@ def _step(app: Celery, entry: ScheduleEntry, time_zone: str, existing: set[str])
         message_group_id=message.message_group_id,
     )
     found = scheduler.get_schedule(settings, name) if name in existing else None
+    detail = f"{expression} {time_zone}"
+    if found is not None and scheduler.is_paused(found):
+        # Somebody has paused it, and continues it: a deployment must not.
+        definition |= {"State": found["State"]}
+        detail += ", paused"
     if found is None:
         action = Action.CREATE
     elif scheduler.same_definition(found, definition):
         action = Action.UNCHANGED
     else:
         action = Action.UPDATE
-    return Step(action, entry.name, f"{expression} {time_zone}", name, definition)
+    return Step(action, entry.name, detail, name, definition)

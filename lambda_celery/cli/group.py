@@ -9,8 +9,10 @@ from lambda_celery.cli.failed import failed
 from lambda_celery.cli.init import init
 from lambda_celery.cli.local import local
 from lambda_celery.cli.package import package
+from lambda_celery.cli.pausing import continue_, pause
 from lambda_celery.cli.plan import plan
 from lambda_celery.cli.schedule import schedule
+from lambda_celery.cli.status import status
 
 
 @click.group("lambda")
@@ -18,5 +20,5 @@ def lambda_command() -> None:
     """Run this app's tasks on AWS Lambda."""
 
 
-for command in (check, failed, init, local, package, plan, schedule):
+for command in (check, continue_, failed, init, local, package, pause, plan, schedule, status):
     lambda_command.add_command(command)

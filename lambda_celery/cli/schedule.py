@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 
+from lambda_celery.cli.drawing import console
 from lambda_celery.cli.errors import told_in_a_sentence
 
 
@@ -56,3 +58,89 @@ def sync(ctx: click.Context, yes: bool, dry_run: bool) -> None:
                 click.confirm("Make these changes?", abort=True)
             apply(settings_of(app), changes)
             click.echo(f"Schedules changed: {len(changes)}.")
+
+
+@schedule.command("list", cls=CeleryCommand)
+@click.option("--json", "is_json", cls=CeleryOption, is_flag=True, help="Print a JSON list.")
+@click.pass_context
+@handle_preload_options
+def list_(ctx: click.Context, is_json: bool) -> None:
+    """List the schedules that sync has made: when, which task, and whether they are paused."""
+    from lambda_celery.beat.existing import existing_schedules
+
+    with told_in_a_sentence():
+        found = existing_schedules(ctx.obj.app)
+        if is_json:
+            click.echo(json.dumps([each.as_json() for each in found], indent=2))
+        elif not found:
+            click.echo("There are no schedules: celery lambda schedule sync makes them.")
+        else:
+            from rich.table import Table
+
+            table = Table(
+                "Name",
+                "Expression",
+                "Time zone",
+                "Task",
+                "State",
+                "Next run",
+                box=None,
+                pad_edge=False,
+            )
+            for each in found:
+                table.add_row(
+                    each.name,
+                    each.expression,
+                    each.time_zone,
+                    each.task or "-",
+                    "paused" if each.is_paused else "on",
+                    f"{each.next_run:%Y-%m-%d %H:%M}" if each.next_run else "-",
+                )
+            console(sys.stdout).print(table)
+
+
+@schedule.command("pause", cls=CeleryCommand)
+@click.argument("name")
+@click.pass_context
+@handle_preload_options
+def pause(ctx: click.Context, name: str) -> None:
+    """Have the schedule NAME fire no more, until it is continued. sync keeps that."""
+    from lambda_celery.beat.existing import set_paused
+
+    with told_in_a_sentence():
+        is_changed = set_paused(ctx.obj.app, name, paused=True)
+    click.echo(
+        f"The schedule {name} is paused. What it has already put on the queue still runs."
+        if is_changed
+        else f"The schedule {name} was paused already."
+    )
+
+
+@schedule.command("continue", cls=CeleryCommand)
+@click.argument("name")
+@click.pass_context
+@handle_preload_options
+def continue_(ctx: click.Context, name: str) -> None:
+    """Have the schedule NAME, which was paused, fire again. What it has missed is not made up."""
+    from lambda_celery.beat.existing import set_paused
+
+    with told_in_a_sentence():
+        is_changed = set_paused(ctx.obj.app, name, paused=False)
+    click.echo(
+        f"The schedule {name} is on again."
+        if is_changed
+        else f"The schedule {name} was not paused."
+    )
+
+
+@schedule.command("run", cls=CeleryCommand)
+@click.argument("name")
+@click.pass_context
+@handle_preload_options
+def run(ctx: click.Context, name: str) -> None:
+    """Publish the task of the entry NAME now, as a new call. Its schedule stays as it is."""
+    from lambda_celery.beat.existing import run_now
+
+    with told_in_a_sentence():
+        task_id = run_now(ctx.obj.app, name)
+    click.echo(f"Published: {name}, with the task id {task_id}.")

@@ -52,16 +52,13 @@ def cost_of(burst: Burst, function: Function, limits: Limits, drain: Drain) -> C
     the others are :func:`pollers_usd_per_month`.
     """
     invocations = drain.invocations + math.ceil(drain.returns / function.batch_size)
-    gb_seconds = drain.billed_seconds * function.memory_mb / 1024
     sends = burst.messages + drain.returns
     # A receive and a delete for every ten.
     transfers = 2 * math.ceil(function.batch_size / MAXIMUM_ENTRIES) * invocations
     writes = limits.writes_per_task * burst.messages + _WRITES_PER_RETURN * drain.returns
     reads = _READS_PER_SECOND * drain.billed_seconds
-    per_gb_second = figure(f"lambda_gb_second_{function.architecture}_usd")
     items = [
-        _per_million("Lambda requests", invocations, "lambda_million_requests_usd"),
-        Item("Lambda GB-seconds", gb_seconds, gb_seconds * per_gb_second),
+        *lambda_items(invocations, drain.billed_seconds, function.memory_mb, function.architecture),
         _per_million("SQS requests", sends + transfers, "sqs_million_requests_usd"),
         _per_million("DynamoDB writes", writes, "dynamodb_million_writes_usd"),
         _per_million("DynamoDB reads", reads, "dynamodb_million_reads_usd"),
@@ -75,6 +72,18 @@ def cost_of(burst: Burst, function: Function, limits: Limits, drain: Drain) -> C
         price = "scheduler_million_invocations_usd"
         items.append(_per_million("Schedules", burst.messages, price))
     return Cost(tuple(items))
+
+
+def lambda_items(
+    invocations: float, seconds: float, memory_mb: int, architecture: str
+) -> tuple[Item, Item]:
+    """Return what Lambda bills for so many *invocations* of *seconds* in all."""
+    gb_seconds = seconds * memory_mb / 1024
+    per_gb_second = figure(f"lambda_gb_second_{architecture}_usd")
+    return (
+        _per_million("Lambda requests", invocations, "lambda_million_requests_usd"),
+        Item("Lambda GB-seconds", gb_seconds, gb_seconds * per_gb_second),
+    )
 
 
 def pollers_usd_per_month(limits: Limits) -> float:

@@ -24,6 +24,8 @@ MAXIMUM_INPUT_BYTES = 262_144
 SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
 #: From Scheduler's answer to a role that it cannot assume, a ValidationException.
 _MAY_NOT_ASSUME = "must allow AWS EventBridge Scheduler to assume the role"
+#: What Scheduler tells of a schedule, and takes of nobody.
+_TOLD = ("Arn", "CreationDate", "GroupName", "LastModificationDate", "Name", "ResponseMetadata")
 _PARTITIONS = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
 
 
@@ -103,6 +105,19 @@ def get_schedule(settings: Settings, name: str) -> dict[str, Any] | None:
         return dict(scheduler.get_schedule(GroupName=settings.schedule_group, Name=name))
     except scheduler.exceptions.ResourceNotFoundException:
         return None
+
+
+def is_paused(schedule: Mapping[str, Any]) -> bool:
+    """Whether *schedule*, as Scheduler describes it, fires no more until it is continued."""
+    return schedule.get("State") == "DISABLED"
+
+
+def set_paused(settings: Settings, schedule: Mapping[str, Any], *, paused: bool) -> None:
+    """Pause or continue *schedule*, as Scheduler describes it; all else of it stays as it is."""
+    # An update replaces the whole definition.
+    defined = {name: value for name, value in schedule.items() if name not in _TOLD}
+    defined["State"] = "DISABLED" if paused else "ENABLED"
+    update_schedule(settings, schedule["Name"], defined)
 
 
 def create_schedule(settings: Settings, name: str, defined: Mapping[str, Any]) -> None:

@@ -359,3 +359,9 @@ def _function_thing(mapping: SourceMapping) -> Thing:
 def queue_name(url: str) -> str:
     """Return the name in a queue's URL."""
     return urlsplit(url).path.rpartition("/")[2]
+
+
+def queue_names(settings: Settings, url: str) -> Iterator[str]:
+    """Yield the names of the queue *url*: Celery's, and then SQS's."""
+    yield from (name for name, each in settings.queues.items() if each.url == url)
+    yield queue_name(url)

@@ -28,6 +28,7 @@ from lambda_celery.local.records import record
 from lambda_runtime import make_handler
 from lambda_runtime.celery_hooks import tracing
 from lambda_runtime.deadline import Deadline
+from tests.functional.runtime.deployments import deployment  # noqa: F401 - a fixture
 
 
 @dataclass

@@ -52,7 +52,17 @@ BIG = "x" * 1_200_000  # more than SQS takes
 SERVICES = ("dynamodb", "lambda", "s3", "scheduler", "sqs")
 #: Rooms that neither a function nor a producer enters. `schedule sync`, which is in beat, belongs
 #: to a deployment, and has a policy of its own in docs/operations/permissions.md.
-TOOLS = {"beat", "check", "cli", "infrastructure", "local", "packaging", "plan"}
+TOOLS = {
+    "beat",
+    "check",
+    "cli",
+    "infrastructure",
+    "local",
+    "packaging",
+    "pausing.py",
+    "plan",
+    "status",
+}
 TOOLS_OPERATIONS = {"CreateScheduleGroup", "GetScheduleGroup", "UpdateSchedule"}
 #: Of an operation that has no action of its own name.
 ACTIONS = {
@@ -520,10 +530,42 @@ def test_schedule_sync_has_a_policy_of_its_own(make, make_stack, calls):
         del runtime.app.conf.beat_schedule["gone"]
         sync()
 
+    def at(*arguments: str) -> None:
+        with calls.of("operator"):
+            done = CliRunner().invoke(
+                lambda_command, ["schedule", *arguments], obj=SimpleNamespace(app=runtime.app)
+            )
+        assert done.exit_code == 0, done.output
+
+    at("list")
+    at("pause", "send")
+    at("continue", "send")
+
     # Then
     assert calls.operations >= {f"scheduler:{each}" for each in TOOLS_OPERATIONS}
+    assert calls.needed["operator"] == documented("Whoever looks at schedules")
     assert calls.needed["sync"] == documented("Whoever runs `schedule sync`")
     # And Scheduler may send to each queue, and park on those that it takes for that.
     made = defined(queues={"celery": {}, "orders": {"fifo": True}})
     statements = policies(made)["scheduler"]
     assert statements == calls.needed["scheduler"]
+
+
+@pytest.mark.parametrize(
+    ("heading", "commands"),
+    [
+        ("The status", [("status", "--once")]),
+        ("Whoever pauses a queue", [("continue", "--all"), ("pause", "--all")]),
+    ],
+)
+def test_who_looks_and_who_pauses_have_policies_of_their_own(deployment, calls, heading, commands):
+    with calls.of("operator"):
+        for each in commands:
+            done = deployment.command(*each)
+            assert done.exit_code == 0, done.output
+
+    section = DOCUMENT.read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    [document] = re.findall(r"^    \{$.*?^    \}$", section, re.MULTILINE | re.DOTALL)
+    statements = json.loads(document)["Statement"]
+    allowed = {action for each in statements for action in listed(each["Action"])}
+    assert allowed == {action for action, _ in calls.needed["operator"]}

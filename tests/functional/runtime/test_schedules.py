@@ -636,3 +636,159 @@ def test_provisioning_makes_the_group_and_keeps_it(make_scheduling):
 
     group = aws.client("scheduler", settings).get_schedule_group(Name=settings.schedule_group)
     assert group["State"] == "ACTIVE"
+
+
+@pytest.fixture
+def command(runtime):
+    """``celery -A proj lambda schedule …``."""
+
+    def run(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(
+            lambda_command, ["schedule", *arguments], obj=SimpleNamespace(app=runtime.app)
+        )
+        assert done.exit_code == code, done.output
+        return str(done.output)
+
+    return run
+
+
+class TestPause:
+    """``schedule pause`` and ``schedule continue``."""
+
+    def test_a_deployment_does_not_continue_what_is_paused(self, sync, beat_schedule, command):
+        sync("--yes")
+        assert command("pause", "digest") == (
+            "The schedule digest is paused. What it has already put on the queue still runs.\n"
+        )
+
+        assert sync.lines("--yes")[:2] == [
+            "unchanged digest: cron(0 7 * * ? *) Europe/Berlin, paused",
+            "unchanged poll: rate(5 minutes) Europe/Berlin",
+        ]
+        beat_schedule["digest"]["args"] = ("bob@example.org",)
+        assert sync.lines("--yes")[-1] == "Schedules changed: 1."
+
+        assert sync.schedule("digest")["State"] == "DISABLED"
+        assert sync.schedule("poll")["State"] == "ENABLED"
+        assert command("continue", "digest") == "The schedule digest is on again.\n"
+        assert sync.schedule("digest")["State"] == "ENABLED"
+
+    def test_all_else_of_the_schedule_stays_as_it_is(self, runtime, sync, beat_schedule, command):
+        # Given: one that has all that a schedule may have
+        sync("--yes")
+        name = schedule_name("digest")
+        told = ("Arn", "CreationDate", "LastModificationDate", "ResponseMetadata", "Name")
+        before = sync.schedule("digest") | {
+            "Description": "by hand",
+            "EndDate": datetime(2040, 1, 1, tzinfo=UTC),
+            "StartDate": datetime(2020, 1, 1, tzinfo=UTC),
+            "KmsKeyArn": "arn:aws:kms:eu-west-1:000000000000:key/k",
+            "FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 5},
+        }
+        before["Target"]["RetryPolicy"] = {"MaximumRetryAttempts": 3}
+        given = {key: value for key, value in before.items() if key not in (*told, "GroupName")}
+        scheduler.update_schedule(runtime.settings, name, given)
+
+        # When
+        command("pause", name)
+        command("continue", name)
+
+        # Then
+        after = sync.schedule("digest")
+        assert {key: after[key] for key in given} == given
+
+    def test_again_it_changes_nothing(self, runtime, sync, beat_schedule, command, faults):
+        sync("--yes")
+        command("pause", "digest")
+        updated = faults.watch(runtime.settings, "scheduler", "UpdateSchedule")
+
+        assert command("pause", "digest") == "The schedule digest was paused already.\n"
+        assert command("continue", "poll") == "The schedule poll was not paused.\n"
+        assert updated == []
+
+    def test_an_unknown_name_is_refused_with_those_that_there_are(
+        self, sync, beat_schedule, command
+    ):
+        assert "There are none: celery lambda" in command("pause", "digest", code=1)
+        sync("--yes")
+        del beat_schedule["poll"]
+        told = command("pause", "digests", code=1)
+        assert "has no schedule 'digests'. There are " in told
+        assert f"There are {schedule_name('poll')}, digest." in told
+
+    def test_a_refusal_is_a_sentence(self, runtime, sync, beat_schedule, command, faults):
+        sync("--yes")
+        faults.fail(
+            runtime.settings, "scheduler", "UpdateSchedule", "AccessDeniedException", status=403
+        )
+        assert "allow scheduler:UpdateSchedule there" in command("pause", "digest", code=1)
+
+
+class TestList:
+    """``schedule list``."""
+
+    def test_tells_when_what_and_whether_it_is_paused(self, sync, beat_schedule, command):
+        sync("--yes")
+        command("pause", "poll")
+
+        digest, poll = json.loads(command("list", "--json"))
+
+        next_run = datetime.fromisoformat(digest.pop("next_run"))
+        assert (next_run.hour, next_run.minute, next_run.second) == (7, 0, 0)
+        assert datetime.now(UTC) < next_run <= datetime.now(UTC) + timedelta(days=1, hours=1)
+        assert digest == {
+            "name": "digest",
+            "schedule_name": schedule_name("digest"),
+            "expression": "cron(0 7 * * ? *)",
+            "time_zone": "Europe/Berlin",
+            "task": "proj.remind",
+            "is_paused": False,
+        }
+        assert (poll["is_paused"], poll["next_run"]) == (True, None)
+        lines = [line.split() for line in command("list").splitlines()]
+        assert lines[0][:2] == ["Name", "Expression"]
+        assert lines[1][-5:-2] == ["Europe/Berlin", "proj.remind", "on"]
+        assert lines[2][-3:] == ["proj.poll", "paused", "-"]
+
+    def test_one_without_its_entry_is_listed_by_its_own_name(self, sync, beat_schedule, command):
+        assert command("list").startswith("There are no schedules: ")
+        sync("--yes")
+        name = schedule_name("digest")
+        del beat_schedule["digest"]
+
+        assert name in [each["name"] for each in json.loads(command("list", "--json"))]
+
+
+class TestRun:
+    """``schedule run``."""
+
+    def test_publishes_the_task_as_a_new_call(self, runtime, remind, sync, beat_schedule, command):
+        sync("--yes")
+        command("pause", "digest")
+
+        said = [command("run", each) for each in ("digest", schedule_name("digest"))]
+
+        ids = [each.rstrip(".\n").rpartition(" ")[2] for each in said]
+        assert said[0] == f"Published: digest, with the task id {ids[0]}.\n"
+        messages = runtime.receive(2)
+        assert {runtime.envelope(each)["headers"]["id"] for each in messages} == {*ids}
+        assert runtime.hand_over(messages).all_deleted
+        assert remind.reminded == ["ann@example.org"] * 2
+        assert sync.schedule("digest")["State"] == "DISABLED"
+
+    def test_an_entry_that_there_is_not_or_that_stays_with_beat_is_refused(
+        self, runtime, beat_schedule, command
+    ):
+        @runtime.task(name="proj.here", lambda_celery=False)
+        def here():
+            pass
+
+        beat_schedule["here"] = {"task": "proj.here", "schedule": timedelta(minutes=5)}
+        for each in ("gone", "here"):
+            told = command("run", each, code=1)
+            assert f"has no entry '{each}' whose task goes to SQS. There are digest, poll" in told
+
+    def test_a_refusal_is_a_sentence(self, runtime, remind, beat_schedule, command, faults):
+        for operation in ("SendMessage", "SendMessageBatch"):
+            faults.fail(runtime.settings, "sqs", operation, "AccessDenied", status=403)
+        assert "allow sqs:SendMessage there" in command("run", "digest", code=1)

@@ -1,0 +1,25 @@
+"""Where the commands draw with rich."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from lambda_celery.terminal import is_coloured
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: A file has no width: whole lines are of more use there than short ones.
+_WIDTH_OF_A_FILE = 160
+
+
+def console(stream: TextIO) -> Console:
+    """Return rich's console on *stream*: of a terminal's width and in its colours, or in none."""
+    from rich.console import Console
+
+    return Console(
+        file=stream,
+        highlight=False,
+        color_system="auto" if is_coloured(stream) else None,
+        width=None if stream.isatty() else _WIDTH_OF_A_FILE,
+    )

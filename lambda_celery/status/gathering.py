@@ -1,0 +1,248 @@
+"""Gathering the figures of one look from SQS, Lambda and CloudWatch.
+
+Queues, mappings and functions are found as the check of what is deployed finds them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from celery import Celery
+
+from lambda_celery.check.deployed.deployment import (
+    Deployed,
+    Function,
+    Queue,
+    queue_name,
+    queue_names,
+)
+from lambda_celery.check.deployed.reading import Thing
+from lambda_celery.conf import Settings, setting_names, settings_of
+from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.plan.cost import lambda_items
+from lambda_celery.status import metrics
+from lambda_celery.status.figures import (
+    TREND_SECONDS,
+    FunctionStatus,
+    MappingStatus,
+    QueueStatus,
+    Sample,
+    Status,
+    by_minute,
+    latest,
+    seconds_to_drain,
+    trend_per_second,
+)
+from lambda_celery.status.metrics import Metric, Points
+
+#: What is drawn.
+MINUTES = 60
+_WAITING = "ApproximateNumberOfMessagesVisible"
+_OLDEST = "ApproximateAgeOfOldestMessage"
+
+
+@dataclass
+class _Measured:
+    """What CloudWatch said in a minute: it has no newer figures before the next one."""
+
+    minute: int
+    wanted: frozenset[Metric]
+    last_hour: Mapping[Metric, Points]
+    today: Mapping[Metric, Points]
+    left_out: list[str]
+
+
+@dataclass
+class Gatherer:
+    """Looks again and again; what it has seen of the queues before makes the trend.
+
+    :raises ConfigurationError: the settings name no queue.
+    """
+
+    app: Celery
+    settings: Settings = field(init=False)
+    _samples: dict[str, deque[Sample]] = field(default_factory=dict, init=False)
+    _measured: _Measured | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.settings = settings_of(self.app)
+        if not self.settings.queue_urls:
+            raise ConfigurationError(
+                f"The settings name no queue: set {setting_names('queue_url')}."
+            )
+
+    def gather(self) -> Status:
+        """Return the figures as they are now. What cannot be read is left out in a sentence."""
+        deployed = Deployed(self.app, self.settings)
+        now = time.time()
+        left_out: list[str] = []
+        queues: list[tuple[str, Queue | None]] = []
+        functions: dict[str, Function] = {}
+        mappings: dict[str, tuple[MappingStatus, ...]] = {}
+        for url, thing in deployed.queue_things():
+            queue = _queue(deployed, url, thing, left_out)
+            queues.append((url, queue))
+            if queue is not None:
+                found = deployed.mappings_of(queue)
+                mappings[url] = tuple(_mapping(each.said) for each in found or ())
+                if found == []:
+                    left_out.append(f"No event source mapping takes from the queue {queue.name}.")
+                for mapping in found or ():
+                    if (function := deployed.function_of(mapping)) is not None:
+                        functions.setdefault(function.name, function)
+        left_out += _unseen(deployed)
+        measured = self._measure(deployed, [q for _, q in queues if q], functions, now)
+        made = tuple(
+            self._queue_status(deployed, url, queue, mappings.get(url, ()), measured, now)
+            for url, queue in queues
+        )
+        left_out += _unseen(deployed)  # of dead-letter queues
+        return Status(
+            datetime.fromtimestamp(now, UTC),
+            made,
+            tuple(_function_status(each, measured, now) for each in functions.values()),
+            tuple(dict.fromkeys([*left_out, *measured.left_out])),
+        )
+
+    def _measure(
+        self,
+        deployed: Deployed,
+        queues: list[Queue],
+        functions: Mapping[str, Function],
+        now: float,
+    ) -> _Measured:
+        wanted = [
+            *(metrics.of_queue(q.name, each) for q in queues for each in (_WAITING, _OLDEST)),
+            *(each for name in functions for each in _metrics_of_function(name)),
+        ]
+        minute = int(now // 60)
+        known = self._measured
+        if known and known.minute == minute and known.wanted == frozenset(wanted):
+            return known
+        left_out: list[str] = []
+        end = datetime.fromtimestamp(now, UTC)
+        midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
+        last_hour: Mapping[Metric, Points] = {}
+        today: Mapping[Metric, Points] = {}
+        if wanted:
+            start = end.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES)
+            last_hour = metrics.read(deployed.reader, wanted, start, end, 60)
+            # One range of time a request: the day's sums are another one.
+            sums = [each for name in functions for each in _billed(name)]
+            if sums and last_hour:
+                today = metrics.read(deployed.reader, sums, midnight, end, 3600)
+            left_out = _unseen(deployed)
+            if not left_out and not any(last_hour.values()):
+                left_out.append("CloudWatch has no figures of the last hour.")
+        self._measured = _Measured(minute, frozenset(wanted), last_hour, today, left_out)
+        return self._measured
+
+    def _queue_status(
+        self,
+        deployed: Deployed,
+        url: str,
+        queue: Queue | None,
+        mappings: tuple[MappingStatus, ...],
+        measured: _Measured,
+        now: float,
+    ) -> QueueStatus:
+        name = next(iter(queue_names(self.settings, url)))
+        if queue is None:
+            return QueueStatus(name, queue_name(url))
+        waiting = int(queue.attributes["ApproximateNumberOfMessages"])
+        in_flight = int(queue.attributes["ApproximateNumberOfMessagesNotVisible"])
+        points = measured.last_hour.get(metrics.of_queue(queue.name, _WAITING), [])
+        own = self._samples.setdefault(url, deque())
+        own.append(Sample(now, waiting))
+        while own[0].time < now - TREND_SECONDS:
+            own.popleft()
+        trend = trend_per_second([*(Sample(*each) for each in points), *own])
+        parked = deployed.dead_letter_queue(queue)
+        oldest = latest(measured.last_hour.get(metrics.of_queue(queue.name, _OLDEST), []))
+        return QueueStatus(
+            name,
+            queue.name,
+            waiting=waiting,
+            in_flight=in_flight,
+            delayed=int(queue.attributes["ApproximateNumberOfMessagesDelayed"]),
+            parked=int(parked.attributes["ApproximateNumberOfMessages"]) if parked else None,
+            oldest_seconds=oldest if waiting or in_flight else None,
+            trend_per_minute=trend * 60 if trend is not None else None,
+            drain_seconds=seconds_to_drain(waiting, trend),
+            waiting_by_minute=by_minute(points, now, MINUTES),
+            mappings=mappings,
+        )
+
+
+def _queue(deployed: Deployed, url: str, thing: Thing, left_out: list[str]) -> Queue | None:
+    attributes = deployed.look_at_queue(url, thing)
+    if attributes:
+        return Queue(thing, url, attributes)
+    if attributes is not None:
+        left_out.append(
+            f"There is no {thing.subject} in this account and region. "
+            f"Check {setting_names(thing.setting or 'queue_url')}."
+        )
+    return None
+
+
+def _unseen(deployed: Deployed) -> list[str]:
+    return [each.sentence for each in deployed.reader.take_unseen()]
+
+
+def _mapping(said: Mapping[str, object]) -> MappingStatus:
+    scaling = said.get("ScalingConfig") or {}
+    assert isinstance(scaling, Mapping)
+    return MappingStatus(
+        str(said["UUID"]),
+        str(said.get("State", "unknown")),
+        str(said["FunctionArn"]).split(":", 6)[-1],
+        scaling.get("MaximumConcurrency"),
+    )
+
+
+def _billed(name: str) -> tuple[Metric, Metric]:
+    return metrics.of_function(name, "Invocations"), metrics.of_function(name, "Duration")
+
+
+def _metrics_of_function(name: str) -> Iterator[Metric]:
+    for each in ("Invocations", "Errors", "Throttles"):
+        yield metrics.of_function(name, each)
+    yield metrics.of_function(name, "Duration", "Average")
+    yield metrics.of_function(name, "Duration", "Maximum")
+    yield metrics.of_function(name, "ConcurrentExecutions", "Maximum")
+
+
+def _function_status(function: Function, measured: _Measured, now: float) -> FunctionStatus:
+    name, hour = function.name, measured.last_hour
+    memory_mb = int(function.configuration["MemorySize"])
+    [architecture] = function.configuration.get("Architectures") or ["x86_64"]
+
+    def counts(metric: str) -> tuple[float, ...]:
+        return by_minute(hour.get(metrics.of_function(name, metric), []), now, MINUTES)
+
+    def points(metric: str, statistic: str) -> Points:
+        return hour.get(metrics.of_function(name, metric, statistic), [])
+
+    invocations, milliseconds = (measured.today.get(each, []) for each in _billed(name))
+    usd = None
+    if invocations:
+        seconds = sum(value for _, value in milliseconds) / 1000
+        count = sum(value for _, value in invocations)
+        usd = sum(each.usd for each in lambda_items(count, seconds, memory_mb, architecture))
+    longest = [value for _, value in points("Duration", "Maximum")]
+    return FunctionStatus(
+        name,
+        memory_mb=memory_mb,
+        invocations=counts("Invocations"),
+        errors=counts("Errors"),
+        throttles=counts("Throttles"),
+        duration_ms=latest(points("Duration", "Average")),
+        duration_maximum_ms=max(longest, default=None),
+        concurrent=latest(points("ConcurrentExecutions", "Maximum")),
+        usd_today=usd,
+    )
