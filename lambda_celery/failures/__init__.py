@@ -5,7 +5,22 @@ with an index of its own: it is written when the function parks a message, and i
 has come back and was settled.
 """
 
-from lambda_celery.failures.record import Failure
-from lambda_celery.failures.store import Failures
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lambda_celery.failures.record import Failure
+    from lambda_celery.failures.store import Failures
 
 __all__ = ["Failure", "Failures"]
+
+#: Imported when they are asked for: a cold start has no time for what only people use.
+_MODULES = {"Failure": "record", "Failures": "store"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
