@@ -59,6 +59,10 @@ class ScheduleError(PublishError):
     """EventBridge Scheduler did not take a schedule, or does not delete one."""
 
 
+class FailedTaskError(LambdaCeleryError):
+    """A failed task cannot be found, sent back or discarded as it was asked for."""
+
+
 #: What a sender has written into a message is repeated up to here, in a log line or a reason.
 MAXIMUM_TEXT_CHARACTERS = 1000
 

@@ -2,7 +2,8 @@
 
 The dead-letter queue is the truth, and has the message. The record is in the idempotency table,
 with an index of its own: it is written when the function parks a message, and is gone when that
-has come back and was settled.
+has come back and was settled. What is done with failed tasks enters at
+:class:`~lambda_celery.failures.actions.FailedTasks`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lambda_celery.failures.actions import Done, FailedTasks
     from lambda_celery.failures.record import Failure
+    from lambda_celery.failures.selection import Selection
     from lambda_celery.failures.store import Failures
 
-__all__ = ["Failure", "Failures"]
+__all__ = ["Done", "FailedTasks", "Failure", "Failures", "Selection"]
 
 #: Imported when they are asked for: a cold start has no time for what only people use.
-_MODULES = {"Failure": "record", "Failures": "store"}
+_MODULES = {
+    "Done": "actions",
+    "FailedTasks": "actions",
+    "Failure": "record",
+    "Failures": "store",
+    "Selection": "selection",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,9 @@ FAILURES_PROJECTED = (
     "retried_at",
 )  # fmt: skip
 
+#: How the key of a failure's record begins.
+FAILURE_PREFIX = "failure#"
+
 #: Statements of BatchExecuteStatement, and items of BatchWriteItem.
 MAXIMUM_WRITES = 25
 
@@ -79,7 +82,7 @@ def failure_key(body: str) -> str:
 
     The body is what a message, its redrive and its retry have in common, be it readable or not.
     """
-    return f"failure#{_digest(body)[:32]}"
+    return f"{FAILURE_PREFIX}{_digest(body)[:32]}"
 
 
 def revoked_key(task_id: str) -> str:

@@ -1,0 +1,339 @@
+"""What is done with failed tasks: found, sent back, sent as new calls, discarded.
+
+A message is published before its dead letter is deleted, so that it is never in no place; where
+the process dies in between, it is in two, and the idempotency key keeps it from running twice.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from celery import Celery
+
+from lambda_celery import aws
+from lambda_celery.conf import setting_names, settings_of
+from lambda_celery.exceptions import (
+    FailedTaskError,
+    PayloadMissingError,
+    UnreadableMessageError,
+)
+from lambda_celery.failures.dead_letters import MAXIMUM_LOOKED_AT, DeadLetters, Fate
+from lambda_celery.failures.record import REASON_ATTRIBUTE, Failure
+from lambda_celery.failures.rewriting import Call
+from lambda_celery.failures.selection import Selection
+from lambda_celery.failures.sending import plain_attributes, queue_url_of
+from lambda_celery.failures.signature import check_arguments
+from lambda_celery.failures.store import Failures
+from lambda_celery.message import MAXIMUM_ATTRIBUTES, OutgoingMessage, is_fifo
+from lambda_celery.payloads import POINTER_ATTRIBUTES, is_pointer
+from lambda_celery.publishing.publisher import publisher_of
+from lambda_celery.table.schema import FAILURE_PREFIX
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done with a failure."""
+
+    failure: Failure
+    #: What has become of its dead letter.
+    dead_letter: Fate
+    #: Why that could not be looked for, if it could not.
+    refusal: str = ""
+    #: The call that was published, if one was: its id, its queue, and the SQS body.
+    task_id: str = ""
+    queue_url: str = ""
+    body: str = ""
+
+    def __str__(self) -> str:
+        name = f"{self.failure.task or 'a message'} {self.failure.task_id}".strip()
+        if not self.queue_url:
+            done = "discarded"
+        elif self.task_id == self.failure.task_id:
+            done = f"sent back to {self.queue_url}"
+        else:
+            done = f"sent again, as {self.task_id}, to {self.queue_url}"
+        return f"{name}: {done}. {self._of_dead_letter()}"
+
+    def _of_dead_letter(self) -> str:
+        if self.refusal:
+            return f"Its dead letter stays where it is: {self.refusal}"
+        if self.dead_letter is Fate.DELETED:
+            return "Its dead letter is deleted."
+        if self.dead_letter is Fate.ABSENT:
+            return "Its dead letter is not on the queue any longer."
+        return (
+            f"Its dead letter is not among the {MAXIMUM_LOOKED_AT} messages that were looked at: "
+            "it stays until its retention ends."
+        )
+
+
+@dataclass(frozen=True)
+class _Message:
+    """The message that failed, as it is to be published."""
+
+    body: str
+    attributes: Mapping[str, Mapping[str, Any]]
+    group: str
+
+
+class FailedTasks(AbstractContextManager["FailedTasks"]):
+    """The failed tasks of *app*, and what can be done with them.
+
+    ::
+
+        from lambda_celery.failures import FailedTasks, Selection
+
+        with FailedTasks(app) as failed:
+            for failure in failed.select(Selection(task="shop.*", exception="ConnectionError")):
+                print(failed.retry(failure))
+
+    Dead letters that are looked at on the way are hidden from others until the context ends. Each
+    method raises a :exc:`~lambda_celery.exceptions.LambdaCeleryError` where AWS refuses.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+        self.settings = settings_of(app)
+        self.records = Failures(self.settings)
+        self._publisher = publisher_of(app)
+        self._walks: dict[str, DeadLetters] = {}
+        self._urls: dict[str, str] = {}
+
+    def __exit__(self, *_: object) -> None:
+        """Give back the dead letters that were looked at."""
+        for walk in self._walks.values():
+            walk.close()
+
+    def select(self, selection: Selection | None = None) -> Iterator[Failure]:
+        """Yield the failures that *selection* means, the newest first, as the index has them."""
+        chosen = selection or Selection()
+        found = self._by_ids(chosen.ids) if chosen.ids else self.records.all()
+        return filter(chosen.matches, found)
+
+    def get(self, failure_id: str) -> Failure:
+        """Return the whole failure with that id, its message included.
+
+        :raises FailedTaskError: there is none.
+        """
+        found = self.records.get(failure_id)
+        if found is None:
+            raise FailedTaskError(
+                f"There is no failure {failure_id}: it has run since, was discarded, or its time "
+                "is over."
+            )
+        return found
+
+    def arguments(self, failure: Failure) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments of the call that failed.
+
+        :raises UnreadableMessageError: the message, or its body in S3, cannot be read.
+        """
+        whole = self.get(failure.id)
+        return self._call(self._message(whole)).arguments()
+
+    def retry(
+        self,
+        failure: Failure,
+        queue: str | None = None,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Done:
+        """Publish the message of *failure* again, under its id, and delete its dead letter.
+
+        It runs once, even if the dead letter is sent back by another way as well.
+
+        :param queue: the name of a Celery queue, or the URL of one of SQS, if it is another.
+        :param args: other positional arguments.
+        :param kwargs: other keyword arguments.
+        :raises FailedTaskError: it cannot be sent back; nothing has changed.
+        :raises UnreadableMessageError: its body in S3 is gone, or what is to be changed cannot be
+            read; nothing has changed.
+        :raises PublishError: AWS did not take it; nothing has changed.
+        """
+        failure = self.get(failure.id)
+        message = self._message(failure)
+        try:
+            call = self._call(message)
+        except PayloadMissingError:
+            raise
+        except UnreadableMessageError:
+            if args is not None or kwargs is not None:
+                raise
+            # As it is: what could not read it may have been mended.
+            done = self._sent(failure, message, None, queue, is_changed=False)
+        else:
+            if call.expired_at is not None:
+                raise FailedTaskError(
+                    f"The task {failure.task_id} expired at {call.expired_at.isoformat()} and "
+                    "would not run: send it again, as a new call."
+                )
+            is_changed = self._set_arguments(call, args, kwargs)
+            done = self._sent(failure, message, call, queue, is_changed=is_changed)
+            if is_changed:
+                # For the runtime it is another publication: it knows nothing of this failure.
+                self.records.forget(failure)
+                return self._without_dead_letter(done)
+        self.records.mark_retried(failure)
+        return self._without_dead_letter(done)
+
+    def send_again(
+        self,
+        failure: Failure,
+        queue: str | None = None,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Done:
+        """Publish what failed as a new call, with a new id, and delete its dead letter.
+
+        Parameters, and what is raised, are those of :meth:`retry`.
+        """
+        failure = self.get(failure.id)
+        message = self._message(failure)
+        call = self._call(message)
+        self._set_arguments(call, args, kwargs)
+        call.set_id(str(uuid.uuid4()))
+        done = self._sent(failure, message, call, queue, is_changed=True)
+        self.records.forget(failure)
+        return self._without_dead_letter(done)
+
+    def discard(self, failure: Failure) -> Done:
+        """Delete the dead letter of *failure*, and forget it.
+
+        :raises FailedTaskError: the dead letter was not found, and may still be there; or SQS
+            refuses. Nothing has changed.
+        """
+        failure = self.get(failure.id)
+        fate = self._walk(failure).delete(failure)
+        done = Done(failure, fate)
+        if fate is Fate.UNKNOWN:
+            raise FailedTaskError(str(done).replace("discarded", "not discarded"))
+        self.records.forget(failure)
+        return done
+
+    def _by_ids(self, ids: frozenset[str]) -> Iterator[Failure]:
+        for each in sorted(ids):
+            if each.startswith(FAILURE_PREFIX):
+                found = self.records.get(each)
+                yield from [found] if found is not None else []
+            else:
+                yield from self.records.of_task(each)
+
+    def _message(self, failure: Failure) -> _Message:
+        if failure.body is not None:
+            return _Message(failure.body, failure.attributes, failure.message_group_id)
+        found = next(iter(self._walk(failure).find(failure)), None)
+        if found is None:
+            raise FailedTaskError(
+                f"The message of {failure.task} {failure.task_id} was too large to be kept in the "
+                "table, and was not found on the dead-letter queue."
+            )
+        group = found.get("Attributes", {}).get("MessageGroupId", "")
+        return _Message(found["Body"], found.get("MessageAttributes", {}), group)
+
+    def _call(self, message: _Message) -> Call:
+        if not is_pointer(message.body):
+            return Call(self.app, self.settings, message.body)
+        payloads = self._publisher.payloads
+        try:
+            payload = payloads.fetch(message.body)
+        except aws.AWS_ERRORS as exc:
+            raise FailedTaskError(
+                aws.explain(exc, action="s3:GetObject", resource="the message's body")
+            ) from aws.cause(exc, self.settings)
+        payloads.renew(message.body, payload.stored_at)
+        return Call(self.app, self.settings, payload.text)
+
+    def _set_arguments(
+        self, call: Call, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+    ) -> bool:
+        """Give *call* the arguments that are not ``None``, and say whether it has others now."""
+        if args is None and kwargs is None:
+            return False
+        before = call.arguments()
+        after = (
+            list(before[0] if args is None else args),
+            dict(before[1] if kwargs is None else kwargs),
+        )
+        if after == before:
+            return False
+        check_arguments(self.app, call.task, *after)
+        call.set_arguments(*after)
+        return True
+
+    def _sent(
+        self,
+        failure: Failure,
+        message: _Message,
+        call: Call | None,
+        queue: str | None,
+        *,
+        is_changed: bool,
+    ) -> Done:
+        """Publish *message*; or *call* in its place, if that is changed, or its queue is."""
+        if queue is not None and "://" not in queue:
+            url = self._url_of_name(queue)
+            if call is not None:
+                call.set_queue(queue)
+                is_changed = True
+        else:
+            url = queue or self._url_of_arn(failure, call)
+        body, attributes = message.body, plain_attributes(message.attributes)
+        if call is not None and is_changed:
+            body = call.text()
+            attributes = {n: each for n, each in attributes.items() if n not in POINTER_ATTRIBUTES}
+        if len(attributes) < MAXIMUM_ATTRIBUTES:
+            reason = {"DataType": "String", "StringValue": failure.reason or "failed"}
+            attributes.setdefault(REASON_ATTRIBUTE, reason)
+        fifo = is_fifo(url)
+        self._publisher.send(
+            url,
+            OutgoingMessage(
+                body,
+                attributes,
+                message_group_id=message.group or ("default" if fifo else None),
+                deduplication_id=str(uuid.uuid4()) if fifo else None,
+            ),
+        )
+        task_id = call.task_id if call is not None else failure.task_id
+        return Done(failure, Fate.UNKNOWN, task_id=task_id, queue_url=url, body=body)
+
+    def _without_dead_letter(self, done: Done) -> Done:
+        try:
+            return replace(done, dead_letter=self._walk(done.failure).delete(done.failure))
+        except FailedTaskError as exc:
+            return replace(done, refusal=str(exc))
+
+    def _walk(self, failure: Failure) -> DeadLetters:
+        url = failure.dead_letter_queue
+        if not url:
+            raise FailedTaskError(
+                f"It is not known on which dead-letter queue {failure.task} {failure.task_id} is: "
+                f"set {setting_names('dead_letter_queue_url')}."
+            )
+        return self._walks.setdefault(url, DeadLetters(self.settings, url))
+
+    def _url_of_name(self, name: str) -> str:
+        known = {*self.settings.queues, *self.app.amqp.queues, self.app.conf.task_default_queue}
+        if name not in known:
+            raise FailedTaskError(
+                f"The app has no Celery queue {name!r}: name one of {', '.join(sorted(known))}, or "
+                "the URL of an SQS queue."
+            )
+        return self.settings.url_of(name)
+
+    def _url_of_arn(self, failure: Failure, call: Call | None) -> str:
+        """Return the URL of the queue that *failure* came from."""
+        arn = failure.queue
+        if not arn:
+            if call is None or call.queue is None:
+                raise FailedTaskError(
+                    "It is not known which queue the message came from: name one with --queue."
+                )
+            return self._url_of_name(call.queue)
+        if arn not in self._urls:
+            self._urls[arn] = queue_url_of(self.settings, arn)
+        return self._urls[arn]

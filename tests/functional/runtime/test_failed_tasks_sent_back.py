@@ -1,0 +1,305 @@
+"""Failed tasks are sent back, sent again and discarded, and run once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lambda_celery.exceptions import (
+    FailedTaskError,
+    PayloadMissingError,
+    PublishError,
+)
+from lambda_celery.failures import FailedTasks, Failure, Selection
+from lambda_celery.failures.dead_letters import Fate
+from lambda_celery.failures.sync import MOVED, sync
+
+#: Of the queues that are made for tests.
+MAXIMUM_RECEIVES = 5
+
+
+class Shop:
+    """Tasks that fail until they are mended."""
+
+    def __init__(self, runtime: Any) -> None:
+        self.runtime = runtime
+        self.is_mended = False
+        self.ran: list[Any] = []
+
+        @runtime.task(name="shop.send")
+        def send(to: str, *, copies: int = 1) -> None:
+            self.ran.append((to, copies))
+            if not self.is_mended:
+                raise ValueError(f"451 {to[:20]}")
+
+        self.send = send
+        self.tasks = FailedTasks(runtime.app)
+
+    def fail(self, *calls: str, **kwargs: Any) -> list[Failure]:
+        """Have each call fail for good; return the failures in the order of the calls."""
+        ids = [self.send.delay(to, **kwargs).id for to in calls]
+        self.runtime.deliver(len(calls))
+        self.ran.clear()
+        found = {each.task_id: each for each in self.tasks.select()}
+        return [found[each] for each in ids]
+
+    @property
+    def failures(self) -> list[Failure]:
+        return list(self.tasks.select(Selection(with_retried=True)))
+
+    @property
+    def parked(self) -> int:
+        return int(self.runtime.stack.depth(self.runtime.stack.dead_letter_queue_url))
+
+
+@pytest.fixture
+def shop(make_runtime):
+    with (made := Shop(make_runtime(lambda_max_receive_count=1))).tasks:
+        yield made
+
+
+class TestRetry:
+    def test_it_runs_under_its_id_and_is_no_failure_any_longer(self, shop):
+        (failure,) = shop.fail("ann")
+
+        done = shop.tasks.retry(failure)
+        assert (done.task_id, done.dead_letter) == (failure.task_id, Fate.DELETED)
+        assert shop.parked == 0
+        assert [each.retried_at is None for each in shop.failures] == [False]
+        assert list(shop.tasks.select()) == []
+
+        shop.is_mended = True
+        assert shop.runtime.deliver().all_deleted
+        assert shop.ran == [("ann", 1)]
+        assert shop.failures == []
+
+    def test_with_a_redrive_of_the_same_message_it_runs_once(self, shop):
+        (failure,) = shop.fail("ann")
+        (dead,) = shop.runtime.stack.dead_letters()
+
+        shop.tasks.retry(failure)
+        shop.runtime.send_copy(dead)  # as the console does it
+        shop.is_mended = True
+        assert shop.runtime.deliver(2).all_deleted
+
+        assert shop.ran == [("ann", 1)]
+        assert shop.failures == []
+
+    def test_it_fails_again(self, shop):
+        (failure,) = shop.fail("ann")
+        shop.tasks.retry(failure)
+        shop.runtime.deliver()
+
+        (again,) = shop.tasks.select()
+        assert again.id == failure.id
+        assert again.failed_at > failure.failed_at
+        assert shop.parked == 1
+
+    def test_others_are_given_back(self, shop):
+        failures = shop.fail(*"abcdefghijklmno")
+        with FailedTasks(shop.runtime.app) as tasks:
+            done = tasks.retry(failures[7])
+
+        assert done.dead_letter is Fate.DELETED
+        assert len(shop.runtime.stack.dead_letters()) == 14
+
+    def test_arguments_may_be_changed(self, shop):
+        (failure,) = shop.fail("ann", copies=2)
+        shop.is_mended = True
+
+        done = shop.tasks.retry(failure, args=["bob"])
+        assert shop.failures == []
+        (message,) = shop.runtime.receive()
+        headers = shop.runtime.envelope(message)["headers"]
+        assert (headers["argsrepr"], headers["kwargsrepr"]) == ("('bob',)", "{'copies': 2}")
+        assert shop.runtime.hand_over([message]).all_deleted
+
+        assert done.task_id == failure.task_id
+        assert shop.ran == [("bob", 2)]
+
+    def test_what_its_call_shows_of_the_arguments_stays(self, shop):
+        shop.send.apply_async(("ann",), argsrepr="<hidden>")
+        shop.runtime.deliver()
+        (failure,) = shop.tasks.select()
+        shop.tasks.retry(failure, args=["bob"])
+
+        (message,) = shop.runtime.receive()
+        assert shop.runtime.arguments(message) == "<hidden>"
+
+    def test_arguments_must_be_those_of_the_task(self, shop):
+        (failure,) = shop.fail("ann")
+
+        with pytest.raises(FailedTaskError, match=r"no arguments of shop\.send: .*unexpected"):
+            shop.tasks.retry(failure, kwargs={"copy": 2})
+        assert shop.parked == 1
+        assert shop.runtime.stack.depth() == 0
+
+    def test_another_queue(self, shop, make_stack):
+        other = make_stack()
+        (failure,) = shop.fail("ann")
+
+        shop.tasks.retry(failure, queue=other.queue_url)
+        assert (other.depth(), shop.runtime.stack.depth()) == (1, 0)
+
+        with pytest.raises(FailedTaskError, match="no Celery queue 'urgnet': name one of celery"):
+            shop.tasks.retry(shop.fail("bob")[0], queue="urgnet")
+
+    def test_what_has_expired_is_not_sent_back(self, shop):
+        (failure,) = shop.fail("ann")
+        envelope = shop.runtime.envelope({"Body": shop.tasks.get(failure.id).body})
+        envelope["headers"]["expires"] = "2026-01-01T00:00:00+00:00"
+        whole = shop.tasks.get(failure.id)
+        shop.tasks.records.put(replace(whole, body=json.dumps(envelope)), 60)
+
+        with pytest.raises(FailedTaskError, match=r"expired at 2026-01-01.*: send it again"):
+            shop.tasks.retry(failure)
+        assert shop.tasks.send_again(failure).task_id != failure.task_id
+
+    def test_a_large_body_comes_from_s3(self, shop):
+        (failure,) = shop.fail("ann" * 500_000)
+        shop.tasks.retry(failure)
+        shop.is_mended = True
+        assert shop.runtime.deliver().all_deleted
+        assert shop.ran == [("ann" * 500_000, 1)]
+
+    def test_a_body_that_is_gone_from_s3_is_told(self, shop):
+        (failure,) = shop.fail("ann" * 500_000)
+        bucket = shop.runtime.settings.payload_bucket
+        for each in shop.runtime.stack.s3.list_objects_v2(Bucket=bucket)["Contents"]:
+            shop.runtime.stack.s3.delete_object(Bucket=bucket, Key=each["Key"])
+
+        with pytest.raises(PayloadMissingError, match="is gone"):
+            shop.tasks.retry(failure)
+        assert shop.parked == 1
+        assert shop.tasks.discard(failure).dead_letter is Fate.DELETED
+
+    def test_what_is_too_large_for_the_table_comes_from_the_dead_letter(self, shop):
+        (failure,) = shop.fail("ann" * 120_000)
+        assert shop.tasks.get(failure.id).body is None
+        shop.tasks.retry(failure)
+        shop.is_mended = True
+        assert shop.runtime.deliver().all_deleted
+        assert shop.ran == [("ann" * 120_000, 1)]
+
+    def test_nothing_is_changed_where_it_cannot_be_sent(self, shop, faults):
+        (failure,) = shop.fail("ann")
+        faults.fail(shop.runtime.settings, "sqs", "SendMessage", "AccessDenied", status=403)
+
+        with pytest.raises(PublishError, match="allow sqs:SendMessage there"):
+            shop.tasks.retry(failure)
+        assert shop.parked == 1
+        assert [each.retried_at for each in shop.failures] == [None]
+
+    def test_a_dead_letter_that_may_not_be_deleted_is_told(self, shop, faults):
+        (failure,) = shop.fail("ann")
+        faults.fail(shop.runtime.settings, "sqs", "ReceiveMessage", "AccessDenied", status=403)
+
+        assert "stays where it is: AWS refused sqs:ReceiveMessage" in str(shop.tasks.retry(failure))
+        assert (shop.parked, shop.runtime.stack.depth()) == (1, 1)
+
+    def test_a_failure_that_is_none(self, shop):
+        with pytest.raises(FailedTaskError, match="no failure failure#0"):
+            shop.tasks.get("failure#0")
+
+
+class TestSendAgain:
+    def test_it_is_another_call(self, shop):
+        (failure,) = shop.fail("ann")
+        done = shop.tasks.send_again(failure)
+        assert (done.dead_letter, shop.parked, shop.failures) == (Fate.DELETED, 0, [])
+
+        shop.is_mended = True
+        (message,) = shop.runtime.receive()
+        headers = shop.runtime.envelope(message)["headers"]
+        assert headers["id"] == headers["root_id"] == done.task_id != failure.task_id
+        assert shop.runtime.hand_over([message]).all_deleted
+        assert shop.ran == [("ann", 1)]
+
+    def test_after_the_call_itself_has_run_it_runs_all_the_same(self, shop):
+        (failure,) = shop.fail("ann")
+        whole = shop.tasks.get(failure.id)
+        shop.is_mended = True
+        shop.tasks.retry(failure)
+        shop.runtime.deliver()
+        shop.tasks.records.put(whole, 60)
+
+        shop.tasks.send_again(failure)
+        shop.runtime.deliver()
+        assert shop.ran == [("ann", 1)] * 2
+
+
+class TestDiscard:
+    def test_message_and_record_are_gone(self, shop):
+        ann, bob = shop.fail("ann", "bob")
+        done = shop.tasks.discard(ann)
+
+        assert str(done).endswith("discarded. Its dead letter is deleted.")
+        assert shop.failures == [bob]
+        assert shop.parked == 1
+
+    def test_without_a_permission_nothing_is_changed(self, shop, faults):
+        (failure,) = shop.fail("ann")
+        faults.fail(shop.runtime.settings, "sqs", "DeleteMessage", "AccessDenied", status=403)
+
+        with pytest.raises(FailedTaskError, match="allow sqs:DeleteMessage there"):
+            shop.tasks.discard(failure)
+        assert shop.failures == [failure]
+
+
+class TestSync:
+    def put(self, shop: Shop, body: str, **options: Any) -> None:
+        shop.runtime.sqs.send_message(
+            QueueUrl=shop.runtime.stack.dead_letter_queue_url, MessageBody=body, **options
+        )
+
+    def test_what_is_recorded_stays_as_it_is(self, shop):
+        shop.fail("ann")
+        before = shop.failures
+
+        assert [(each.looked_at, each.recorded) for each in sync(shop.runtime.app)] == [(1, 0)]
+        assert shop.failures == before
+
+    def test_what_sqs_has_moved_is_found_and_can_be_sent_back(self, shop):
+        call = shop.send.delay("ann")
+        queue_url = shop.runtime.settings.queue_url
+        for _ in range(MAXIMUM_RECEIVES):  # each by a process that dies
+            (message,) = shop.runtime.receive()
+            shop.runtime.sqs.change_message_visibility(
+                QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+            )
+        assert shop.runtime.sqs.receive_message(QueueUrl=queue_url).get("Messages", []) == []
+        assert shop.parked == 1
+
+        (synced,) = sync(shop.runtime.app)
+        (failure,) = shop.failures
+        assert (synced.looked_at, synced.recorded) == (1, 1)
+        assert (failure.task, failure.task_id, failure.reason) == ("shop.send", call.id, MOVED)
+        assert failure.queue == shop.runtime.queue_arn
+        assert sync(shop.runtime.app)[0].recorded == 0
+
+        shop.tasks.retry(failure)
+        shop.is_mended = True
+        assert shop.runtime.deliver().all_deleted
+        assert shop.ran == [("ann", 1)]
+        assert (shop.failures, shop.parked) == ([], 0)
+
+    def test_what_cannot_be_read_is_recorded_with_its_reason(self, shop):
+        self.put(shop, "{}")
+        self.put(shop, "not a message")
+        sync(shop.runtime.app)
+
+        assert sorted(each.reason for each in shop.failures) == [
+            "The body is neither base64 nor JSON.",
+            "The envelope has no headers.",
+        ]
+
+    def test_without_a_dead_letter_queue(self, make_runtime, faults):
+        runtime = make_runtime(lambda_dead_letter_queue_url=None)
+        runtime.sqs.set_queue_attributes(
+            QueueUrl=runtime.settings.queue_url, Attributes={"RedrivePolicy": ""}
+        )
+        with pytest.raises(FailedTaskError, match="No queue of the settings has a dead-letter"):
+            sync(runtime.app)
