@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lambda_celery.cli.check import check
+from lambda_celery.cli.failed import failed
 from lambda_celery.cli.init import init
 from lambda_celery.cli.local import local
 from lambda_celery.cli.package import package
@@ -17,5 +18,5 @@ def lambda_command() -> None:
     """Run this app's tasks on AWS Lambda."""
 
 
-for command in (check, init, local, package, plan, schedule):
+for command in (check, failed, init, local, package, plan, schedule):
     lambda_command.add_command(command)

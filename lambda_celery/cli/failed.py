@@ -1,0 +1,325 @@
+"""``celery -A proj lambda failed …``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+import click
+from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
+
+from lambda_celery.cli.errors import told_in_a_sentence
+from lambda_celery.exceptions import FailedTaskError
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+#: How long --wait waits at most, if nothing else is said.
+_WAIT_SECONDS = 60
+_CHOSEN = "Which failures"
+_DONE = "What is done"
+
+
+@click.group("failed")
+def failed() -> None:
+    """Tasks that have failed for good: list them, look at one, send them back."""
+
+
+def _option(*names: str, group: str = _CHOSEN, **options: Any) -> Callable[[_Command], _Command]:
+    return click.option(*names, cls=CeleryOption, help_group=group, **options)
+
+
+def _choosing(command: _Command) -> _Command:
+    """Give *command* the options by which failures are chosen."""
+    for add in reversed(
+        (
+            click.argument("ids", nargs=-1, metavar="[ID]..."),
+            _option("--task", metavar="GLOB", help="The task's name, such as 'shop.*'."),
+            _option("--exception", metavar="GLOB", help="The exception's type, else the reason."),
+            _option("--queue", metavar="GLOB", help="The SQS queue's name, or its ARN."),
+            _option("--older-than", metavar="AGE", help="Such as 30m, 2h or 3d."),
+            _option("--newer-than", metavar="AGE", help="The same."),
+            _option("--limit", type=click.IntRange(min=1), help="No more than so many."),
+        )
+    ):
+        command = add(command)
+    return command
+
+
+def _sending(command: _Command) -> _Command:
+    """Give *command* the options of what is published."""
+    for add in reversed(
+        (
+            _option("--to-queue", "to_queue", group=_DONE, metavar="NAME_OR_URL",
+                    help="Another queue: one of the app's, or the URL of one of SQS."),
+            _option("--edit", "is_edited", group=_DONE, is_flag=True,
+                    help="Open the arguments of a single one in an editor first."),
+            _option("--wait", "is_awaited", group=_DONE, is_flag=True,
+                    help="With IDs: say what has become of each."),
+            _option("--timeout", "timeout_seconds", group=_DONE, type=click.FloatRange(min=0),
+                    default=_WAIT_SECONDS, show_default=True, metavar="SECONDS",
+                    help="How long to wait at most."),
+        )
+    ):  # fmt: skip
+        command = add(command)
+    return command
+
+
+def _in_bulk(command: _Command) -> _Command:
+    """Give *command* the options of what is done with many."""
+    for add in reversed(
+        (
+            _option("--dry-run", "is_dry", group=_DONE, is_flag=True,
+                    help="Show what it would be done with, and end."),
+            _option("--yes", "is_sure", group=_DONE, is_flag=True, help="Do not ask."),
+            _option("--rate", "per_second", group=_DONE, type=click.FloatRange(0, min_open=True),
+                    default=50, show_default=True, help="Messages a second at most."),
+        )
+    ):  # fmt: skip
+        command = add(command)
+    return command
+
+
+_json = _option(
+    "--json", "is_json", group="Output", is_flag=True, help="One JSON object for each, in a line."
+)
+
+
+@failed.command("list", cls=CeleryCommand)
+@_choosing
+@_option("--all", "with_retried", is_flag=True, help="What was sent back and has not ended, too.")
+@_json
+@click.pass_context
+@handle_preload_options
+def list_(ctx: click.Context, is_json: bool, **chosen: Any) -> None:
+    """List what has failed, the newest first."""
+    with told_in_a_sentence(), _opened(ctx) as tasks:
+        found = _chosen(tasks, **chosen)
+        if is_json:
+            _print_lines(found)
+        else:
+            from lambda_celery.cli.failed_output import print_list
+
+            print_list(found)
+
+
+@failed.command("show", cls=CeleryCommand)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@_json
+@click.pass_context
+@handle_preload_options
+def show(ctx: click.Context, ids: tuple[str, ...], is_json: bool) -> None:
+    """Show all that is known of a failure: its traceback, its arguments, where it came from."""
+    with told_in_a_sentence(), _opened(ctx) as tasks:
+        from lambda_celery.cli.failed_output import print_one
+
+        whole = (tasks.get(each.id) for each in _chosen(tasks, ids=ids))
+        if is_json:
+            _print_lines(whole)
+            return
+        for each in whole:
+            print_one(each)
+
+
+@failed.command("count", cls=CeleryCommand)
+@_choosing
+@_json
+@click.pass_context
+@handle_preload_options
+def count(ctx: click.Context, is_json: bool, **chosen: Any) -> None:
+    """Count what has failed by task, exception and queue."""
+    with told_in_a_sentence(), _opened(ctx) as tasks:
+        if any(chosen.values()):
+            counts = _counted(_chosen(tasks, **chosen))
+        else:
+            counts = tasks.records.count()
+        if not is_json:
+            from lambda_celery.cli.failed_output import print_counts
+
+            print_counts(counts)
+            return
+        for (task, exception, queue), number in counts.most_common():
+            about = {"task": task, "exception": exception, "queue": queue, "count": number}
+            click.echo(json.dumps(about))
+
+
+@failed.command("export", cls=CeleryCommand)
+@_choosing
+@click.option(
+    "-o",
+    "--output",
+    cls=CeleryOption,
+    type=click.File("w", encoding="utf-8", lazy=True, atomic=True),
+    default="-",
+    metavar="FILE",
+    help_group="Output",
+    help="Where to.  [default: standard output]",
+)
+@click.pass_context
+@handle_preload_options
+def export(ctx: click.Context, output: Any, **chosen: Any) -> None:
+    """Write all that is known of each failure, its message included, as a JSON object in a line."""
+    with told_in_a_sentence(), _opened(ctx) as tasks:
+        _print_lines(map(tasks.get, (each.id for each in _chosen(tasks, **chosen))), output)
+
+
+@failed.command("retry", cls=CeleryCommand)
+@_choosing
+@_sending
+@_in_bulk
+@click.pass_context
+@handle_preload_options
+def retry(ctx: click.Context, **options: Any) -> None:
+    """Send failed tasks back to their queue, under their ids. Each runs once.
+
+    Without an ID, all that the options choose are sent back, after a question.
+    """
+    _send(ctx, "retry", "Sent back", **options)
+
+
+@failed.command("send-again", cls=CeleryCommand)
+@_choosing
+@_sending
+@_in_bulk
+@click.pass_context
+@handle_preload_options
+def send_again(ctx: click.Context, **options: Any) -> None:
+    """Send what failed as new calls, with new ids: whoever waits for the old ids waits on."""
+    _send(ctx, "send_again", "Sent again", **options)
+
+
+@failed.command("discard", cls=CeleryCommand)
+@_choosing
+@_in_bulk
+@click.pass_context
+@handle_preload_options
+def discard(
+    ctx: click.Context, is_dry: bool, is_sure: bool, per_second: float, **chosen: Any
+) -> None:
+    """Delete the dead letters of failed tasks, and forget them."""
+    with told_in_a_sentence(), _opened(ctx) as tasks:
+        from lambda_celery.cli.failed_bulk import Bulk
+
+        bulk = Bulk("Discarded", per_second, is_sure or bool(chosen["ids"]), is_dry)
+        bulk.work_off(lambda: _chosen(tasks, **chosen), tasks.discard)
+
+
+@failed.command("sync", cls=CeleryCommand)
+@click.pass_context
+@handle_preload_options
+def sync(ctx: click.Context) -> None:
+    """Look through the dead-letter queues for messages that nothing is known of.
+
+    Those are what SQS itself has moved there, because the process died or the function did not
+    start.
+    """
+    with told_in_a_sentence():
+        from lambda_celery.failures.sync import sync as run
+
+        for each in run(ctx.obj.app):
+            click.echo(each)
+
+
+def _send(
+    ctx: click.Context,
+    verb: str,
+    told: str,
+    *,
+    to_queue: str | None,
+    is_edited: bool,
+    is_awaited: bool,
+    timeout_seconds: float,
+    is_dry: bool,
+    is_sure: bool,
+    per_second: float,
+    **chosen: Any,
+) -> None:
+    """Do *verb*, a method of FailedTasks, with what is *chosen*."""
+    if is_awaited and not chosen["ids"]:
+        raise click.UsageError("--wait goes with IDs: name those that are to be waited for.")
+    with told_in_a_sentence(), _opened(ctx) as tasks:
+        from lambda_celery.cli.failed_bulk import Bulk
+
+        changed: dict[str, Any] = {"queue": to_queue}
+        if is_edited:
+            changed |= _edited(tasks, list(islice(_chosen(tasks, **chosen), 2)))
+        bulk = Bulk(told, per_second, is_sure or bool(chosen["ids"]), is_dry)
+        every = bulk.work_off(
+            lambda: _chosen(tasks, **chosen),
+            lambda failure: getattr(tasks, verb)(failure, **changed),
+        )
+    if is_awaited:
+        from lambda_celery.cli.failed_wait import wait_for
+
+        with told_in_a_sentence():
+            ends = wait_for(tasks, every, timeout_seconds)
+            for end in ends:
+                click.echo(end)
+        if not all(end.is_good for end in ends):
+            ctx.exit(1)
+
+
+def _edited(tasks: Any, found: list[Any]) -> dict[str, Any]:
+    """Have a person edit the arguments of the one failure that was *found*."""
+    from lambda_celery.failures.signature import check_arguments, read, written
+
+    if len(found) != 1:
+        raise FailedTaskError("--edit is for a single failed task: name it by its id.")
+    before = written(*tasks.arguments(found[0]))
+    after = click.edit(before, extension=".json")
+    if after is None:
+        raise FailedTaskError("Nothing was saved in the editor, so nothing was sent.")
+    args, kwargs = read(after)
+    check_arguments(tasks.app, found[0].task, args, kwargs)
+    return {"args": args, "kwargs": kwargs}
+
+
+def _opened(ctx: click.Context) -> Any:
+    from lambda_celery.failures import FailedTasks
+
+    return FailedTasks(ctx.obj.app)
+
+
+def _chosen(
+    tasks: Any,
+    *,
+    ids: tuple[str, ...] = (),
+    limit: int | None = None,
+    older_than: str | None = None,
+    newer_than: str | None = None,
+    **other: Any,
+) -> Iterator[Any]:
+    """Yield the failures that the options choose.
+
+    :raises FailedTaskError: an id has none.
+    """
+    from lambda_celery.failures.selection import Selection, parse_age
+
+    selection = Selection(
+        frozenset(ids),
+        older_than=parse_age(older_than) if older_than else None,
+        newer_than=parse_age(newer_than) if newer_than else None,
+        **other,
+    )
+    missing = set(ids)
+    for each in islice(tasks.select(selection), limit):
+        missing -= {each.id, each.task_id}
+        yield each
+    if missing and limit is None:
+        raise FailedTaskError(
+            f"No failed task has the id {min(missing)}: it has run since, was discarded, or its "
+            "time is over. What SQS itself has moved is found by: failed sync."
+        )
+
+
+def _counted(failures: Iterator[Any]) -> Counter[tuple[str, str, str]]:
+    return Counter((each.task, each.exception or each.reason, each.queue) for each in failures)
+
+
+def _print_lines(failures: Iterator[Any], output: Any = None) -> None:
+    from lambda_celery.cli.failed_output import document
+
+    for each in failures:
+        click.echo(json.dumps(document(each)), file=output)

@@ -1,0 +1,118 @@
+"""One thing done with many failed tasks: counted first, at a rate, until somebody stops it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import click
+
+from lambda_celery.cli.failed_output import print_counts
+from lambda_celery.exceptions import FailedTaskError, PublishError, UnreadableMessageError
+from lambda_celery.failures import Done, Failure
+from lambda_celery.failures.dead_letters import Fate
+
+#: Of so many, each is told in a line.
+_TOLD = 20
+
+
+@dataclass
+class Bulk:
+    """Something that is done with many failures.
+
+    :ivar told: the word for it, when it is done.
+    :ivar per_second: how many at most.
+    :ivar is_sure: whether nobody is asked first.
+    :ivar is_dry: whether it is only shown.
+    """
+
+    told: str
+    per_second: float
+    is_sure: bool
+    is_dry: bool
+
+    def work_off(
+        self, choose: Callable[[], Iterator[Failure]], act: Callable[[Failure], Done]
+    ) -> list[Done]:
+        """Do *act* with each of what *choose* yields, twice; return what was done, if it is little.
+
+        What cannot be done is told, and ends the command with a failure when all others are done.
+        """
+        counts = Counter((f.task, f.exception or f.reason, f.queue) for f in choose())
+        total = counts.total()
+        if not total:
+            click.echo("No failed task matches.")
+            return []
+        if self.is_dry or not self.is_sure:
+            print_counts(counts)
+        if self.is_dry:
+            click.echo("Nothing was changed.")
+            return []
+        if not self.is_sure:
+            what = "1 failed task is" if total == 1 else f"{total} failed tasks are"
+            click.confirm(f"{what} to be {self.told.lower()}. Go on?", abort=True)
+        return self._worked_off(choose(), act, total)
+
+    def _worked_off(
+        self, failures: Iterator[Failure], act: Callable[[Failure], Done], total: int
+    ) -> list[Done]:
+        every: list[Done] = []
+        done = refused = left = 0
+        next_at = time.monotonic()
+        try:
+            with _progress(total) as advance:
+                for failure in failures:
+                    time.sleep(max(0.0, next_at - time.monotonic()))
+                    next_at = max(next_at, time.monotonic() - 1) + 1 / self.per_second
+                    try:
+                        result = act(failure)
+                    except (FailedTaskError, PublishError, UnreadableMessageError) as exc:
+                        refused += 1
+                        click.echo(f"{failure.task} {failure.task_id}: {exc}", err=True)
+                        if getattr(exc, "is_misconfigured", False):
+                            raise
+                    else:
+                        done += 1
+                        left += result.dead_letter is Fate.UNKNOWN
+                        if total <= _TOLD:
+                            every.append(result)
+                            click.echo(str(result))
+                    advance()
+        except KeyboardInterrupt:
+            click.echo(
+                f"\nStopped. {self.told}: {done} of {total}. The same command goes on with the "
+                "others.",
+                err=True,
+            )
+            raise click.exceptions.Exit(130) from None
+        except Exception:
+            click.echo(f"{self.told}: {done} of {total}.", err=True)
+            raise
+        if total > _TOLD:
+            click.echo(f"{self.told}: {done}.")
+            if left:
+                click.echo(
+                    f"The dead letters of {left} are still on their queue: sent back from there, "
+                    "they do not run a second time."
+                )
+        if refused:
+            raise click.ClickException(f"With {refused} of {total} it could not be done.")
+        return every
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Yield what says that one more of *total* is worked off; a person sees a bar of many."""
+    if total <= _TOLD or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        job = bar.add_task("failed tasks", total=total)
+        yield lambda: bar.advance(job)

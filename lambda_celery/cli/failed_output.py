@@ -1,0 +1,104 @@
+"""Failed tasks as a person, or a program, reads them."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from lambda_celery.failures import Failure
+from lambda_celery.terminal import is_coloured
+
+#: Rows that are gathered before they are shown: the widths of the columns are theirs.
+_PAGE_ROWS = 500
+_SHOWN_ONE_BY_ONE = {"traceback", "body", "attributes"}
+
+
+def document(failure: Failure) -> dict[str, Any]:
+    """Return what is known of *failure*, as JSON has it."""
+    return {
+        name: _plain(value) for name, value in dataclasses.asdict(failure).items() if value != ""
+    }
+
+
+def print_list(failures: Iterator[Failure]) -> None:
+    """Print a table with a row for each."""
+    rows = list(failures)
+    if not rows:
+        click.echo("No failed task matches.")
+        return
+    table = _table("age", "task", "id", "exception", "queue")
+    table.add_column("tries", justify="right")
+    for each in rows:
+        mark = " (sent back)" if each.retried_at is not None else ""
+        table.add_row(
+            age(each.failed_at),
+            each.task or "-",
+            each.task_id or each.id,
+            (each.exception or each.reason) + mark,
+            each.queue.rpartition(":")[2],
+            str(each.attempts),
+        )
+    _console().print(table)
+
+
+def print_counts(counts: Counter[tuple[str, str, str]]) -> None:
+    """Print how many there are of each task, exception and queue, the most first."""
+    if not counts:
+        click.echo("No failed task matches.")
+        return
+    table = _table("task", "exception", "queue")
+    table.add_column("failed", justify="right")
+    for (task, exception, queue), number in counts.most_common():
+        table.add_row(task or "-", exception, queue.rpartition(":")[2], str(number))
+    _console().print(table)
+    click.echo(f"\n{counts.total()} in all.")
+
+
+def print_one(failure: Failure) -> None:
+    """Print all that is known of *failure*, in lines."""
+    for name, value in document(failure).items():
+        if name not in _SHOWN_ONE_BY_ONE and value is not None:
+            click.echo(f"{name.replace('_', ' ') + ':':20}{value}")
+    if failure.body is None:
+        click.echo("The message is too large to be kept here: it is on the dead-letter queue.")
+    if failure.traceback:
+        click.echo(f"\n{failure.traceback.rstrip()}")
+    click.echo("")
+
+
+def age(moment: datetime) -> str:
+    """Return how long ago *moment* was, in its largest unit."""
+    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return value
+
+
+def _table(*columns: str) -> Any:
+    from rich.table import Table
+
+    return Table(*columns, box=None, pad_edge=False)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, color_system="auto" if is_coloured(sys.stdout) else None)

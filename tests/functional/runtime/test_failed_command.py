@@ -1,0 +1,311 @@
+"""``celery -A proj lambda failed …``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lambda_celery.cli import lambda_command
+
+
+class Failed:
+    """The command, and tasks that fail until they are mended."""
+
+    def __init__(self, runtime: Any) -> None:
+        self.runtime = runtime
+        self.is_mended = False
+        self.ran: list[Any] = []
+
+        @runtime.task(name="shop.send")
+        def send(to: str) -> None:
+            self.ran.append(to)
+            if not self.is_mended:
+                raise ValueError(f"451 {to}")
+
+        @runtime.task(name="shop.charge")
+        def charge(n: int) -> None:
+            if not self.is_mended:
+                raise ConnectionError("refused")
+
+        self.send, self.charge = send, charge
+
+    def __call__(self, *arguments: str, answer: str | None = None) -> Result:
+        return CliRunner().invoke(
+            lambda_command,
+            ["failed", *arguments],
+            input=answer,
+            obj=SimpleNamespace(app=self.runtime.app),
+        )
+
+    def output(self, *arguments: str, answer: str | None = None) -> str:
+        done = self(*arguments, answer=answer)
+        assert done.exit_code == 0, done.output
+        return " ".join(done.output.split())
+
+    def lines(self, *arguments: str) -> list[dict[str, Any]]:
+        done = self(*arguments)
+        assert done.exit_code == 0, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def ids(self, *arguments: str) -> set[str]:
+        return {each["task_id"] for each in self.lines("list", "--json", *arguments)}
+
+    def fail(self, *calls: str) -> list[str]:
+        ids = [self.send.delay(to).id for to in calls]
+        self.runtime.deliver(len(calls))
+        self.ran.clear()
+        return ids
+
+    @property
+    def parked(self) -> int:
+        return int(self.runtime.stack.depth(self.runtime.stack.dead_letter_queue_url))
+
+
+@pytest.fixture
+def failed(make_runtime: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Failed:
+    monkeypatch.setenv("COLUMNS", "200")
+    return Failed(make_runtime(lambda_max_receive_count=1))
+
+
+@pytest.fixture
+def editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Have the editor save a text."""
+
+    def saves(text: str) -> None:
+        script = tmp_path / "editor.py"
+        script.write_text(f"import sys\nopen(sys.argv[1], 'w').write({text!r})\n")
+        monkeypatch.delenv("VISUAL", raising=False)
+        monkeypatch.setenv("EDITOR", f"{sys.executable} {script}")
+
+    return saves
+
+
+class TestLooking:
+    def test_nothing_has_failed(self, failed):
+        assert failed.output("list") == "No failed task matches."
+        assert failed.output("count") == "No failed task matches."
+        assert failed.output("retry", "--yes") == "No failed task matches."
+
+    def test_list(self, failed):
+        (failed_id,) = failed.fail("ann")
+        output = failed.output("list")
+        assert f"shop.send {failed_id} ValueError" in output
+        assert failed("list").output.splitlines()[0].split() == [
+            "age", "task", "id", "exception", "queue", "tries"
+        ]  # fmt: skip
+
+    def test_by_what_is_chosen(self, failed):
+        ann, bob = failed.fail("ann", "bob")
+        charge = failed.charge.delay(1).id
+        failed.runtime.deliver()
+        queue = failed.runtime.settings.queue_url.rpartition("/")[2]
+
+        assert failed.ids() == {ann, bob, charge}
+        assert failed.ids("--task", "*.send") == {ann, bob}
+        assert failed.ids("--exception", "Connection*") == {charge}
+        assert failed.ids("--queue", queue) == {ann, bob, charge}
+        assert failed.ids("--queue", "other*") == set()
+        assert failed.ids("--older-than", "1h") == set()
+        assert failed.ids("--newer-than", "1h", "--task", "shop.charge") == {charge}
+        assert failed.ids(ann) == {ann}
+        assert len(failed.ids("--limit", "2")) == 2
+
+    def test_what_was_sent_back_is_shown_if_it_is_asked_for(self, failed):
+        (ann,) = failed.fail("ann")
+        failed.output("retry", ann)
+        assert failed.ids() == set()
+        assert failed.ids("--all") == {ann}
+        assert "(sent back)" in failed.output("list", "--all")
+
+    def test_show(self, failed):
+        (ann,) = failed.fail("ann")
+        output = failed("show", ann).output
+        assert "task:               shop.send" in output
+        assert "args:               ('ann',)" in output
+        assert "message:            451 ann" in output
+        assert 'raise ValueError(f"451 {to}")' in output
+
+        (document,) = failed.lines("show", "--json", ann)
+        assert document["body"] is not None
+
+    def test_count(self, failed):
+        failed.fail("ann", "bob")
+        failed.charge.delay(1)
+        failed.runtime.deliver()
+        assert failed.output("count").endswith("3 in all.")
+        counts = [(each["task"], each["count"]) for each in failed.lines("count", "--json")]
+        assert counts == [("shop.send", 2), ("shop.charge", 1)]
+        assert [e["count"] for e in failed.lines("count", "--json", "--task", "*.charge")] == [1]
+
+    def test_export(self, failed, tmp_path):
+        ann, _ = failed.fail("ann", "bob")
+        path = tmp_path / "failed.jsonl"
+        failed.output("export", ann, "--output", str(path))
+        (document,) = map(json.loads, path.read_text().splitlines())
+        assert document["task_id"] == ann
+        assert "451 ann" in document["traceback"]
+        assert len(failed.lines("export")) == 2
+
+
+class TestSending:
+    def test_one(self, failed):
+        ann, bob = failed.fail("ann", "bob")
+        output = failed.output("retry", ann)
+        assert output.startswith(f"shop.send {ann}: sent back to {failed.runtime.stack.queue_url}.")
+        assert (failed.ids(), failed.parked) == ({bob}, 1)
+
+        failed.is_mended = True
+        failed.runtime.deliver()
+        assert failed.ran == ["ann"]
+
+    def test_many_are_counted_and_asked_for(self, failed):
+        failed.fail(*map(str, range(10)))
+        failed.fail(*map(str, range(10, 20)))
+        failed.fail(*map(str, range(20, 25)))
+
+        refused = failed("retry", "--task", "shop.*", answer="n\n")
+        assert refused.exit_code == 1
+        assert "25 failed tasks are to be sent back. Go on?" in refused.output
+        assert failed.parked == 25
+
+        assert "Nothing was changed." in failed.output("retry", "--dry-run")
+        assert failed.parked == 25
+
+        output = failed.output("retry", "--rate", "1000", "--limit", "24", answer="y\n")
+        assert output.endswith("Sent back: 24.")
+        assert (failed.runtime.stack.depth(), failed.parked, len(failed.ids())) == (24, 1, 1)
+
+    def test_it_can_be_stopped_and_goes_on(self, failed, monkeypatch):
+        failed.fail("ann", "bob", "cid")
+        from lambda_celery.failures import FailedTasks
+
+        retry, calls = FailedTasks.retry, []
+
+        def stopped_at_the_second(self: Any, *args: Any, **kwargs: Any) -> Any:
+            calls.append(args)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return retry(self, *args, **kwargs)
+
+        monkeypatch.setattr(FailedTasks, "retry", stopped_at_the_second)
+        done = failed("retry", "--yes")
+        assert done.exit_code == 130
+        assert "Stopped. Sent back: 1 of 3. The same command goes on" in done.output
+
+        failed.output("retry", "--yes")
+        assert (failed.ids(), failed.parked, failed.runtime.stack.depth()) == (set(), 0, 3)
+
+    def test_what_cannot_be_sent_back_does_not_keep_others(self, failed):
+        failed.fail("ann" * 400_000)
+        failed.fail("bob")
+        bucket = failed.runtime.settings.payload_bucket
+        for each in failed.runtime.stack.s3.list_objects_v2(Bucket=bucket)["Contents"]:
+            failed.runtime.stack.s3.delete_object(Bucket=bucket, Key=each["Key"])
+
+        done = failed("retry", "--yes")
+        assert done.exit_code == 1
+        assert "is gone." in done.output
+        assert "With 1 of 2 it could not be done." in done.output
+        assert failed.runtime.stack.depth() == 1
+
+    def test_edited(self, failed, editor):
+        (ann,) = failed.fail("ann")
+        editor('{"args": ["bob"], "kwargs": {}}')
+        failed.output("retry", ann, "--edit")
+        failed.is_mended = True
+        failed.runtime.deliver()
+        assert failed.ran == ["bob"]
+
+    @pytest.mark.parametrize(
+        ("text", "sentence"),
+        [
+            ("{", "What was edited is not JSON"),
+            ('{"args": []}', 'not {"args": [...], "kwargs": {...}}'),
+            ('{"args": [1, 2], "kwargs": {}}', "These are no arguments of shop.send"),
+        ],
+    )
+    def test_edited_badly(self, failed, editor, text, sentence):
+        (ann,) = failed.fail("ann")
+        editor(text)
+        done = failed("retry", ann, "--edit")
+        assert done.exit_code == 1
+        assert sentence in done.output
+        assert (failed.runtime.stack.depth(), failed.parked) == (0, 1)
+
+    def test_several_are_not_edited(self, failed, editor):
+        failed.fail("ann", "bob")
+        editor("")
+        assert "--edit is for a single failed task" in failed("retry", "--edit").output
+
+    def test_send_again(self, failed):
+        (ann,) = failed.fail("ann")
+        output = failed.output("send-again", ann)
+        assert f"shop.send {ann}: sent again, as " in output
+        assert failed.ids("--all") == set()
+        assert failed.runtime.stack.depth() == 1
+
+    def test_discard(self, failed):
+        failed.fail("ann", "bob")
+        failed.output("discard", "--yes")
+        assert (failed.ids(), failed.parked) == (set(), 0)
+
+
+class TestWaiting:
+    @pytest.mark.parametrize(
+        ("verb", "is_mended", "told"),
+        [
+            ("retry", True, "ran to its end."),
+            ("retry", False, "failed again. ValueError: 451 ann"),
+            ("send-again", True, "ran to its end."),
+            ("send-again", False, "failed again. ValueError: 451 ann"),
+        ],
+    )
+    def test_it_says_what_has_become_of_it(self, failed, monkeypatch, verb, is_mended, told):
+        (ann,) = failed.fail("ann")
+        failed.is_mended = is_mended
+        # What runs elsewhere runs here while the command waits.
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: failed.runtime.deliver())
+        monkeypatch.setattr("lambda_celery.cli.failed_wait.time", clock)
+        done = failed(verb, ann, "--wait")
+        assert told in done.output
+        assert done.exit_code == (0 if is_mended else 1)
+
+    def test_it_waits_no_longer_than_it_is_told(self, failed):
+        (ann,) = failed.fail("ann")
+        done = failed("retry", ann, "--wait", "--timeout", "0")
+        assert done.exit_code == 1
+        assert "not over after 0 s." in done.output
+
+    def test_it_is_for_ids(self, failed):
+        assert "--wait goes with IDs" in failed("retry", "--wait").output
+
+
+class TestSentences:
+    def test_no_such_failure(self, failed):
+        for command in ("show", "list", "retry", "discard"):
+            done = failed(command, "none")
+            assert done.exit_code == 1
+            assert "No failed task has the id none" in done.output
+
+    def test_no_age(self, failed):
+        done = failed("list", "--older-than", "soon")
+        assert done.exit_code == 1
+        assert "'soon' is no age: write it as 30s, 15m, 2h, 3d or 1w." in done.output
+
+    def test_no_permission(self, failed, faults):
+        faults.fail(failed.runtime.settings, "dynamodb", "Query", "AccessDenied", status=403)
+        done = failed("list")
+        assert done.exit_code == 1
+        assert "allow dynamodb:Query there" in " ".join(done.output.split())
+
+    def test_sync(self, failed):
+        failed.fail("ann")
+        assert "1 messages were looked at, of which 0 had no record" in failed.output("sync")
