@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +16,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lambda_celery.cli import lambda_command
+
+PAGE = Path(__file__).parents[3] / "docs" / "operations" / "failed-tasks.md"
+COMMANDS = re.findall(r"`celery -A proj lambda failed ([^`]+)`", PAGE.read_text())
 
 
 class Failed:
@@ -86,6 +91,20 @@ def editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], N
         monkeypatch.setenv("EDITOR", f"{sys.executable} {script}")
 
     return saves
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_page_works(failed, command, editor, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (ann,) = failed.fail("ann")
+    failed.is_mended = True
+    editor('{"args": ["bob"], "kwargs": {}}')
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: failed.runtime.deliver())
+    monkeypatch.setattr("lambda_celery.cli.failed_wait.time", clock)
+
+    arguments = [ann if each == "ID" else each for each in shlex.split(command)]
+    output = failed.output(*arguments, answer="y\n")
+    assert "No failed task matches." not in output
 
 
 class TestLooking:
