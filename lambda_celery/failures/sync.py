@@ -47,10 +47,8 @@ class Synced:
     recorded: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.queue_url}: {self.looked_at} messages were looked at, of which {self.recorded} "
-            "had no record, and have one now."
-        )
+        counts = f"messages looked at: {self.looked_at}, recorded now: {self.recorded}"
+        return f"{self.queue_url}: {counts}."
 
 
 def sync(app: Celery) -> list[Synced]:

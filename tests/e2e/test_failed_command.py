@@ -103,7 +103,7 @@ def project(tmp_path: Path, aws_endpoint: str) -> Project:
 def test_what_sqs_has_moved_is_found_listed_and_sent_back(project):
     project.put("ann", "bob")
 
-    assert "2 messages were looked at, of which 2 had no record" in project.run("sync")
+    assert "messages looked at: 2, recorded now: 2." in project.run("sync")
     listed = [json.loads(line) for line in project.run("list", "--json").splitlines()]
     assert sorted(each["task_id"] for each in listed) == ["ann-0", "bob-1"]
     assert "proj.send ann-0: sent back to " in project.run("retry", "ann-0")

@@ -75,8 +75,7 @@ class Failed:
 
 
 @pytest.fixture
-def failed(make_runtime: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Failed:
-    monkeypatch.setenv("COLUMNS", "200")
+def failed(make_runtime: Callable[..., Any]) -> Failed:
     return Failed(make_runtime(lambda_max_receive_count=1))
 
 
@@ -120,6 +119,13 @@ class TestLooking:
         assert failed("list").output.splitlines()[0].split() == [
             "age", "task", "id", "exception", "queue", "tries"
         ]  # fmt: skip
+
+    def test_many_are_listed_page_by_page(self, failed, monkeypatch):
+        monkeypatch.setattr("lambda_celery.cli.failed_output._PAGE_ROWS", 2)
+        ids = failed.fail(*"abcde")
+        header, *rows = failed("list").output.splitlines()
+        assert header.startswith("age")
+        assert sorted(row.split()[2] for row in rows) == sorted(ids)
 
     def test_by_what_is_chosen(self, failed):
         ann, bob = failed.fail("ann", "bob")
@@ -327,4 +333,4 @@ class TestSentences:
 
     def test_sync(self, failed):
         failed.fail("ann")
-        assert "1 messages were looked at, of which 0 had no record" in failed.output("sync")
+        assert "messages looked at: 1, recorded now: 0." in failed.output("sync")

@@ -12,6 +12,7 @@ from lambda_celery.exceptions import (
     FailedTaskError,
     PayloadMissingError,
     PublishError,
+    UnreadableMessageError,
 )
 from lambda_celery.failures import FailedTasks, Failure, Selection
 from lambda_celery.failures.dead_letters import Fate
@@ -158,6 +159,19 @@ class TestRetry:
             shop.tasks.retry(failure)
         assert shop.tasks.send_again(failure).task_id != failure.task_id
 
+    def test_on_a_fifo_queue_it_stays_in_its_group(self, make_stack, make_runtime):
+        stack = make_stack(".fifo")
+        names = ("queue_url", "dead_letter_queue_url", "idempotency_table")
+        fifo = {f"lambda_{name}": getattr(stack.settings, name) for name in names}
+        with (shop := Shop(make_runtime(lambda_max_receive_count=1, **fifo))).tasks:
+            shop.send.apply_async(("ann",), MessageGroupId="anns")
+            shop.runtime.deliver()
+            (failure,) = shop.failures
+
+            assert shop.tasks.retry(failure).dead_letter is Fate.DELETED
+            (message,) = shop.runtime.receive()
+            assert message["Attributes"]["MessageGroupId"] == "anns"
+
     def test_a_large_body_comes_from_s3(self, shop):
         (failure,) = shop.fail("ann" * 500_000)
         shop.tasks.retry(failure)
@@ -295,6 +309,17 @@ class TestSync:
             "The body is neither base64 nor JSON.",
             "The envelope has no headers.",
         ]
+
+    def test_what_cannot_be_read_is_sent_back_as_it_is(self, shop):
+        self.put(shop, "not a message")
+        sync(shop.runtime.app)
+        (failure,) = shop.failures
+
+        assert shop.tasks.retry(failure).dead_letter is Fate.DELETED
+        (message,) = shop.runtime.receive()
+        assert message["Body"] == "not a message"
+        with pytest.raises(UnreadableMessageError, match="neither base64 nor JSON"):
+            shop.tasks.send_again(failure)
 
     def test_without_a_dead_letter_queue(self, make_runtime, faults):
         runtime = make_runtime(lambda_dead_letter_queue_url=None)
