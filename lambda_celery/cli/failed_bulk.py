@@ -64,6 +64,7 @@ class Bulk:
     ) -> list[Done]:
         every: list[Done] = []
         done = refused = left = 0
+        why_left = ""
         next_at = time.monotonic()
         with _Stop() as stop, _progress(total) as advance:
             for failure in failures:
@@ -79,7 +80,8 @@ class Bulk:
                         break
                 else:
                     done += 1
-                    left += result.dead_letter is Fate.UNKNOWN
+                    if result.dead_letter is Fate.UNKNOWN:
+                        left, why_left = left + 1, why_left or result.refusal
                     if total <= _TOLD:
                         every.append(result)
                         click.echo(str(result))
@@ -95,8 +97,7 @@ class Bulk:
             click.echo(f"{self.told}: {done}.")
             if left:
                 click.echo(
-                    f"The dead letters of {left} are still on their queue: sent back from there, "
-                    "they do not run a second time."
+                    f"The dead letters of {left} are still on their queue. {why_left}".rstrip()
                 )
         if refused:
             raise click.ClickException(f"{self.told}: {done} of {total}. See what is said above.")
