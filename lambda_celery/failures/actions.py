@@ -32,7 +32,7 @@ from lambda_celery.failures.store import Failures
 from lambda_celery.message import MAXIMUM_ATTRIBUTES, OutgoingMessage, is_fifo
 from lambda_celery.payloads import POINTER_ATTRIBUTES, is_pointer
 from lambda_celery.publishing.publisher import publisher_of
-from lambda_celery.table.schema import FAILURE_PREFIX
+from lambda_celery.table.schema import FAILURE_PREFIX, failure_key
 
 
 @dataclass(frozen=True)
@@ -174,10 +174,10 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
                 )
             is_changed = self._set_arguments(call, args, kwargs)
             done = self._sent(failure, message, call, queue, is_changed=is_changed)
-            if is_changed:
-                # It has another body: that it runs tells the function nothing of this failure.
-                return self._settled(done, self.records.forget)
-        return self._settled(done, self.records.mark_retried)
+        if failure_key(done.body) == failure.id:
+            return self._settled(done, self.records.mark_retried)
+        # With another body: that it runs tells the function nothing of this failure.
+        return self._settled(done, self.records.forget)
 
     def send_again(
         self,

@@ -148,6 +148,21 @@ class TestRetry:
         with pytest.raises(FailedTaskError, match="no Celery queue 'urgnet': name one of celery"):
             shop.tasks.retry(shop.fail("bob")[0], queue="urgnet")
 
+    def test_another_queue_of_the_app(self, make_runtime, stack):
+        own = {"lambda_max_receive_count": 1, "lambda_queues": {"slow": stack.queue_url}}
+        with (shop := Shop(make_runtime(**own))).tasks:
+            (failure,) = shop.fail("ann")
+            shop.tasks.retry(failure, queue="slow")
+            assert shop.failures == []
+
+            shop.is_mended = True
+            (message,) = shop.runtime.receive()
+            info = shop.runtime.envelope(message)["properties"]["delivery_info"]
+            assert info["routing_key"] == "slow"  # where its retries go
+            assert shop.runtime.hand_over([message]).all_deleted
+            assert shop.ran == [("ann", 1)]
+            assert shop.failures == []
+
     def test_what_has_expired_is_not_sent_back(self, shop):
         (failure,) = shop.fail("ann")
         envelope = shop.runtime.envelope({"Body": shop.tasks.get(failure.id).body})
