@@ -346,3 +346,21 @@ class TestSentences:
     def test_sync(self, failed):
         failed.fail("ann")
         assert "messages looked at: 1, recorded now: 0." in failed.output("sync")
+
+    def test_sync_says_of_a_dead_letter_that_its_task_has_run(self, failed):
+        (ann,) = failed.fail("ann")
+        (dead,) = failed.runtime.stack.dead_letters()
+        failed.runtime.send_copy(dead)  # and nobody deletes it
+        failed.is_mended = True
+        failed.runtime.deliver()
+        assert failed.ids() == set()
+        failed.runtime.sqs.change_message_visibility(
+            QueueUrl=failed.runtime.stack.dead_letter_queue_url,
+            ReceiptHandle=dead["ReceiptHandle"],
+            VisibilityTimeout=0,
+        )
+
+        failed.output("sync")
+        assert failed.ids("--exception", "its task has run since*") == {ann}
+        failed.output("discard", "--yes")
+        assert (failed.ids(), failed.parked) == (set(), 0)
