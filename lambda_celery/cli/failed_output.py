@@ -45,9 +45,9 @@ def print_list(failures: Iterator[Failure]) -> None:
             mark = " (sent back)" if each.retried_at is not None else ""
             table.add_row(
                 age(each.failed_at),
-                each.task or "-",
-                each.task_id or each.id,
-                (each.exception or each.reason) + mark,
+                _printable(each.task) or "-",
+                _printable(each.task_id) or each.id,
+                _printable(each.exception or each.reason) + mark,
                 each.queue.rpartition(":")[2],
                 str(each.attempts),
             )
@@ -65,7 +65,9 @@ def print_counts(counts: Counter[tuple[str, str, str]]) -> None:
     table = _table("task", "exception", "queue", show_header=True)
     table.add_column("failed", justify="right")
     for (task, exception, queue), number in counts.most_common():
-        table.add_row(task or "-", exception, queue.rpartition(":")[2], str(number))
+        table.add_row(
+            _printable(task) or "-", _printable(exception), queue.rpartition(":")[2], str(number)
+        )
     _console().print(table)
     click.echo(f"\n{counts.total()} in all.")
 
@@ -74,11 +76,11 @@ def print_one(failure: Failure) -> None:
     """Print all that is known of *failure*, in lines."""
     for name, value in document(failure).items():
         if name not in _SHOWN_ONE_BY_ONE and value is not None:
-            click.echo(f"{name.replace('_', ' ') + ':':20}{value}")
+            click.echo(f"{name.replace('_', ' ') + ':':20}{_printable(str(value))}")
     if failure.body is None:
         click.echo("The message is too large to be kept here: it is on the dead-letter queue.")
     if failure.traceback:
-        click.echo(f"\n{failure.traceback.rstrip()}")
+        click.echo(f"\n{_printable(failure.traceback.rstrip())}")
     click.echo("")
 
 
@@ -89,6 +91,14 @@ def age(moment: datetime) -> str:
         if seconds >= size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+def _printable(text: str) -> str:
+    """Return *text* without what moves a terminal's cursor: whoever may send, wrote it."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -113,4 +123,10 @@ def _console() -> Any:
     # A program, or a file, has no width at which to break the lines.
     width = None if sys.stdout.isatty() else _WIDTH
     is_plain = not is_coloured(sys.stdout)
-    return Console(highlight=False, color_system=None if is_plain else "auto", width=width)
+    return Console(
+        highlight=False,
+        markup=False,
+        emoji=False,
+        color_system=None if is_plain else "auto",
+        width=width,
+    )
