@@ -216,9 +216,11 @@ def sync(ctx: click.Context) -> None:
     start.
     """
     with told_in_a_sentence():
+        from lambda_celery.cli.failed_runs import has_run, publication_key
         from lambda_celery.failures.sync import sync as run
 
-        for each in run(ctx.obj.app):
+        app = ctx.obj.app
+        for each in run(app, lambda body: has_run(app, publication_key(app, body))):
             click.echo(each)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 import click
 
 from lambda_celery.cli.failed_output import print_counts
-from lambda_celery.exceptions import FailedTaskError, PublishError, UnreadableMessageError
+from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError, PublishError
 from lambda_celery.failures import Done, Failure
 from lambda_celery.failures.dead_letters import Fate
 
@@ -62,46 +64,79 @@ class Bulk:
     ) -> list[Done]:
         every: list[Done] = []
         done = refused = left = 0
+        why_left = ""
         next_at = time.monotonic()
-        try:
-            with _progress(total) as advance:
-                for failure in failures:
-                    time.sleep(max(0.0, next_at - time.monotonic()))
-                    next_at = max(next_at, time.monotonic() - 1) + 1 / self.per_second
-                    try:
-                        result = act(failure)
-                    except (FailedTaskError, PublishError, UnreadableMessageError) as exc:
-                        refused += 1
-                        click.echo(f"{failure.task} {failure.task_id}: {exc}", err=True)
-                        if getattr(exc, "is_misconfigured", False):
-                            raise
-                    else:
-                        done += 1
-                        left += result.dead_letter is Fate.UNKNOWN
-                        if total <= _TOLD:
-                            every.append(result)
-                            click.echo(str(result))
-                    advance()
-        except KeyboardInterrupt:
+        with _Stop() as stop, _progress(total) as advance:
+            for failure in failures:
+                if stop.within(next_at - time.monotonic()):
+                    break
+                next_at = max(next_at, time.monotonic() - 1) + 1 / self.per_second
+                try:
+                    result = act(failure)
+                except LambdaCeleryError as exc:
+                    refused += 1
+                    click.echo(f"{failure.task} {failure.task_id}: {exc}", err=True)
+                    if _is_of_all(exc):
+                        break
+                else:
+                    done += 1
+                    if result.dead_letter is Fate.UNKNOWN:
+                        left, why_left = left + 1, why_left or result.refusal
+                    if total <= _TOLD:
+                        every.append(result)
+                        click.echo(str(result))
+                advance()
+        if stop.is_asked:
             click.echo(
-                f"\nStopped. {self.told}: {done} of {total}. The same command goes on with the "
+                f"Stopped. {self.told}: {done} of {total}. The same command goes on with the "
                 "others.",
                 err=True,
             )
-            raise click.exceptions.Exit(130) from None
-        except Exception:
-            click.echo(f"{self.told}: {done} of {total}.", err=True)
-            raise
+            raise click.exceptions.Exit(130)
         if total > _TOLD:
             click.echo(f"{self.told}: {done}.")
             if left:
                 click.echo(
-                    f"The dead letters of {left} are still on their queue: sent back from there, "
-                    "they do not run a second time."
+                    f"The dead letters of {left} are still on their queue. {why_left}".rstrip()
                 )
         if refused:
-            raise click.ClickException(f"With {refused} of {total} it could not be done.")
+            raise click.ClickException(f"{self.told}: {done} of {total}. See what is said above.")
         return every
+
+
+class _Stop:
+    """Ctrl-C, within the context: it ends the work between two failures, and not in one.
+
+    What is published and not yet noted would be published again. A second Ctrl-C does not wait.
+    """
+
+    def __enter__(self) -> _Stop:
+        self._asked = threading.Event()
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody wants it to end."""
+        return self._asked.is_set()
+
+    def within(self, seconds: float) -> bool:
+        """Wait so many seconds, or until somebody wants an end; return whether that is so."""
+        return self._asked.wait(max(0.0, seconds))
+
+    def _ask(self, *_: object) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._asked.set()
+
+
+def _is_of_all(exc: LambdaCeleryError) -> bool:
+    """Whether the others would be refused as well."""
+    is_misconfigured = isinstance(exc, PublishError) and exc.is_misconfigured
+    return is_misconfigured or isinstance(exc, ConfigurationError)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import click
@@ -17,6 +18,8 @@ from lambda_celery.terminal import is_coloured
 
 #: Rows that are gathered before they are shown: the widths of the columns are theirs.
 _PAGE_ROWS = 500
+#: Of lines that nobody looks at on a terminal.
+_WIDTH = 240
 _SHOWN_ONE_BY_ONE = {"traceback", "body", "attributes"}
 
 
@@ -28,24 +31,30 @@ def document(failure: Failure) -> dict[str, Any]:
 
 
 def print_list(failures: Iterator[Failure]) -> None:
-    """Print a table with a row for each."""
-    rows = list(failures)
-    if not rows:
+    """Print a row for each, page by page."""
+    console, is_first = _console(), True
+    while rows := list(islice(failures, _PAGE_ROWS)):
+        table = _table(show_header=is_first)
+        table.add_column("age", justify="right")
+        table.add_column("task")
+        table.add_column("id", no_wrap=True)
+        table.add_column("exception")
+        table.add_column("queue")
+        table.add_column("tries", justify="right")
+        for each in rows:
+            mark = " (sent back)" if each.retried_at is not None else ""
+            table.add_row(
+                age(each.failed_at),
+                _printable(each.task) or "-",
+                _printable(each.task_id) or each.id,
+                _printable(each.exception or each.reason) + mark,
+                each.queue.rpartition(":")[2],
+                str(each.attempts),
+            )
+        console.print(table)
+        is_first = False
+    if is_first:
         click.echo("No failed task matches.")
-        return
-    table = _table("age", "task", "id", "exception", "queue")
-    table.add_column("tries", justify="right")
-    for each in rows:
-        mark = " (sent back)" if each.retried_at is not None else ""
-        table.add_row(
-            age(each.failed_at),
-            each.task or "-",
-            each.task_id or each.id,
-            (each.exception or each.reason) + mark,
-            each.queue.rpartition(":")[2],
-            str(each.attempts),
-        )
-    _console().print(table)
 
 
 def print_counts(counts: Counter[tuple[str, str, str]]) -> None:
@@ -53,10 +62,12 @@ def print_counts(counts: Counter[tuple[str, str, str]]) -> None:
     if not counts:
         click.echo("No failed task matches.")
         return
-    table = _table("task", "exception", "queue")
+    table = _table("task", "exception", "queue", show_header=True)
     table.add_column("failed", justify="right")
     for (task, exception, queue), number in counts.most_common():
-        table.add_row(task or "-", exception, queue.rpartition(":")[2], str(number))
+        table.add_row(
+            _printable(task) or "-", _printable(exception), queue.rpartition(":")[2], str(number)
+        )
     _console().print(table)
     click.echo(f"\n{counts.total()} in all.")
 
@@ -65,11 +76,11 @@ def print_one(failure: Failure) -> None:
     """Print all that is known of *failure*, in lines."""
     for name, value in document(failure).items():
         if name not in _SHOWN_ONE_BY_ONE and value is not None:
-            click.echo(f"{name.replace('_', ' ') + ':':20}{value}")
+            click.echo(f"{name.replace('_', ' ') + ':':20}{_printable(str(value))}")
     if failure.body is None:
         click.echo("The message is too large to be kept here: it is on the dead-letter queue.")
     if failure.traceback:
-        click.echo(f"\n{failure.traceback.rstrip()}")
+        click.echo(f"\n{_printable(failure.traceback.rstrip())}")
     click.echo("")
 
 
@@ -82,6 +93,14 @@ def age(moment: datetime) -> str:
     return f"{seconds}s"
 
 
+def _printable(text: str) -> str:
+    """Return *text* without what moves a terminal's cursor: whoever may send, wrote it."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
@@ -92,13 +111,22 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _table(*columns: str) -> Any:
+def _table(*columns: str, show_header: bool) -> Any:
     from rich.table import Table
 
-    return Table(*columns, box=None, pad_edge=False)
+    return Table(*columns, show_header=show_header, box=None, pad_edge=False)
 
 
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(highlight=False, color_system="auto" if is_coloured(sys.stdout) else None)
+    # A program, or a file, has no width at which to break the lines.
+    width = None if sys.stdout.isatty() else _WIDTH
+    is_plain = not is_coloured(sys.stdout)
+    return Console(
+        highlight=False,
+        markup=False,
+        emoji=False,
+        color_system=None if is_plain else "auto",
+        width=width,
+    )

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
-from lambda_celery import aws
-from lambda_celery.exceptions import FailedTaskError, LambdaCeleryError
+from lambda_celery.cli.failed_runs import has_run, publication_key
 from lambda_celery.failures import Done, FailedTasks
-from lambda_celery.payloads import PayloadStore, is_pointer
-from lambda_celery.table.schema import KEY, failure_key
+from lambda_celery.table.schema import failure_key
 
 _PAUSE_SECONDS = 1.0
-#: Powertools' words for a run that is over, and ours for one that failed for good.
-_STATUS, _COMPLETED, _DATA, _FAILED = "status", "COMPLETED", "data", '"failed"'
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class _Awaited:
         self._done = done
         self._record = failure_key(done.body)
         self._is_same_message = self._record == done.failure.id
-        self._publication = self._publication_key()
+        self._publication = publication_key(tasks.app, done.body)
         self.name = f"{done.failure.task} {done.task_id}".strip()
 
     def end(self) -> End | None:
@@ -51,7 +46,7 @@ class _Awaited:
         if found is not None and not is_of_before:
             why = ": ".join(filter(None, (found.exception or found.reason, found.message)))
             return End(f"{self.name}: failed again. {why}", is_good=False)
-        if self._has_run():
+        if has_run(self._tasks.app, self._publication):
             return End(f"{self.name}: ran to its end.", is_good=True)
         if self._is_same_message and found is None:
             return End(
@@ -59,43 +54,6 @@ class _Awaited:
                 "expired.",
                 is_good=False,
             )
-        return None
-
-    def _has_run(self) -> bool:
-        if self._publication is None:
-            return False
-        settings = self._tasks.settings
-        try:
-            answer = aws.client("dynamodb", settings).get_item(
-                TableName=settings.idempotency_table,
-                Key={KEY: {"S": self._publication}},
-                ConsistentRead=True,
-            )
-        except aws.AWS_ERRORS as exc:
-            raise FailedTaskError(
-                aws.explain(
-                    exc,
-                    action="dynamodb:GetItem",
-                    resource=f"the table {settings.idempotency_table}",
-                    setting="idempotency_table",
-                )
-            ) from aws.cause(exc, settings)
-        item = answer.get("Item", {})
-        is_over = item.get(_STATUS, {}).get("S") == _COMPLETED
-        return bool(is_over and item.get(_DATA, {}).get("S") != _FAILED)
-
-    def _publication_key(self) -> str | None:
-        """Return the key of the idempotency record; ``None`` where this process cannot make it."""
-        from lambda_runtime.messages.delivery import Delivery
-        from lambda_runtime.messages.publication import publication_of
-        from lambda_runtime.messages.request import read_request
-
-        settings, body = self._tasks.settings, self._done.body
-        with suppress(LambdaCeleryError, *aws.AWS_ERRORS):
-            if is_pointer(body):
-                body = PayloadStore(settings).fetch(body).text
-            delivery = Delivery.from_record({"messageId": "-", "body": body})
-            return publication_of(read_request(self._tasks.app, settings, delivery, body, "-")).key
         return None
 
 

@@ -6,9 +6,30 @@ has come back and was settled. What is done with failed tasks enters at
 :class:`~lambda_celery.failures.actions.FailedTasks`.
 """
 
-from lambda_celery.failures.actions import Done, FailedTasks
-from lambda_celery.failures.record import Failure
-from lambda_celery.failures.selection import Selection
-from lambda_celery.failures.store import Failures
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lambda_celery.failures.actions import Done, FailedTasks
+    from lambda_celery.failures.record import Failure
+    from lambda_celery.failures.selection import Selection
+    from lambda_celery.failures.store import Failures
 
 __all__ = ["Done", "FailedTasks", "Failure", "Failures", "Selection"]
+
+#: Imported when they are asked for: a cold start has no time for what only people use.
+_MODULES = {
+    "Done": "actions",
+    "FailedTasks": "actions",
+    "Failure": "record",
+    "Failures": "store",
+    "Selection": "selection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -7,7 +7,7 @@ the process dies in between, it is in two, and the idempotency key keeps it from
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,7 @@ from celery import Celery
 from lambda_celery import aws
 from lambda_celery.conf import setting_names, settings_of
 from lambda_celery.exceptions import (
+    ConfigurationError,
     FailedTaskError,
     PayloadMissingError,
     UnreadableMessageError,
@@ -31,7 +32,7 @@ from lambda_celery.failures.store import Failures
 from lambda_celery.message import MAXIMUM_ATTRIBUTES, OutgoingMessage, is_fifo
 from lambda_celery.payloads import POINTER_ATTRIBUTES, is_pointer
 from lambda_celery.publishing.publisher import publisher_of
-from lambda_celery.table.schema import FAILURE_PREFIX
+from lambda_celery.table.schema import FAILURE_PREFIX, failure_key
 from lambda_celery.trace_context import xray_header
 
 
@@ -174,12 +175,10 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
                 )
             is_changed = self._set_arguments(call, args, kwargs)
             done = self._sent(failure, message, call, queue, is_changed=is_changed)
-            if is_changed:
-                # For the runtime it is another publication: it knows nothing of this failure.
-                self.records.forget(failure)
-                return self._without_dead_letter(done)
-        self.records.mark_retried(failure)
-        return self._without_dead_letter(done)
+        if failure_key(done.body) == failure.id:
+            return self._settled(done, self.records.mark_retried)
+        # With another body: that it runs tells the function nothing of this failure.
+        return self._settled(done, self.records.forget)
 
     def send_again(
         self,
@@ -198,8 +197,7 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         self._set_arguments(call, args, kwargs)
         call.set_id(str(uuid.uuid4()))
         done = self._sent(failure, message, call, queue, is_changed=True)
-        self.records.forget(failure)
-        return self._without_dead_letter(done)
+        return self._settled(done, self.records.forget)
 
     def discard(self, failure: Failure) -> Done:
         """Delete the dead letter of *failure*, and forget it.
@@ -303,7 +301,15 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         task_id = call.task_id if call is not None else failure.task_id
         return Done(failure, Fate.UNKNOWN, task_id=task_id, queue_url=url, body=body)
 
-    def _without_dead_letter(self, done: Done) -> Done:
+    def _settled(self, done: Done, note: Callable[[Failure], bool]) -> Done:
+        """Have *note* write down what was published, and delete its dead letter."""
+        try:
+            note(done.failure)
+        except ConfigurationError as exc:
+            raise ConfigurationError(
+                f"It was sent to {done.queue_url}, but is still listed, and its dead letter is "
+                f"where it was: {exc}"
+            ) from exc.__cause__
         try:
             return replace(done, dead_letter=self._walk(done.failure).delete(done.failure))
         except FailedTaskError as exc:

@@ -121,10 +121,12 @@ def to_item(failure: Failure, expires: int) -> dict[str, Any]:
         **{name: {"S": text} for name, text in texts.items() if text},
         **{name: {"N": str(number)} for name, number in numbers.items()},
     }
-    if failure.body is not None and failure.size <= MAXIMUM_KEPT_BYTES:
-        item["body"] = {"S": failure.body}
+    if failure.body is not None:
+        kept = {"body": failure.body}
         if failure.attributes:
-            item["attributes"] = {"S": _attributes_text(failure.attributes)}
+            kept["attributes"] = _attributes_text(failure.attributes)
+        if sum(len(text.encode(errors="replace")) for text in kept.values()) <= MAXIMUM_KEPT_BYTES:
+            item |= {name: {"S": text} for name, text in kept.items()}
     return item
 
 

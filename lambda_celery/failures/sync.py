@@ -7,9 +7,9 @@ start: nobody has written a record then. What was parked, and not recorded, has 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,6 +32,7 @@ from lambda_celery.message import MAXIMUM_RETENTION_SECONDS, OutgoingMessage
 from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.table.schema import failure_key
 
+HAS_RUN = "its task has run since: it may be discarded"
 MOVED = "SQS moved it: its process died, or the function did not start"
 _UNKNOWN = "nothing says why it is on the dead-letter queue"
 #: A message is recorded after it was sent to the dead-letter queue. Clocks differ.
@@ -47,24 +48,23 @@ class Synced:
     recorded: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.queue_url}: {self.looked_at} messages were looked at, of which {self.recorded} "
-            "had no record, and have one now."
-        )
+        counts = f"messages looked at: {self.looked_at}, recorded now: {self.recorded}"
+        return f"{self.queue_url}: {counts}."
 
 
-def sync(app: Celery) -> list[Synced]:
+def sync(app: Celery, has_run: Callable[[str], bool] | None = None) -> list[Synced]:
     """Write a record for each dead letter that has none, and say what was found on which queue.
 
     No record is deleted: it may be that of a message that is being received by somebody else.
 
+    :param has_run: says of an SQS body whether its task has run to its end.
     :raises FailedTaskError: no dead-letter queue is known, or AWS refuses.
     """
     settings = settings_of(app)
     records = Failures(settings)
     known = {each.id: each.failed_at for each in records.all()}
     return [
-        _synced(app, records, known, url, sources)
+        _synced(app, records, known, url, sources, has_run)
         for url, sources in _dead_letter_queues(settings).items()
     ]
 
@@ -75,6 +75,7 @@ def _synced(
     known: Mapping[str, datetime],
     url: str,
     sources: list[str],
+    has_run: Callable[[str], bool] | None,
 ) -> Synced:
     settings = settings_of(app)
     told = _attributes(settings, url).get("MessageRetentionPeriod")
@@ -90,8 +91,11 @@ def _synced(
             found = records.get(key)
             if found is not None and sent <= found.failed_at + _CLOCKS:
                 continue
+            failure = _failure(app, message, url, sources)
+            if has_run is not None and has_run(message["Body"]):
+                failure = replace(failure, reason=HAS_RUN, exception="", message="")
             try:
-                records.put(_failure(app, message, url, sources), life_seconds)
+                records.put(failure, life_seconds)
             except aws.AWS_ERRORS as exc:
                 resource = f"the table {settings.idempotency_table}"
                 raise FailedTaskError(

@@ -11,8 +11,8 @@ from typing import Any
 
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import UnreadableMessageError
-from lambda_celery.failures import Failure, Failures
-from lambda_celery.failures.record import REASON_ATTRIBUTE
+from lambda_celery.failures.record import REASON_ATTRIBUTE, Failure
+from lambda_celery.failures.store import Failures
 from lambda_celery.message import OutgoingMessage
 from lambda_celery.table.schema import failure_key
 from lambda_runtime.messages.delivery import Delivery

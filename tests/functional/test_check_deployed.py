@@ -26,6 +26,7 @@ from lambda_celery.conf import Settings
 from lambda_celery.infrastructure.computed import compute
 from lambda_celery.infrastructure.forms.cloudformation import document
 from lambda_celery.infrastructure.inputs import Deployment
+from lambda_celery.table.schema import TABLE_DEFINITION
 from tests.emulated_aws import REGION
 
 ACCOUNT = "000000000000"
@@ -305,11 +306,13 @@ def empty_zip() -> bytes:
 
 def create_table(world: World, name: str, ttl: str | None, key: str = "id", **options: Any) -> None:
     dynamodb = world.client("dynamodb")
+    _, *of_the_index = TABLE_DEFINITION["AttributeDefinitions"]
     dynamodb.create_table(
         **{
+            **TABLE_DEFINITION,
             "TableName": name,
             "KeySchema": [{"AttributeName": key, "KeyType": "HASH"}],
-            "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"}],
+            "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"}, *of_the_index],
             "BillingMode": "PAY_PER_REQUEST",
             **options,
         }
@@ -484,6 +487,9 @@ CASES = [
     _case("deployed-table", AMBER, "billing mode is PROVISIONED",
           _another_table(BillingMode="PROVISIONED",
                          ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 5})),
+    _case("deployed-table", AMBER, "has no index failures",
+          _another_table(GlobalSecondaryIndexes=[
+              {**TABLE_DEFINITION["GlobalSecondaryIndexes"][0], "IndexName": "others"}])),
     _case("deployed-table", AMBER, "no point-in-time recovery",
           lambda w: w.client("dynamodb").update_continuous_backups(
               TableName=w.name,

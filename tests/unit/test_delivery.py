@@ -6,9 +6,10 @@ import time
 
 import pytest
 
+from lambda_celery.failures.record import EXCEPTION_ATTRIBUTE, REASON_ATTRIBUTE
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.outcome import Parked
-from lambda_runtime.messages.settlement import EXCEPTION_ATTRIBUTE, REASON_ATTRIBUTE, _with_reason
+from lambda_runtime.messages.settlement import _with_reason
 
 RECORD = {
     "messageId": "1",

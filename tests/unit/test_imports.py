@@ -39,3 +39,9 @@ def test_the_command_line_does_not_load(module):
 )
 def test_the_runtime_does_not_load(module):
     assert module not in loaded_by("from lambda_runtime import make_handler")
+
+
+def test_of_failed_tasks_the_runtime_loads_what_it_writes_alone():
+    loaded = loaded_by("from lambda_runtime import make_handler")
+    found = {each for each in loaded if each.startswith("lambda_celery.failures.")}
+    assert found == {"lambda_celery.failures.record", "lambda_celery.failures.store"}

@@ -26,10 +26,10 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from lambda_celery.envelope import read_envelope, read_message
+from lambda_celery.failures.record import REASON_ATTRIBUTE
 from lambda_celery.local.event_source_mapping import EventSourceMapping, EventSourceMappingConfig
 from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.process import ChildProcess
-from lambda_runtime.messages.settlement import REASON_ATTRIBUTE
 
 DIRECTORY = Path(__file__).parent
 WAIT_SECONDS = 30

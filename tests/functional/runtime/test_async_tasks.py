@@ -23,8 +23,8 @@ from celery.result import AsyncResult
 
 import lambda_celery
 from lambda_celery.envelope import read_envelope, read_message
+from lambda_celery.failures.record import EXCEPTION_ATTRIBUTE
 from lambda_runtime.celery_hooks import tracing
-from lambda_runtime.messages.settlement import EXCEPTION_ATTRIBUTE
 from lambda_runtime.running import event_loop
 from lambda_runtime.running.limits.limit import HardTimeLimit
 

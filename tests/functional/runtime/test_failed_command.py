@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lambda_celery.cli import lambda_command
+from lambda_celery.failures import FailedTasks
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations" / "failed-tasks.md"
 COMMANDS = re.findall(r"`celery -A proj lambda failed ([^`]+)`", PAGE.read_text())
@@ -75,8 +77,7 @@ class Failed:
 
 
 @pytest.fixture
-def failed(make_runtime: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Failed:
-    monkeypatch.setenv("COLUMNS", "200")
+def failed(make_runtime: Callable[..., Any]) -> Failed:
     return Failed(make_runtime(lambda_max_receive_count=1))
 
 
@@ -120,6 +121,13 @@ class TestLooking:
         assert failed("list").output.splitlines()[0].split() == [
             "age", "task", "id", "exception", "queue", "tries"
         ]  # fmt: skip
+
+    def test_many_are_listed_page_by_page(self, failed, monkeypatch):
+        monkeypatch.setattr("lambda_celery.cli.failed_output._PAGE_ROWS", 2)
+        ids = failed.fail(*"abcde")
+        header, *rows = failed("list").output.splitlines()
+        assert header.startswith("age")
+        assert sorted(row.split()[2] for row in rows) == sorted(ids)
 
     def test_by_what_is_chosen(self, failed):
         ann, bob = failed.fail("ann", "bob")
@@ -204,22 +212,20 @@ class TestSending:
 
     def test_it_can_be_stopped_and_goes_on(self, failed, monkeypatch):
         failed.fail("ann", "bob", "cid")
-        from lambda_celery.failures import FailedTasks
+        send_again, calls = FailedTasks.send_again, []
 
-        retry, calls = FailedTasks.retry, []
-
-        def stopped_at_the_second(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def stopped_in_the_second(self: Any, *args: Any, **kwargs: Any) -> Any:
             calls.append(args)
             if len(calls) == 2:
-                raise KeyboardInterrupt
-            return retry(self, *args, **kwargs)
+                signal.raise_signal(signal.SIGINT)
+            return send_again(self, *args, **kwargs)
 
-        monkeypatch.setattr(FailedTasks, "retry", stopped_at_the_second)
-        done = failed("retry", "--yes")
+        monkeypatch.setattr(FailedTasks, "send_again", stopped_in_the_second)
+        done = failed("send-again", "--yes")
         assert done.exit_code == 130
-        assert "Stopped. Sent back: 1 of 3. The same command goes on" in done.output
+        assert "Stopped. Sent again: 2 of 3. The same command goes on" in done.output
 
-        failed.output("retry", "--yes")
+        failed.output("send-again", "--yes")
         assert (failed.ids(), failed.parked, failed.runtime.stack.depth()) == (set(), 0, 3)
 
     def test_what_cannot_be_sent_back_does_not_keep_others(self, failed):
@@ -232,8 +238,20 @@ class TestSending:
         done = failed("retry", "--yes")
         assert done.exit_code == 1
         assert "is gone." in done.output
-        assert "With 1 of 2 it could not be done." in done.output
+        assert "Sent back: 1 of 2. See what is said above." in done.output
         assert failed.runtime.stack.depth() == 1
+
+    @pytest.mark.parametrize(
+        ("service", "operation"), [("sqs", "SendMessage"), ("dynamodb", "UpdateItem")]
+    )
+    def test_what_refuses_all_is_told_once(self, failed, faults, service, operation):
+        failed.fail("ann", "bob")
+        faults.fail(failed.runtime.settings, service, operation, "AccessDenied", status=403)
+        done = failed("retry", "--yes")
+        assert done.exit_code == 1
+        assert done.output.count(f"allow {service}:{operation} there") == 1
+        assert "Sent back: 0 of 2. See what is said above." in done.output
+        assert failed.parked == 2
 
     def test_edited(self, failed, editor):
         (ann,) = failed.fail("ann")
@@ -327,4 +345,22 @@ class TestSentences:
 
     def test_sync(self, failed):
         failed.fail("ann")
-        assert "1 messages were looked at, of which 0 had no record" in failed.output("sync")
+        assert "messages looked at: 1, recorded now: 0." in failed.output("sync")
+
+    def test_sync_says_of_a_dead_letter_that_its_task_has_run(self, failed):
+        (ann,) = failed.fail("ann")
+        (dead,) = failed.runtime.stack.dead_letters()
+        failed.runtime.send_copy(dead)  # and nobody deletes it
+        failed.is_mended = True
+        failed.runtime.deliver()
+        assert failed.ids() == set()
+        failed.runtime.sqs.change_message_visibility(
+            QueueUrl=failed.runtime.stack.dead_letter_queue_url,
+            ReceiptHandle=dead["ReceiptHandle"],
+            VisibilityTimeout=0,
+        )
+
+        failed.output("sync")
+        assert failed.ids("--exception", "its task has run since*") == {ann}
+        failed.output("discard", "--yes")
+        assert (failed.ids(), failed.parked) == (set(), 0)

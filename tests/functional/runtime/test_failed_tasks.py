@@ -12,6 +12,7 @@ from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.failures import Failure, Failures
 from lambda_celery.failures.record import REASON_ATTRIBUTE
 from lambda_celery.table.schema import failure_key
+from lambda_runtime import decision
 from tests.functional.runtime.test_attempts import lose, received
 
 
@@ -120,6 +121,55 @@ class TestWhatIsParked:
         (failure,) = failures(runtime)
         assert (failure.task, failure.task_id) == ("proj.of_the_next_release", sent.id)
 
+    def test_what_aws_denies(self, runtime, faults):
+        @runtime.task
+        def send():
+            raise AssertionError("it is not run")
+
+        sent = send.delay()
+        (message,) = runtime.receive()
+        # Its claim; the record itself is put, too.
+        mend = faults.fail(runtime.settings, "dynamodb", "GetItem", "AccessDeniedException")
+        assert runtime.hand_over([received(message, 2)]).all_deleted
+        mend()
+
+        (failure,) = failures(runtime)
+        assert "allow dynamodb:GetItem" in failure.reason
+        assert (failure.task, failure.task_id) == (send.name, sent.id)
+
+    def test_what_has_run_but_for_what_follows_it(self, runtime):
+        @runtime.task
+        def send():
+            """It succeeds."""
+
+        # Nobody listens at the app's own broker.
+        link = runtime.app.signature("elsewhere.note", queue="elsewhere", immutable=True)
+        runtime.app.conf.lambda_tasks = [send.name]
+        send.apply_async(link=link)
+        (message,) = runtime.receive()
+        assert runtime.hand_over([message]).all_deleted
+
+        (failure,) = failures(runtime)
+        assert failure.reason == "ran to its end, but what follows it failed"
+        assert failure.exception
+
+    def test_what_we_have_stumbled_over(self, runtime, monkeypatch):
+        def stumble(*args, **kwargs):
+            raise RuntimeError("a bug of ours")
+
+        @runtime.task
+        def send():
+            raise AssertionError("it is not run")
+
+        sent = send.delay()
+        (message,) = runtime.receive()
+        monkeypatch.setattr(decision, "publication_of", stumble)
+        assert runtime.hand_over([received(message, 2)]).all_deleted
+
+        (failure,) = failures(runtime)
+        assert (failure.reason, failure.exception) == ("an internal error", "RuntimeError")
+        assert failure.task_id == sent.id
+
     def test_what_runs_in_another_process(self, make_runtime, tmp_path):
         runtime = make_runtime(lambda_max_receive_count=1, lambda_processes=2)
 
@@ -167,6 +217,46 @@ class TestComesBack:
         redrive(runtime)
         assert runtime.deliver().all_deleted
         assert failures(runtime) == []
+
+    @pytest.mark.parametrize("conf", [{"lambda_concurrency": 4}, {"lambda_processes": 2}])
+    def test_also_where_others_run_at_the_same_time(self, make_runtime, tmp_path, conf):
+        runtime = make_runtime(**conf)
+        mended = tmp_path / "mended"
+
+        @runtime.task
+        def send(n):
+            if not mended.exists():
+                raise Reject(requeue=False)
+
+        for n in range(6):
+            send.delay(n)
+        assert runtime.deliver(6).all_deleted
+        assert len(failures(runtime)) == 6
+        mended.touch()
+        redrive(runtime)
+        for n in range(4):
+            send.delay(n)
+        assert runtime.deliver(10).all_deleted
+        assert failures(runtime) == []
+
+    def test_and_asks_to_be_retried_it_is_another_message(self, runtime):
+        broken = [True]
+
+        @runtime.task(bind=True)
+        def send(self):
+            if broken:
+                raise Reject(requeue=False)
+            if not self.request.retries:
+                raise self.retry(countdown=0)
+
+        send.delay()
+        assert runtime.deliver().all_deleted
+        broken.clear()
+        redrive(runtime)
+        assert runtime.deliver().all_deleted
+        assert failures(runtime) == []
+        (retry,) = runtime.receive()
+        assert REASON_ATTRIBUTE not in retry.get("MessageAttributes", {})
 
     def test_also_after_it_was_sent_on(self, runtime, no_time):
         broken = [True]

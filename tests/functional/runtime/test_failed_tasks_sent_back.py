@@ -12,6 +12,7 @@ from lambda_celery.exceptions import (
     FailedTaskError,
     PayloadMissingError,
     PublishError,
+    UnreadableMessageError,
 )
 from lambda_celery.failures import FailedTasks, Failure, Selection
 from lambda_celery.failures.dead_letters import Fate
@@ -147,6 +148,21 @@ class TestRetry:
         with pytest.raises(FailedTaskError, match="no Celery queue 'urgnet': name one of celery"):
             shop.tasks.retry(shop.fail("bob")[0], queue="urgnet")
 
+    def test_another_queue_of_the_app(self, make_runtime, stack):
+        own = {"lambda_max_receive_count": 1, "lambda_queues": {"slow": stack.queue_url}}
+        with (shop := Shop(make_runtime(**own))).tasks:
+            (failure,) = shop.fail("ann")
+            shop.tasks.retry(failure, queue="slow")
+            assert shop.failures == []
+
+            shop.is_mended = True
+            (message,) = shop.runtime.receive()
+            info = shop.runtime.envelope(message)["properties"]["delivery_info"]
+            assert info["routing_key"] == "slow"  # where its retries go
+            assert shop.runtime.hand_over([message]).all_deleted
+            assert shop.ran == [("ann", 1)]
+            assert shop.failures == []
+
     def test_what_has_expired_is_not_sent_back(self, shop):
         (failure,) = shop.fail("ann")
         envelope = shop.runtime.envelope({"Body": shop.tasks.get(failure.id).body})
@@ -157,6 +173,19 @@ class TestRetry:
         with pytest.raises(FailedTaskError, match=r"expired at 2026-01-01.*: send it again"):
             shop.tasks.retry(failure)
         assert shop.tasks.send_again(failure).task_id != failure.task_id
+
+    def test_on_a_fifo_queue_it_stays_in_its_group(self, make_stack, make_runtime):
+        stack = make_stack(".fifo")
+        names = ("queue_url", "dead_letter_queue_url", "idempotency_table")
+        fifo = {f"lambda_{name}": getattr(stack.settings, name) for name in names}
+        with (shop := Shop(make_runtime(lambda_max_receive_count=1, **fifo))).tasks:
+            shop.send.apply_async(("ann",), MessageGroupId="anns")
+            shop.runtime.deliver()
+            (failure,) = shop.failures
+
+            assert shop.tasks.retry(failure).dead_letter is Fate.DELETED
+            (message,) = shop.runtime.receive()
+            assert message["Attributes"]["MessageGroupId"] == "anns"
 
     def test_a_large_body_comes_from_s3(self, shop):
         (failure,) = shop.fail("ann" * 500_000)
@@ -295,6 +324,17 @@ class TestSync:
             "The body is neither base64 nor JSON.",
             "The envelope has no headers.",
         ]
+
+    def test_what_cannot_be_read_is_sent_back_as_it_is(self, shop):
+        self.put(shop, "not a message")
+        sync(shop.runtime.app)
+        (failure,) = shop.failures
+
+        assert shop.tasks.retry(failure).dead_letter is Fate.DELETED
+        (message,) = shop.runtime.receive()
+        assert message["Body"] == "not a message"
+        with pytest.raises(UnreadableMessageError, match="neither base64 nor JSON"):
+            shop.tasks.send_again(failure)
 
     def test_without_a_dead_letter_queue(self, make_runtime, faults):
         runtime = make_runtime(lambda_dead_letter_queue_url=None)

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.failures.record import REASON_ATTRIBUTE
 from lambda_celery.payloads import locate
 from lambda_celery.table.schema import payload_key
 from lambda_runtime.messages.delivery import SENT_ON_ATTRIBUTE
-from lambda_runtime.messages.settlement import REASON_ATTRIBUTE
 from tests.functional.runtime.conftest import Context
 
 POINTER = "software.amazon.payloadoffloading.PayloadS3Pointer"

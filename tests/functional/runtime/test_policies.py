@@ -51,11 +51,13 @@ FAR = timedelta(days=5)
 BIG = "x" * 1_200_000  # more than SQS takes
 SERVICES = ("dynamodb", "lambda", "s3", "scheduler", "sqs")
 #: Rooms that neither a function nor a producer enters. `schedule sync`, which is in beat, belongs
-#: to a deployment, and has a policy of its own in docs/operations/permissions.md.
+#: to a deployment, and has a policy of its own in docs/operations/permissions.md. Of `failures` the
+#: function has what it does when it parks a message, and when that comes back.
 TOOLS = {
     "beat",
     "check",
     "cli",
+    "failures",
     "infrastructure",
     "local",
     "packaging",

@@ -9,7 +9,7 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.result import AsyncResult
 
-from lambda_runtime.messages.settlement import EXCEPTION_ATTRIBUTE
+from lambda_celery.failures.record import EXCEPTION_ATTRIBUTE
 
 
 @pytest.fixture

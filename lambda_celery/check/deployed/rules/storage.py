@@ -13,6 +13,7 @@ from lambda_celery.check.deployed.rules.queues import denies_plain_http
 from lambda_celery.check.model import Grade
 from lambda_celery.conf import setting_names
 from lambda_celery.infrastructure.computed import payload_days, record_life_seconds
+from lambda_celery.table.schema import FAILURES_INDEX
 
 #: Partition key and TTL attribute: of the records' table, and of that of results.
 _KEY = "id"
@@ -25,7 +26,8 @@ def idempotency_table(deployed: Deployed) -> Iterator[Difference]:
     """The idempotency table is not there, or its key, its TTL or its billing is not as it must be.
 
     It needs the partition key `id` (a string) alone, TTL on `expiration`, and should be billed on
-    demand, because a burst is not foreseen, and have point-in-time recovery.
+    demand, because a burst is not foreseen, and have point-in-time recovery. Without the index
+    `failures` failed tasks cannot be listed.
     """
     name = deployed.settings.idempotency_table
     if name is not None:
@@ -86,6 +88,7 @@ def _table(deployed: Deployed, name: str, ttl: str, setting: str | None) -> Iter
     yield from _time_to_live(deployed, thing, name, ttl)
     if setting is not None:
         yield from _recovery(deployed, thing, name)
+        yield from _failures_index(thing, table)
 
 
 def _key(thing: Thing, table: Any) -> Iterator[Difference]:
@@ -100,6 +103,20 @@ def _key(thing: Thing, table: Any) -> Iterator[Difference]:
             "written.",
             Wrong.AWS,
             "create a table with that key. A table's key cannot be changed.",
+        )
+
+
+def _failures_index(thing: Thing, table: Any) -> Iterator[Difference]:
+    if FAILURES_INDEX not in {
+        each["IndexName"] for each in table.get("GlobalSecondaryIndexes", ())
+    }:
+        yield Difference(
+            Grade.AMBER,
+            thing,
+            f"The table has no index {FAILURES_INDEX}: failed tasks cannot be listed.",
+            Wrong.AWS,
+            "deploy the infrastructure of this version, or add the index as "
+            "docs/operations/failed-tasks.md shows.",
         )
 
 
