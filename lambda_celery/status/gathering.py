@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -81,7 +81,7 @@ class Gatherer:
         now = time.time()
         left_out: list[str] = []
         queues: list[tuple[str, Queue | None]] = []
-        functions: dict[str, Function] = {}
+        functions: dict[str, Function | None] = {}
         mappings: dict[str, tuple[MappingStatus, ...]] = {}
         for url, thing in deployed.queue_things():
             queue = _queue(deployed, url, thing, left_out)
@@ -92,8 +92,9 @@ class Gatherer:
                 if found == []:
                     left_out.append(f"No event source mapping takes from the queue {queue.name}.")
                 for mapping in found or ():
-                    if (function := deployed.function_of(mapping)) is not None:
-                        functions.setdefault(function.name, function)
+                    # CloudWatch knows it by its name alone.
+                    name = str(mapping.said["FunctionArn"]).split(":")[6]
+                    functions[name] = functions.get(name) or deployed.function_of(mapping)
         left_out += _unseen(deployed)
         measured = self._measure(deployed, [q for _, q in queues if q], functions, now)
         made = tuple(
@@ -104,7 +105,7 @@ class Gatherer:
         return Status(
             datetime.fromtimestamp(now, UTC),
             made,
-            tuple(_function_status(each, measured, now) for each in functions.values()),
+            tuple(_function_status(*each, measured, now) for each in functions.items()),
             tuple(dict.fromkeys([*left_out, *measured.left_out])),
         )
 
@@ -112,7 +113,7 @@ class Gatherer:
         self,
         deployed: Deployed,
         queues: list[Queue],
-        functions: Mapping[str, Function],
+        functions: Collection[str],
         now: float,
     ) -> _Measured:
         wanted = [
@@ -217,10 +218,10 @@ def _metrics_of_function(name: str) -> Iterator[Metric]:
     yield metrics.of_function(name, "ConcurrentExecutions", "Maximum")
 
 
-def _function_status(function: Function, measured: _Measured, now: float) -> FunctionStatus:
-    name, hour = function.name, measured.last_hour
-    memory_mb = int(function.configuration["MemorySize"])
-    [architecture] = function.configuration.get("Architectures") or ["x86_64"]
+def _function_status(
+    name: str, function: Function | None, measured: _Measured, now: float
+) -> FunctionStatus:
+    hour = measured.last_hour
 
     def counts(metric: str) -> tuple[float, ...]:
         return by_minute(hour.get(metrics.of_function(name, metric), []), now, MINUTES)
@@ -228,21 +229,29 @@ def _function_status(function: Function, measured: _Measured, now: float) -> Fun
     def points(metric: str, statistic: str) -> Points:
         return hour.get(metrics.of_function(name, metric, statistic), [])
 
-    invocations, milliseconds = (measured.today.get(each, []) for each in _billed(name))
-    usd = None
-    if invocations:
-        seconds = sum(value for _, value in milliseconds) / 1000
-        count = sum(value for _, value in invocations)
-        usd = sum(each.usd for each in lambda_items(count, seconds, memory_mb, architecture))
     longest = [value for _, value in points("Duration", "Maximum")]
     return FunctionStatus(
         name,
-        memory_mb=memory_mb,
+        memory_mb=int(function.configuration["MemorySize"]) if function else None,
         invocations=counts("Invocations"),
         errors=counts("Errors"),
         throttles=counts("Throttles"),
         duration_ms=latest(points("Duration", "Average")),
         duration_maximum_ms=max(longest, default=None),
         concurrent=latest(points("ConcurrentExecutions", "Maximum")),
-        usd_today=usd,
+        usd_today=_usd_today(function, measured) if function else None,
     )
+
+
+def _usd_today(function: Function, measured: _Measured) -> float | None:
+    invocations, milliseconds = (measured.today.get(e, []) for e in _billed(function.name))
+    if not invocations:
+        return None
+    [architecture] = function.configuration.get("Architectures") or ["x86_64"]
+    items = lambda_items(
+        sum(value for _, value in invocations),
+        sum(value for _, value in milliseconds) / 1000,
+        int(function.configuration["MemorySize"]),
+        architecture,
+    )
+    return sum(each.usd for each in items)

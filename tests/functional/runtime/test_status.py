@@ -114,6 +114,8 @@ def test_what_is_refused_is_left_out_in_one_sentence_and_the_rest_is_shown(
     [told] = figures["left_out"]
     assert sentence in told
     assert figures["queues"][0]["waiting"] == 1
+    if operation != "ListEventSourceMappings":
+        assert [each["name"] for each in figures["functions"]] == [deployment.name]
 
 
 def test_where_nothing_may_be_read_it_ends_with_the_sentence(runtime, deployment, faults):
