@@ -1,7 +1,8 @@
 """What is done with failed tasks: found, sent back, sent as new calls, discarded.
 
 A message is published before its dead letter is deleted, so that it is never in no place; where
-the process dies in between, it is in two, and the idempotency key keeps it from running twice.
+the process dies in between, it is in two, and the idempotency key keeps it from running twice. The
+dead letter is looked for before that: one that is there later is that of another failure.
 """
 
 from __future__ import annotations
@@ -82,6 +83,14 @@ class _Message:
     group: str
 
 
+@dataclass(frozen=True)
+class _Letter:
+    """The dead letter of a failure: in several copies, or in none; or why it is not known."""
+
+    found: Sequence[Mapping[str, Any]] = ()
+    refusal: str = ""
+
+
 class FailedTasks(AbstractContextManager["FailedTasks"]):
     """The failed tasks of *app*, and what can be done with them.
 
@@ -135,7 +144,8 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         :raises UnreadableMessageError: the message, or its body in S3, cannot be read.
         """
         whole = self.get(failure.id)
-        return self._call(self._message(whole)).arguments()
+        message = self._message(whole, None if whole.body is not None else self._letter(whole))
+        return self._call(message).arguments()
 
     def retry(
         self,
@@ -156,8 +166,9 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
             read; nothing has changed.
         :raises PublishError: AWS did not take it; nothing has changed.
         """
-        failure = self.get(failure.id)
-        message = self._message(failure)
+        failure = self._unless_retried(failure)
+        letter = self._letter(failure)
+        message = self._message(failure, letter)
         try:
             call = self._call(message)
         except PayloadMissingError:
@@ -176,9 +187,9 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
             is_changed = self._set_arguments(call, args, kwargs)
             done = self._sent(failure, message, call, queue, is_changed=is_changed)
         if failure_key(done.body) == failure.id:
-            return self._settled(done, self.records.mark_retried)
+            return self._settled(done, letter, self.records.mark_retried)
         # With another body: that it runs tells the function nothing of this failure.
-        return self._settled(done, self.records.forget)
+        return self._settled(done, letter, self.records.forget)
 
     def send_again(
         self,
@@ -191,13 +202,14 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
 
         Parameters, and what is raised, are those of :meth:`retry`.
         """
-        failure = self.get(failure.id)
-        message = self._message(failure)
+        failure = self._unless_retried(failure)
+        letter = self._letter(failure)
+        message = self._message(failure, letter)
         call = self._call(message)
         self._set_arguments(call, args, kwargs)
         call.set_id(str(uuid.uuid4()))
         done = self._sent(failure, message, call, queue, is_changed=True)
-        return self._settled(done, self.records.forget)
+        return self._settled(done, letter, self.records.forget)
 
     def discard(self, failure: Failure) -> Done:
         """Delete the dead letter of *failure*, and forget it.
@@ -205,13 +217,25 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         :raises FailedTaskError: the dead letter was not found, and may still be there; or SQS
             refuses. Nothing has changed.
         """
-        failure = self.get(failure.id)
-        fate = self._walk(failure).delete(failure)
+        failure = self._unless_retried(failure)
+        walk = self._walk(failure)
+        fate = walk.delete(failure, walk.find(failure))
         done = Done(failure, fate)
         if fate is Fate.UNKNOWN:
             raise FailedTaskError(str(done).replace("discarded", "not discarded"))
         self.records.forget(failure)
         return done
+
+    def _unless_retried(self, failure: Failure) -> Failure:
+        """Return all that is known of *failure*, unless somebody has sent it back since."""
+        whole = self.get(failure.id)
+        is_same = whole.failed_at == failure.failed_at
+        if is_same and failure.retried_at is None and whole.retried_at is not None:
+            raise FailedTaskError(
+                f"It was sent back at {whole.retried_at.isoformat(timespec='seconds')}, since it "
+                "was looked up."
+            )
+        return whole
 
     def _by_ids(self, ids: frozenset[str]) -> Iterator[Failure]:
         for each in sorted(ids):
@@ -221,14 +245,21 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
             else:
                 yield from self.records.of_task(each)
 
-    def _message(self, failure: Failure) -> _Message:
+    def _letter(self, failure: Failure) -> _Letter:
+        try:
+            return _Letter(self._walk(failure).find(failure))
+        except FailedTaskError as exc:
+            return _Letter(refusal=str(exc))
+
+    def _message(self, failure: Failure, letter: _Letter | None) -> _Message:
         if failure.body is not None:
             return _Message(failure.body, failure.attributes, failure.message_group_id)
-        found = next(iter(self._walk(failure).find(failure)), None)
+        found = next(iter(letter.found), None) if letter is not None else None
         if found is None:
+            why = letter.refusal if letter is not None else ""
             raise FailedTaskError(
                 f"The message of {failure.task} {failure.task_id} was too large to be kept in the "
-                "table, and was not found on the dead-letter queue."
+                f"table, and was not found on the dead-letter queue. {why}".rstrip()
             )
         group = found.get("Attributes", {}).get("MessageGroupId", "")
         return _Message(found["Body"], found.get("MessageAttributes", {}), group)
@@ -301,7 +332,7 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         task_id = call.task_id if call is not None else failure.task_id
         return Done(failure, Fate.UNKNOWN, task_id=task_id, queue_url=url, body=body)
 
-    def _settled(self, done: Done, note: Callable[[Failure], bool]) -> Done:
+    def _settled(self, done: Done, letter: _Letter, note: Callable[[Failure], bool]) -> Done:
         """Have *note* write down what was published, and delete its dead letter."""
         try:
             note(done.failure)
@@ -310,8 +341,11 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
                 f"It was sent to {done.queue_url}, but is still listed, and its dead letter is "
                 f"where it was: {exc}"
             ) from exc.__cause__
+        if letter.refusal:
+            return replace(done, refusal=letter.refusal)
+        walk = self._walk(done.failure)
         try:
-            return replace(done, dead_letter=self._walk(done.failure).delete(done.failure))
+            return replace(done, dead_letter=walk.delete(done.failure, letter.found))
         except FailedTaskError as exc:
             return replace(done, refusal=str(exc))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -72,17 +72,23 @@ class DeadLetters:
             looked_at += len(received)
         return list(self._held.get(failure.id, {}).values())
 
-    def delete(self, failure: Failure) -> Fate:
-        """Delete the message of *failure*, and say what has become of it.
+    def delete(self, failure: Failure, found: Sequence[Mapping[str, Any]]) -> Fate:
+        """Delete the messages that were *found* of *failure*, and say what has become of them.
+
+        No others: what has been sent back meanwhile may have failed, and have come here, again.
 
         :raises FailedTaskError: SQS refuses.
         """
-        for message in self.find(failure):
+        held = self._held.get(failure.id, {})
+        for message in found:
             try:
                 self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
             except aws.AWS_ERRORS as exc:
                 raise self._refusal(exc, "sqs:DeleteMessage") from aws.cause(exc, self._settings)
-        if self._held.pop(failure.id, None) is not None:
+            held.pop(message["MessageId"], None)
+        if not held:
+            self._held.pop(failure.id, None)
+        if found:
             return Fate.DELETED
         # A FIFO queue hands out nothing of a group of which something is hidden.
         has_all = self._has_ended and not is_fifo(self.url)

@@ -99,6 +99,32 @@ class TestRetry:
         assert again.failed_at > failure.failed_at
         assert shop.parked == 1
 
+    def test_the_dead_letter_of_a_failure_that_comes_at_once_stays(self, shop, monkeypatch):
+        (failure,) = shop.fail("ann")
+        marked = shop.tasks.records.mark_retried
+
+        def fails_before(failure: Failure) -> bool:
+            assert shop.runtime.deliver().all_deleted
+            return bool(marked(failure))
+
+        monkeypatch.setattr(shop.tasks.records, "mark_retried", fails_before)
+        assert shop.tasks.retry(failure).dead_letter is Fate.DELETED
+
+        assert shop.parked == 1
+        (again,) = shop.tasks.select()
+        assert again.failed_at > failure.failed_at
+
+    @pytest.mark.parametrize("verb", ["retry", "send_again", "discard"])
+    def test_what_somebody_has_sent_back_since_is_left_to_him(self, shop, verb):
+        (failure,) = shop.fail("ann")
+        with FailedTasks(shop.runtime.app) as other:
+            other.retry(failure)
+
+        with pytest.raises(FailedTaskError, match="It was sent back at"):
+            getattr(shop.tasks, verb)(failure)
+        assert shop.runtime.stack.depth() == 1
+        assert len(shop.failures) == 1
+
     def test_others_are_given_back(self, shop):
         failures = shop.fail(*"abcdefghijklmno")
         with FailedTasks(shop.runtime.app) as tasks:
@@ -333,6 +359,7 @@ class TestSync:
         assert shop.tasks.retry(failure).dead_letter is Fate.DELETED
         (message,) = shop.runtime.receive()
         assert message["Body"] == "not a message"
+        (failure,) = shop.failures
         with pytest.raises(UnreadableMessageError, match="neither base64 nor JSON"):
             shop.tasks.send_again(failure)
 
