@@ -171,6 +171,7 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         message = self._message(failure, letter)
         try:
             call = self._call(message)
+            expired_at = call.expired_at
         except PayloadMissingError:
             raise
         except UnreadableMessageError:
@@ -179,9 +180,9 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
             # As it is: what could not read it may have been mended.
             done = self._sent(failure, message, None, queue, is_changed=False)
         else:
-            if call.expired_at is not None:
+            if expired_at is not None:
                 raise FailedTaskError(
-                    f"The task {failure.task_id} expired at {call.expired_at.isoformat()} and "
+                    f"The task {failure.task_id} expired at {expired_at.isoformat()} and "
                     "would not run: send it again, as a new call."
                 )
             is_changed = self._set_arguments(call, args, kwargs)

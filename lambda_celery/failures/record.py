@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from lambda_celery.envelope import redacted
 from lambda_celery.table.schema import (
     EXPIRATION,
     FAILED_AT,
@@ -28,6 +29,8 @@ PARTITIONS = 8
 #: An item of DynamoDB has 400 KB at most. What is larger is in the dead-letter queue alone.
 MAXIMUM_KEPT_BYTES = 300_000
 _TEXT_BYTES = 1024
+#: Anybody can write a number that DynamoDB has no room for.
+_MAXIMUM_RETRIES = 2**31
 _ARGUMENTS_BYTES = 2048
 _TRACEBACK_BYTES = 16_384
 
@@ -77,6 +80,31 @@ class Failure:
     message_group_id: str = ""
     body: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def texts_of(headers: Mapping[str, Any], *, redact: bool) -> dict[str, Any]:
+    """Return what a record tells of a message's *headers*, which may hold anything.
+
+    :param redact: whether the arguments are to be left out.
+    """
+
+    def text(name: str) -> str:
+        value = shown.get(name)
+        return value if isinstance(value, str) else ""
+
+    shown = redacted(headers) if redact else headers
+    retries = shown.get("retries")
+    is_number = type(retries) is int and 0 <= retries <= _MAXIMUM_RETRIES
+    return {
+        "task": text("task"),
+        "task_id": text("id"),
+        "args": text("argsrepr"),
+        "kwargs": text("kwargsrepr"),
+        "trace_id": text("traceparent"),
+        "root_id": text("root_id"),
+        "parent_id": text("parent_id"),
+        "retries": retries if is_number else 0,
+    }
 
 
 def partition_of(task_id: str) -> str:

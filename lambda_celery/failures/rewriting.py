@@ -44,6 +44,11 @@ class Call:
         headers = self._envelope.get("headers")
         if not isinstance(headers, dict):
             raise UnreadableMessageError("The envelope has no headers.")
+        properties = self._envelope.get("properties")
+        if not isinstance(properties, dict):
+            raise UnreadableMessageError("The envelope has no properties.")
+        if not isinstance(properties.get("delivery_info") or {}, dict):
+            raise UnreadableMessageError("The envelope's delivery_info is no mapping.")
         self._headers = headers
 
     @property
@@ -64,22 +69,29 @@ class Call:
     @property
     def queue(self) -> str | None:
         """The name of the Celery queue that it was sent to, if the message tells it."""
-        info = (self._envelope.get("properties") or {}).get("delivery_info") or {}
-        return info.get("routing_key") or None
+        info = self._envelope["properties"].get("delivery_info") or {}
+        key = info.get("routing_key")
+        return key if isinstance(key, str) and key else None
 
     @property
     def expired_at(self) -> datetime | None:
-        """When it has expired; ``None`` if it has not."""
-        expires = maybe_iso8601(self._headers.get("expires") or None)
-        schedule = self._headers.get(SCHEDULE_HEADER) or {}
-        if expires is None and "expires_seconds" in schedule:
-            occurrence = maybe_iso8601(schedule["time"])
-            expires = occurrence + timedelta(seconds=schedule["expires_seconds"])
-        if expires is None:
-            return None
-        if expires.tzinfo is None:
-            expires = expires.replace(tzinfo=UTC)
-        return expires if expires <= datetime.now(UTC) else None
+        """When it has expired; ``None`` if it has not.
+
+        :raises UnreadableMessageError: that cannot be told.
+        """
+        try:
+            expires = maybe_iso8601(self._headers.get("expires") or None)
+            schedule = self._headers.get(SCHEDULE_HEADER) or {}
+            if expires is None and "expires_seconds" in schedule:
+                occurrence = maybe_iso8601(schedule["time"])
+                expires = occurrence + timedelta(seconds=schedule["expires_seconds"])
+            if expires is None:
+                return None
+            if expires.tzinfo is None:
+                expires = expires.replace(tzinfo=UTC)
+            return expires if expires <= datetime.now(UTC) else None
+        except Exception as exc:  # a message may hold anything anywhere
+            raise UnreadableMessageError(f"Its expires is no time: {exc!r}.") from exc
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """Return the positional and the keyword arguments.

@@ -7,6 +7,7 @@ start: nobody has written a record then. What was parked, and not recorded, has 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from lambda_celery.failures.record import (
     REASON_ATTRIBUTE,
     RECEIVE_COUNT_ATTRIBUTE,
     Failure,
+    texts_of,
 )
 from lambda_celery.failures.rewriting import Call
 from lambda_celery.failures.sending import plain_attributes, queue_url_of
@@ -35,6 +37,8 @@ from lambda_celery.table.schema import failure_key
 HAS_RUN = "its task has run since: it may be discarded"
 MOVED = "SQS moved it: its process died, or the function did not start"
 _UNKNOWN = "nothing says why it is on the dead-letter queue"
+#: What anybody may have written there is no number without an end.
+_COUNT = re.compile(r"[0-9]{1,9}")
 #: A message is recorded after it was sent to the dead-letter queue. Clocks differ.
 _CLOCKS = timedelta(seconds=1)
 
@@ -114,33 +118,22 @@ def _failure(app: Celery, message: Mapping[str, Any], url: str, sources: list[st
     exception, _, text = _text_of(said, EXCEPTION_ATTRIBUTE).partition(": ")
     reason = _text_of(said, REASON_ATTRIBUTE) or unreadable or (MOVED if moved_from else _UNKNOWN)
     count = _text_of(said, RECEIVE_COUNT_ATTRIBUTE)
-    retries = headers.get("retries")
-
-    def header(name: str) -> str:
-        value = headers.get(name)
-        return value if isinstance(value, str) else ""
-
+    told = texts_of(headers, redact=settings_of(app).redact_arguments)
+    told["trace_id"] = told["trace_id"] or about.get("AWSTraceHeader", "")
     return Failure(
         id=failure_key(message["Body"]),
-        task=header("task"),
-        task_id=header("id"),
         queue=moved_from or (sources[0] if len(sources) == 1 else ""),
         dead_letter_queue=url,
         reason=reason,
         exception=exception,
         message=text,
         failed_at=_sent_at(message),
-        attempts=int(count) if count.isdecimal() else 0,
+        attempts=int(count) if _COUNT.fullmatch(count) else 0,
         size=OutgoingMessage(message["Body"], attributes).size_bytes,
-        args=header("argsrepr"),
-        kwargs=header("kwargsrepr"),
-        trace_id=header("traceparent") or about.get("AWSTraceHeader", ""),
-        root_id=header("root_id"),
-        parent_id=header("parent_id"),
-        retries=retries if isinstance(retries, int) else 0,
         message_group_id=about.get("MessageGroupId", ""),
         body=message["Body"],
         attributes=attributes,
+        **told,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import UnreadableMessageError
-from lambda_celery.failures.record import REASON_ATTRIBUTE, Failure
+from lambda_celery.failures.record import REASON_ATTRIBUTE, Failure, texts_of
 from lambda_celery.failures.store import Failures
 from lambda_celery.message import OutgoingMessage
 from lambda_celery.table.schema import failure_key
@@ -38,7 +38,11 @@ class FailedTasks:
         """Write down that *delivery* is in the dead-letter queue. Raises nothing."""
         try:
             queue = self._queues.get(delivery.source_arn)
-            failure = _failure(delivery, outcome, queue.dead_letter_queue_url or "")
+            told = texts_of(
+                outcome.headers if outcome.headers is not None else _headers_of(delivery),
+                redact=queue.settings.redact_arguments,
+            )
+            failure = _failure(delivery, outcome, queue.dead_letter_queue_url or "", told)
             self._failures.put(failure, queue.dead_letter_life_seconds)
         except Exception as exc:  # noqa: BLE001 - the message is parked all the same
             logger.warning(
@@ -64,15 +68,14 @@ def has_been_parked(delivery: Delivery) -> bool:
     return REASON_ATTRIBUTE in delivery.message_attributes
 
 
-def _failure(delivery: Delivery, outcome: Parked, dead_letter_queue: str) -> Failure:
-    headers = outcome.headers if outcome.headers is not None else _headers_of(delivery)
+def _failure(
+    delivery: Delivery, outcome: Parked, dead_letter_queue: str, told: dict[str, Any]
+) -> Failure:
     exception = outcome.exception
-    retries = headers.get("retries")
+    told["trace_id"] = told["trace_id"] or delivery.attributes.get("AWSTraceHeader", "")
     attributes = delivery.attributes_to_send()
     return Failure(
         id=failure_key(delivery.body),
-        task=_text(headers.get("task")),
-        task_id=_text(headers.get("id")),
         queue=delivery.source_arn,
         dead_letter_queue=dead_letter_queue,
         reason=outcome.reason,
@@ -82,16 +85,11 @@ def _failure(delivery: Delivery, outcome: Parked, dead_letter_queue: str) -> Fai
         size=OutgoingMessage(delivery.body, attributes).size_bytes,
         message=_described(exception),
         traceback=_traced(exception),
-        args=_text(headers.get("argsrepr")),
-        kwargs=_text(headers.get("kwargsrepr")),
         version=os.environ.get("AWS_LAMBDA_FUNCTION_VERSION", ""),
-        trace_id=_text(headers.get("traceparent")) or delivery.attributes.get("AWSTraceHeader", ""),
-        root_id=_text(headers.get("root_id")),
-        parent_id=_text(headers.get("parent_id")),
-        retries=retries if isinstance(retries, int) else 0,
         message_group_id=delivery.message_group_id or "",
         body=delivery.body,
         attributes=attributes,
+        **told,
     )
 
 
@@ -102,10 +100,6 @@ def _headers_of(delivery: Delivery) -> Mapping[str, Any]:
     except UnreadableMessageError:
         return {}
     return headers if isinstance(headers, Mapping) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _described(exception: BaseException | None) -> str:

@@ -363,6 +363,42 @@ class TestSync:
         with pytest.raises(UnreadableMessageError, match="neither base64 nor JSON"):
             shop.tasks.send_again(failure)
 
+    @pytest.mark.parametrize(
+        ("headers", "properties"),
+        [
+            ({"retries": 10**40}, {}),
+            ({"retries": True}, {}),
+            ({"task": "\ud800[/]\x1b[2J", "id": 7, "argsrepr": ["x"]}, {}),
+            ({"expires": "tomorrow"}, {}),
+            ({"expires": 1e300}, {}),
+            ({"lambda_schedule": 3}, {}),
+            ({"lambda_schedule": {"expires_seconds": "x"}}, {}),
+            ({}, []),
+            ({}, {"delivery_info": "x"}),
+            ({}, {"delivery_info": {"routing_key": ["x"]}}),
+        ],
+    )
+    def test_what_is_hostile_is_recorded_and_can_be_sent_back(self, shop, headers, properties):
+        self.put(shop, json.dumps({"body": "", "headers": headers, "properties": properties}))
+        assert sync(shop.runtime.app)[0].recorded == 1
+
+        (failure,) = shop.failures
+        shop.tasks.retry(failure, queue=shop.runtime.stack.queue_url)
+        assert (shop.parked, shop.runtime.stack.depth()) == (0, 1)
+        shop.runtime.deliver()
+        assert (shop.parked, len(list(shop.tasks.select()))) == (1, 1)
+
+    def test_arguments_are_redacted_as_the_settings_say(self, make_runtime):
+        runtime = make_runtime(lambda_redact_arguments=True)
+        body = {"body": "", "headers": {"argsrepr": "('secret',)"}, "properties": {}}
+        runtime.sqs.send_message(
+            QueueUrl=runtime.stack.dead_letter_queue_url, MessageBody=json.dumps(body)
+        )
+        sync(runtime.app)
+        with FailedTasks(runtime.app) as tasks:
+            (failure,) = tasks.select()
+            assert tasks.get(failure.id).args == "<redacted>"
+
     def test_without_a_dead_letter_queue(self, make_runtime, faults):
         runtime = make_runtime(lambda_dead_letter_queue_url=None)
         runtime.sqs.set_queue_attributes(
