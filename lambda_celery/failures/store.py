@@ -22,6 +22,7 @@ from lambda_celery.failures.record import (
     to_item,
 )
 from lambda_celery.table.schema import (
+    EXPIRATION,
     FAILED_AT,
     FAILURES_INDEX,
     FAILURES_PARTITION,
@@ -56,7 +57,9 @@ class Failures:
                 TableName=self._table, Key={KEY: {"S": key}}, ConsistentRead=True
             )
         item = answer.get("Item")
-        return from_item(item) if item and FAILURES_PARTITION in item else None
+        if not item or FAILURES_PARTITION not in item:
+            return None
+        return from_item(item) if int(item[EXPIRATION]["N"]) > time.time() else None
 
     def of_task(self, task_id: str) -> list[Failure]:
         """Return the failures of *task_id*: several if it was retried with other arguments."""
@@ -143,7 +146,12 @@ class Failures:
                     TableName=self._table,
                     IndexName=FAILURES_INDEX,
                     KeyConditionExpression=f"{FAILURES_PARTITION} = :partition",
-                    ExpressionAttributeValues={":partition": {"S": partition}},
+                    # DynamoDB takes up to some days to delete what has expired.
+                    FilterExpression=f"{EXPIRATION} > :now",
+                    ExpressionAttributeValues={
+                        ":partition": {"S": partition},
+                        ":now": {"N": str(int(time.time()))},
+                    },
                     ScanIndexForward=not newest_first,
                     **parameters,
                 )

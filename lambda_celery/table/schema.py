@@ -22,7 +22,7 @@ FAILED_AT = "failed_at"
 #: What the index holds of each, too.
 FAILURES_PROJECTED = (
     "task", "task_id", "queue", "dead_letter_queue", "reason", "exception", "attempts", "size",
-    "retried_at",
+    "retried_at", EXPIRATION,
 )  # fmt: skip
 
 #: How the key of a failure's record begins.

@@ -97,6 +97,13 @@ def test_what_has_failed_again_since_it_was_read_is_not_forgotten(store):
     assert store.get("failure#1") is None
 
 
+def test_what_has_expired_and_is_still_there_is_no_failure(store):
+    store.put(failure(1), -1)
+    store.put(failure(2), 3600)
+    assert [each.id for each in store.all()] == ["failure#2"]
+    assert store.get("failure#1") is None
+
+
 def test_a_record_of_another_kind_is_no_failure(store, stack):
     stack.dynamodb.put_item(
         TableName=stack.settings.idempotency_table, Item={"id": {"S": "shop.send#1"}}

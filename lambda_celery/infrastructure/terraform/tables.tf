@@ -31,6 +31,7 @@ resource "aws_dynamodb_table" "idempotency" {
     projection_type = "INCLUDE"
     non_key_attributes = [
       "task", "task_id", "queue", "dead_letter_queue", "reason", "exception", "attempts", "size", "retried_at",
+      "expiration",
     ]
   }
 
