@@ -203,7 +203,7 @@ def discard(
         from lambda_celery.cli.failed_bulk import Bulk
 
         bulk = Bulk("Discarded", per_second, is_sure or bool(chosen["ids"]), is_dry)
-        bulk.work_off(lambda: _chosen(tasks, **chosen), tasks.discard)
+        bulk.work_off(lambda: _chosen(tasks, newest_first=False, **chosen), tasks.discard)
 
 
 @failed.command("sync", cls=CeleryCommand)
@@ -249,7 +249,8 @@ def _send(
             changed |= _edited(tasks, list(islice(_chosen(tasks, **chosen), 2)))
         bulk = Bulk(told, per_second, is_sure or bool(chosen["ids"]), is_dry)
         every = bulk.work_off(
-            lambda: _chosen(tasks, **chosen),
+            # As they were called; and about as their queue hands them out.
+            lambda: _chosen(tasks, newest_first=False, **chosen),
             lambda failure: getattr(tasks, verb)(failure, **changed),
         )
     if is_awaited:
@@ -291,6 +292,7 @@ def _chosen(
     limit: int | None = None,
     older_than: str | None = None,
     newer_than: str | None = None,
+    newest_first: bool = True,
     **other: Any,
 ) -> Iterator[Any]:
     """Yield the failures that the options choose.
@@ -306,7 +308,7 @@ def _chosen(
         **other,
     )
     missing = set(ids)
-    for each in islice(tasks.select(selection), limit):
+    for each in islice(tasks.select(selection, newest_first=newest_first), limit):
         missing -= {each.id, each.task_id}
         yield each
     if missing and limit is None:

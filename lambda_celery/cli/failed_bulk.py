@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import click
 
@@ -44,7 +45,11 @@ class Bulk:
 
         What cannot be done is told, and ends the command with a failure when all others are done.
         """
-        counts = Counter((f.task, f.exception or f.reason, f.queue) for f in choose())
+        counts: Counter[tuple[str, str, str]] = Counter()
+        newest = datetime.min.replace(tzinfo=UTC)
+        for each in choose():
+            counts[each.task, each.exception or each.reason, each.queue] += 1
+            newest = max(newest, each.failed_at)
         total = counts.total()
         if not total:
             click.echo("No failed task matches.")
@@ -57,7 +62,9 @@ class Bulk:
         if not self.is_sure:
             what = "1 failed task is" if total == 1 else f"{total} failed tasks are"
             click.confirm(f"{what} to be {self.told.lower()}. Go on?", abort=True)
-        return self._worked_off(choose(), act, total)
+        # What has failed since, perhaps for the second time, was not counted.
+        counted = filter(lambda each: each.failed_at <= newest, choose())
+        return self._worked_off(counted, act, total)
 
     def _worked_off(
         self, failures: Iterator[Failure], act: Callable[[Failure], Done], total: int

@@ -119,10 +119,15 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         for walk in self._walks.values():
             walk.close()
 
-    def select(self, selection: Selection | None = None) -> Iterator[Failure]:
-        """Yield the failures that *selection* means, the newest first, as the index has them."""
+    def select(
+        self, selection: Selection | None = None, *, newest_first: bool = True
+    ) -> Iterator[Failure]:
+        """Yield the failures that *selection* means by their time, as the index has them."""
         chosen = selection or Selection()
-        found = self._by_ids(chosen.ids) if chosen.ids else self.records.all()
+        if chosen.ids:
+            found = self._by_ids(chosen.ids)
+        else:
+            found = self.records.all(newest_first=newest_first)
         return filter(chosen.matches, found)
 
     def get(self, failure_id: str) -> Failure:

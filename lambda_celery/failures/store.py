@@ -50,6 +50,25 @@ class Failures:
             TableName=self._table, Item=to_item(failure, int(time.time()) + life_seconds)
         )
 
+    def put_unless_known(self, failure: Failure, life_seconds: int) -> bool:
+        """Do as :meth:`put`, unless as much is written down by now; return whether it was not.
+
+        Whoever parks a message writes more than can be read from it, and may do so just now.
+        """
+        item = to_item(failure, int(time.time()) + life_seconds)
+        try:
+            self._dynamodb.put_item(
+                TableName=self._table,
+                Item=item,
+                ConditionExpression=f"attribute_not_exists({KEY}) OR {FAILED_AT} < :failed_at",
+                ExpressionAttributeValues={":failed_at": item[FAILED_AT]},
+            )
+        except aws.ClientError as exc:
+            if aws.error_code(exc) != "ConditionalCheckFailedException":
+                raise
+            return False
+        return True
+
     def get(self, key: str) -> Failure | None:
         """Return all that is known of the failure *key*, if there is one."""
         with self._told("GetItem"):

@@ -99,13 +99,12 @@ def _synced(
             if has_run is not None and has_run(message["Body"]):
                 failure = replace(failure, reason=HAS_RUN, exception="", message="")
             try:
-                records.put(failure, life_seconds)
+                recorded += records.put_unless_known(failure, life_seconds)
             except aws.AWS_ERRORS as exc:
                 resource = f"the table {settings.idempotency_table}"
                 raise FailedTaskError(
                     aws.explain(exc, action="dynamodb:PutItem", resource=resource)
                 ) from aws.cause(exc, settings)
-            recorded += 1
     return Synced(url, looked_at, recorded)
 
 

@@ -210,6 +210,23 @@ class TestSending:
         assert output.endswith("Sent back: 24.")
         assert (failed.runtime.stack.depth(), failed.parked, len(failed.ids())) == (24, 1, 1)
 
+    def test_they_are_sent_back_in_their_order_and_once(self, failed, monkeypatch):
+        for to in ("ann", "bob", "cid"):
+            failed.fail(to)
+        from lambda_celery.failures import FailedTasks
+
+        retry = FailedTasks.retry
+
+        def fails_again(self: Any, *args: Any, **kwargs: Any) -> Any:
+            done = retry(self, *args, **kwargs)
+            failed.runtime.deliver()
+            return done
+
+        monkeypatch.setattr(FailedTasks, "retry", fails_again)
+        failed.output("retry", "--yes")
+        assert failed.ran == ["ann", "bob", "cid"]
+        assert (failed.parked, len(failed.ids())) == (3, 3)
+
     def test_it_can_be_stopped_and_goes_on(self, failed, monkeypatch):
         failed.fail("ann", "bob", "cid")
         send_again, calls = FailedTasks.send_again, []

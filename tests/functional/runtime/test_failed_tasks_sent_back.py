@@ -14,7 +14,7 @@ from lambda_celery.exceptions import (
     PublishError,
     UnreadableMessageError,
 )
-from lambda_celery.failures import FailedTasks, Failure, Selection
+from lambda_celery.failures import FailedTasks, Failure, Failures, Selection
 from lambda_celery.failures.dead_letters import Fate
 from lambda_celery.failures.sync import MOVED, sync
 
@@ -316,6 +316,15 @@ class TestSync:
 
         assert [(each.looked_at, each.recorded) for each in sync(shop.runtime.app)] == [(1, 0)]
         assert shop.failures == before
+
+    def test_what_is_recorded_just_now_stays_as_it_is(self, shop, monkeypatch):
+        (failure,) = shop.fail("ann")
+        before = shop.tasks.get(failure.id)
+        with monkeypatch.context() as patch:  # as it was when they were asked
+            patch.setattr(Failures, "all", lambda self: iter(()))
+            patch.setattr(Failures, "get", lambda self, key: None)
+            assert sync(shop.runtime.app)[0].recorded == 0
+        assert shop.tasks.get(failure.id) == before
 
     def test_what_sqs_has_moved_is_found_and_can_be_sent_back(self, shop):
         call = shop.send.delay("ann")
