@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import click
 
-from lambda_celery.cli.failed_output import print_counts
+from lambda_celery.cli.failed_output import print_counts, printable
 from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError, PublishError
 from lambda_celery.failures import Done, Failure
 from lambda_celery.failures.dead_letters import Fate
@@ -82,7 +82,8 @@ class Bulk:
                     result = act(failure)
                 except LambdaCeleryError as exc:
                     refused += 1
-                    click.echo(f"{failure.task} {failure.task_id}: {exc}", err=True)
+                    told = f"{failure.task} {failure.task_id}: {exc}"
+                    click.echo(printable(told), err=True)
                     if _is_of_all(exc):
                         break
                 else:
@@ -91,7 +92,7 @@ class Bulk:
                         left, why_left = left + 1, why_left or result.refusal
                     if total <= _TOLD:
                         every.append(result)
-                        click.echo(str(result))
+                        click.echo(printable(str(result)))
                 advance()
         if stop.is_asked:
             click.echo(

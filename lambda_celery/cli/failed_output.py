@@ -45,9 +45,9 @@ def print_list(failures: Iterator[Failure]) -> None:
             mark = " (sent back)" if each.retried_at is not None else ""
             table.add_row(
                 age(each.failed_at),
-                _printable(each.task) or "-",
-                _printable(each.task_id) or each.id,
-                _printable(each.exception or each.reason) + mark,
+                printable(each.task) or "-",
+                printable(each.task_id) or each.id,
+                printable(each.exception or each.reason) + mark,
                 each.queue.rpartition(":")[2],
                 str(each.attempts),
             )
@@ -66,7 +66,7 @@ def print_counts(counts: Counter[tuple[str, str, str]]) -> None:
     table.add_column("failed", justify="right")
     for (task, exception, queue), number in counts.most_common():
         table.add_row(
-            _printable(task) or "-", _printable(exception), queue.rpartition(":")[2], str(number)
+            printable(task) or "-", printable(exception), queue.rpartition(":")[2], str(number)
         )
     _console().print(table)
     click.echo(f"\n{counts.total()} in all.")
@@ -76,11 +76,11 @@ def print_one(failure: Failure) -> None:
     """Print all that is known of *failure*, in lines."""
     for name, value in document(failure).items():
         if name not in _SHOWN_ONE_BY_ONE and value is not None:
-            click.echo(f"{name.replace('_', ' ') + ':':20}{_printable(str(value))}")
+            click.echo(f"{name.replace('_', ' ') + ':':20}{printable(str(value))}")
     if failure.body is None:
         click.echo("The message is too large to be kept here: it is on the dead-letter queue.")
     if failure.traceback:
-        click.echo(f"\n{_printable(failure.traceback.rstrip())}")
+        click.echo(f"\n{printable(failure.traceback.rstrip())}")
     click.echo("")
 
 
@@ -93,7 +93,7 @@ def age(moment: datetime) -> str:
     return f"{seconds}s"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return *text* without what moves a terminal's cursor: whoever may send, wrote it."""
     return "".join(
         each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()

@@ -210,6 +210,16 @@ class TestSending:
         assert output.endswith("Sent back: 24.")
         assert (failed.runtime.stack.depth(), failed.parked, len(failed.ids())) == (24, 1, 1)
 
+    def test_what_a_sender_has_written_moves_no_cursor(self, failed):
+        headers = {"task": "\x1b[2J", "id": "ann"}
+        failed.runtime.stack.send(json.dumps({"body": "", "headers": headers, "properties": {}}))
+        failed.runtime.deliver()
+
+        for verb in ("retry", "discard"):
+            output = failed(verb, "ann").output
+            assert r"\x1b[2J" in output
+            assert "\x1b" not in output
+
     def test_they_are_sent_back_in_their_order_and_once(self, failed, monkeypatch):
         for to in ("ann", "bob", "cid"):
             failed.fail(to)
