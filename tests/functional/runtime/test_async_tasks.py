@@ -395,7 +395,7 @@ class TestRequest:
             root.handlers[:] = before
             root.setLevel(level)
         out = capsys.readouterr().out.splitlines()
-        lines = {line["message"]: line for line in map(json.loads, out)}
+        lines = {line["message"]: line for line in map(json.loads, out) if "message" in line}
 
         ids = {headers_of(each)["id"]: each["MessageId"] for each in messages}
         for n, result in enumerate(results):
