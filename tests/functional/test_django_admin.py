@@ -152,6 +152,28 @@ assert do(client("view", "delete"), "retry", 1, confirmed="yes").status_code == 
 assert depth() == 0
 assert tasks.records.get("failure#1").retried_at is None
 """,
+    "retry and discard ask first, tell what has become of each, and are in the log": """
+for number in range(4):
+    fail(number)
+browser = client("view", "change", "delete")
+asked = do(browser, "retry", 0, 1, query="task=shop.*").text
+assert "2 failed tasks will be sent back" in asked
+assert depth() == 0
+done = do(browser, "retry", 0, 1, 77, query="task=shop.*", confirmed="yes")
+assert done.redirect_chain == [(BASE + "?task=shop.%2A", 302)], done.redirect_chain
+assert "task-0: sent back to" in done.text
+assert "There is no failure failure#77" in done.text
+assert "With 1 of 3 it could not be done." in done.text
+assert depth() == 2
+done = do(browser, "discard", 2, confirmed="yes").text
+assert "task-2: discarded" in done
+assert tasks.records.get("failure#2") is None
+log = {each.object_repr: each.action_flag for each in LogEntry.objects.all()}
+assert log == {"shop.send task-0": 2, "shop.send task-1": 2, "shop.send task-2": 3}, log
+assert "sent back to" in browser.get(BASE + "failure_230/history/").text
+assert browser.get("/admin/").status_code == 200
+assert "No failed task was chosen." in do(browser, "retry").text
+""",
     "send again makes a new call": """
 send.apply_async(("ann",))
 message = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"][0]
