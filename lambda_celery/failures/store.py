@@ -85,9 +85,22 @@ class Failures:
         found = self._of_partition(partition_of(task_id), newest_first=True)
         return [each for each in found if each.task_id == task_id]
 
-    def all(self, *, newest_first: bool = True) -> Iterator[Failure]:
-        """Yield the failures by their time, page by page, without what only :meth:`get` tells."""
-        found = [self._of_partition(each, newest_first) for each in partitions()]
+    def all(
+        self,
+        *,
+        newest_first: bool = True,
+        until: datetime | None = None,
+        page_rows: int | None = None,
+    ) -> Iterator[Failure]:
+        """Yield the failures by their time, page by page, without what only :meth:`get` tells.
+
+        :param until: leaves out what has failed later.
+        :param page_rows: how many of a partition are read at once; as many as AWS gives otherwise.
+        """
+        found = [
+            self._of_partition(each, newest_first, until=until, page_rows=page_rows)
+            for each in partitions()
+        ]
         yield from heapq.merge(*found, key=lambda each: each.failed_at, reverse=newest_first)
 
     def count(self) -> Counter[tuple[str, str, str]]:
@@ -157,20 +170,29 @@ class Failures:
                 return False
         return True
 
-    def _of_partition(self, partition: str, newest_first: bool) -> Iterator[Failure]:
-        parameters: dict[str, Any] = {}
+    def _of_partition(
+        self,
+        partition: str,
+        newest_first: bool,
+        *,
+        until: datetime | None = None,
+        page_rows: int | None = None,
+    ) -> Iterator[Failure]:
+        condition = f"{FAILURES_PARTITION} = :partition"
+        values = {":partition": {"S": partition}}
+        if until is not None:
+            condition += f" AND {FAILED_AT} <= :until"
+            values[":until"] = {"N": str(round(until.timestamp() * 1000))}
+        parameters: dict[str, Any] = {"Limit": page_rows} if page_rows else {}
         while True:
             with self._told("Query"):
                 answer = self._dynamodb.query(
                     TableName=self._table,
                     IndexName=FAILURES_INDEX,
-                    KeyConditionExpression=f"{FAILURES_PARTITION} = :partition",
+                    KeyConditionExpression=condition,
                     # DynamoDB takes up to some days to delete what has expired.
                     FilterExpression=f"{EXPIRATION} > :now",
-                    ExpressionAttributeValues={
-                        ":partition": {"S": partition},
-                        ":now": {"N": str(int(time.time()))},
-                    },
+                    ExpressionAttributeValues=values | {":now": {"N": str(int(time.time()))}},
                     ScanIndexForward=not newest_first,
                     **parameters,
                 )
@@ -178,7 +200,7 @@ class Failures:
             last = answer.get("LastEvaluatedKey")
             if not last:
                 return
-            parameters = {"ExclusiveStartKey": last}
+            parameters["ExclusiveStartKey"] = last
 
     @property
     def _dynamodb(self) -> Any:
