@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -90,11 +91,27 @@ _json = _option(
 @failed.command("list", cls=CeleryCommand)
 @_choosing
 @_option("--all", "with_retried", is_flag=True, help="What was sent back and has not ended, too.")
+@_option(
+    "--lost",
+    "is_lost",
+    is_flag=True,
+    help="Instead, runs whose process was killed. This scans the table.",
+)
+@_option(
+    "--starting-token", metavar="TOKEN", help="With --lost: go on from where the command ended."
+)
 @_json
 @click.pass_context
 @handle_preload_options
-def list_(ctx: click.Context, is_json: bool, **chosen: Any) -> None:
+def list_(
+    ctx: click.Context, is_lost: bool, starting_token: str | None, is_json: bool, **chosen: Any
+) -> None:
     """List what has failed, the newest first."""
+    if is_lost:
+        _list_lost(ctx.obj.app, starting_token, is_json, **chosen)
+        return
+    if starting_token is not None:
+        raise click.UsageError("--starting-token goes with --lost.")
     with told_in_a_sentence(), _opened(ctx) as tasks:
         found = _chosen(tasks, **chosen)
         if is_json:
@@ -222,6 +239,49 @@ def sync(ctx: click.Context) -> None:
         app = ctx.obj.app
         for each in run(app, lambda body: has_run(app, publication_key(app, body))):
             click.echo(each)
+
+
+def _list_lost(
+    app: Any,
+    starting_token: str | None,
+    is_json: bool,
+    *,
+    task: str | None,
+    older_than: str | None,
+    newer_than: str | None,
+    limit: int | None,
+    **other: Any,
+) -> None:
+    if any(other.values()):
+        raise click.UsageError(
+            "Of a lost run the table knows the task and the time alone: --lost goes with --task, "
+            "--older-than, --newer-than and --limit."
+        )
+    with told_in_a_sentence():
+        from lambda_celery.cli.failed_output import document, print_lost
+        from lambda_celery.failures.lost import scan_lost
+        from lambda_celery.failures.selection import parse_age
+
+        found = scan_lost(
+            app,
+            task=task,
+            older_than=parse_age(older_than) if older_than else None,
+            newer_than=parse_age(newer_than) if newer_than else None,
+            limit=limit,
+            starting_token=starting_token,
+        )
+        if is_json:
+            for each in found.runs:
+                click.echo(json.dumps(document(each)))
+        else:
+            print_lost(found.runs)
+    click.echo(f"The scan has cost {found.read_units:g} read units.", err=True)
+    if found.next_token is not None:
+        click.echo(
+            "The table is not at its end. The same command goes on with: "
+            f"--starting-token {shlex.quote(found.next_token)}",
+            err=True,
+        )
 
 
 def _send(

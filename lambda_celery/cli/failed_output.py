@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from lambda_celery.failures import Failure
+from lambda_celery.failures import Failure, LostRun
 from lambda_celery.terminal import is_coloured
 
 #: Rows that are gathered before they are shown: the widths of the columns are theirs.
@@ -23,7 +23,7 @@ _WIDTH = 240
 _SHOWN_ONE_BY_ONE = {"traceback", "body", "attributes"}
 
 
-def document(failure: Failure) -> dict[str, Any]:
+def document(failure: Failure | LostRun) -> dict[str, Any]:
     """Return what is known of *failure*, as JSON has it."""
     return {
         name: _plain(value) for name, value in dataclasses.asdict(failure).items() if value != ""
@@ -55,6 +55,26 @@ def print_list(failures: Iterator[Failure]) -> None:
         is_first = False
     if is_first:
         click.echo("No failed task matches.")
+
+
+def print_lost(runs: list[LostRun]) -> None:
+    """Print a table with a row for each, and what will become of them."""
+    if not runs:
+        click.echo("No lost run matches.")
+        return
+    table = _table("lock ended", "task", "key", "message")
+    table.add_column("tries", justify="right")
+    for each in runs:
+        digest = each.id.rpartition("#")[2]
+        table.add_row(
+            f"{age(each.lock_ended_at)} ago", each.task, digest, each.message_id, str(each.attempts)
+        )
+    _console().print(table)
+    click.echo(
+        "\nThey run again by themselves as long as their messages live. A message is on its queue, "
+        "and comes back when its visibility timeout ends; or it is on the dead-letter queue, where "
+        "failed sync finds it, and failed retry or failed send-again sends it from."
+    )
 
 
 def print_counts(counts: Counter[tuple[str, str, str]]) -> None:

@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lambda_celery.failures.actions import Done, FailedTasks
+    from lambda_celery.failures.lost import LostRun, scan_lost
     from lambda_celery.failures.record import Failure
     from lambda_celery.failures.selection import Selection
     from lambda_celery.failures.store import Failures
 
-__all__ = ["Done", "FailedTasks", "Failure", "Failures", "Selection"]
+__all__ = [
+    "Done",
+    "FailedTasks",
+    "Failure",
+    "Failures",
+    "LostRun",
+    "Selection",
+    "scan_lost",
+]
 
 #: Imported when they are asked for: a cold start has no time for what only people use.
 _MODULES = {
@@ -25,7 +34,9 @@ _MODULES = {
     "FailedTasks": "actions",
     "Failure": "record",
     "Failures": "store",
+    "LostRun": "lost",
     "Selection": "selection",
+    "scan_lost": "lost",
 }
 
 

@@ -14,6 +14,14 @@ from typing import Any
 KEY = "id"
 #: When DynamoDB's TTL may delete the item, in epoch seconds.
 EXPIRATION = "expiration"
+#: Powertools' attributes of a claim: its state, and when its lock ends, in epoch milliseconds.
+STATUS = "status"
+LOCK_ENDS = "in_progress_expiration"
+#: The state of a claim that has not been completed. Once it was released, its lock is 0.
+IN_PROGRESS = "INPROGRESS"
+#: Ours: how many attempts have been made, and for which message the last of them was.
+ATTEMPTS = "attempts"
+MESSAGE_ID = "message_id"
 #: The index of failures: its partition is one of some, by the task's id, and its sort key the time
 #: in epoch milliseconds. No other items have them.
 FAILURES_INDEX = "failures"

@@ -35,22 +35,17 @@ from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import D
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
-from lambda_celery.table.schema import EXPIRATION, KEY
+from lambda_celery.table.schema import ATTEMPTS, EXPIRATION, IN_PROGRESS, KEY, MESSAGE_ID
 from lambda_runtime.table.group_commit import GroupCommit, Result, Statement, Written
 
 #: A lock outlives its invocation a little: clocks differ, and so do kills.
 _LOCK_MARGIN_SECONDS = 1
-#: Powertools' states of a record.
-_IN_PROGRESS = "INPROGRESS"
+#: Powertools' state of a record that is done.
 _COMPLETED = "COMPLETED"
 #: The attribute that says whose lock it is; in Powertools' words, what a call is validated by.
 _OWNER = "owner"
 #: In that, what comes before the id of the call.
 _CALL_SEPARATOR = "#"
-#: How many attempts have been made, and for which message the last of them was.
-_ATTEMPTS = "attempts"
-_MESSAGE = "message_id"
-
 
 _counted = itertools.count()
 
@@ -217,7 +212,7 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             found = _read(stored)
             if found is None:  # it has expired since
                 continue
-            is_foreign = getattr(stored, _MESSAGE, None) not in lineage
+            is_foreign = getattr(stored, MESSAGE_ID, None) not in lineage
             found = replace(found, is_foreign=is_foreign)
             is_lost = found.claim is Claim.LOST
             is_free = is_lost or found.claim is Claim.RELEASED
@@ -246,8 +241,8 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         values = {":now": {"N": str(int(now))}}
         if left is not None:
             names |= {"#status": self.status_attr, "#owner": _OWNER}
-            values[":inprogress"] = {"S": _IN_PROGRESS}
-            if left.status == _IN_PROGRESS:
+            values[":inprogress"] = {"S": IN_PROGRESS}
+            if left.status == IN_PROGRESS:
                 # A run that was taken for lost may have completed since: that is not overwritten.
                 condition += " OR (#status = :inprogress AND #lock < :now_ms AND "
                 names["#lock"] = self.in_progress_expiry_attr
@@ -267,8 +262,8 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
                 self.in_progress_expiry_attr: {"N": str(record.in_progress_expiry_timestamp)},
                 self.status_attr: {"S": record.status},
                 _OWNER: {"S": record.payload_hash},
-                _ATTEMPTS: {"N": str(number)},
-                _MESSAGE: {"S": message_id},
+                ATTEMPTS: {"N": str(number)},
+                MESSAGE_ID: {"S": message_id},
             },
             ConditionExpression=condition,
             ExpressionAttributeNames=names,
@@ -278,8 +273,8 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
 
     def _item_to_data_record(self, item: dict[str, Any]) -> DataRecord:
         record = super()._item_to_data_record(item)
-        vars(record)[_ATTEMPTS] = int(item.get(_ATTEMPTS, {}).get("N", 1))
-        vars(record)[_MESSAGE] = item.get(_MESSAGE, {}).get("S")
+        vars(record)[ATTEMPTS] = int(item.get(ATTEMPTS, {}).get("N", 1))
+        vars(record)[MESSAGE_ID] = item.get(MESSAGE_ID, {}).get("S")
         return record
 
     def _stored(self, key: str, refusal: aws.ClientError) -> DataRecord:
@@ -344,12 +339,12 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             record.idempotency_key,
             f"INSERT INTO \"{self.table_name}\" VALUE {{'{self.key_attr}': ?, "
             f"'{self.expiry_attr}': ?, '{self.in_progress_expiry_attr}': ?, "
-            f"'{self.status_attr}': ?, '{_OWNER}': ?, '{_ATTEMPTS}': ?, '{_MESSAGE}': ?}}",
+            f"'{self.status_attr}': ?, '{_OWNER}': ?, '{ATTEMPTS}': ?, '{MESSAGE_ID}': ?}}",
             (
                 {"S": record.idempotency_key},
                 {"N": str(record.expiry_timestamp)},
                 {"N": str(record.in_progress_expiry_timestamp)},
-                {"S": _IN_PROGRESS},  # the record would look at the clock first
+                {"S": IN_PROGRESS},  # the record would look at the clock first
                 {"S": record.payload_hash},
                 {"N": "1"},
                 {"S": message_id},
@@ -385,7 +380,7 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
             key,
             claimed,
             UpdateExpression="SET #lock = :free, #attempts = :attempts",
-            names={"#lock": self.in_progress_expiry_attr, "#attempts": _ATTEMPTS},
+            names={"#lock": self.in_progress_expiry_attr, "#attempts": ATTEMPTS},
             values={
                 ":free": {"N": "0"},
                 ":attempts": {"N": str(claimed.number - (not has_run))},
@@ -418,7 +413,7 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
                 ConditionExpression="#status = :inprogress AND #owner = :owner",
                 ExpressionAttributeNames={"#status": self.status_attr, "#owner": _OWNER, **names},
                 ExpressionAttributeValues={
-                    ":inprogress": {"S": _IN_PROGRESS},
+                    ":inprogress": {"S": IN_PROGRESS},
                     ":owner": {"S": claimed.owner},
                     **values,
                 },
@@ -447,7 +442,7 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         found = _read(record)
         if found is None:
             return None
-        return replace(found, is_foreign=getattr(record, _MESSAGE, None) not in lineage)
+        return replace(found, is_foreign=getattr(record, MESSAGE_ID, None) not in lineage)
 
     def is_completed(self, key: str) -> bool:
         """Whether *key* has run to its end."""
@@ -464,7 +459,7 @@ def _new_record(key: str, life_seconds: int, run_ends: float, call_id: str | Non
     lock_ends_ms = int(lock_end(run_ends) * 1000)
     return DataRecord(
         idempotency_key=key,
-        status=_IN_PROGRESS,
+        status=IN_PROGRESS,
         # Not before the lock ends: a life may be shorter than a run.
         expiry_timestamp=max(int(time.time()) + life_seconds, lock_ends_ms // 1000 + 1),
         in_progress_expiry_timestamp=lock_ends_ms,
@@ -500,11 +495,11 @@ def _read(record: DataRecord) -> Claimed | None:
     if record.status == _COMPLETED:
         unfinished = record.response_data == Ending.UNFINISHED.value
         return Claimed(Claim.UNFINISHED if unfinished else Claim.COMPLETED)
-    if record.status == _IN_PROGRESS:
+    if record.status == IN_PROGRESS:
         claim = Claim.IN_PROGRESS
         if lock_ends_ms <= time.time() * 1000:
             claim = Claim.LOST if lock_ends_ms else Claim.RELEASED
-        return Claimed(claim, lock_ends_ms, number=getattr(record, _ATTEMPTS, 1))
+        return Claimed(claim, lock_ends_ms, number=getattr(record, ATTEMPTS, 1))
     return None  # expired, and not yet removed by DynamoDB's TTL
 
 
