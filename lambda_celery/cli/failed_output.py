@@ -62,12 +62,16 @@ def print_lost(runs: list[LostRun]) -> None:
     if not runs:
         click.echo("No lost run matches.")
         return
-    table = _table("lock ended", "task", "key", "message")
+    table = _table("lock ended", "task", "key", "message", show_header=True)
     table.add_column("tries", justify="right")
     for each in runs:
         digest = each.id.rpartition("#")[2]
         table.add_row(
-            f"{age(each.lock_ended_at)} ago", each.task, digest, each.message_id, str(each.attempts)
+            f"{age(each.lock_ended_at)} ago",
+            printable(each.task),
+            digest,
+            each.message_id,
+            str(each.attempts),
         )
     _console().print(table)
     click.echo(

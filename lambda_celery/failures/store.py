@@ -129,10 +129,6 @@ class Failures:
             values={":now": {"N": str(round(datetime.now(UTC).timestamp() * 1000))}},
         )
 
-    def unmark(self, failure: Failure) -> bool:
-        """Take back that *failure* was sent back, because it could not be."""
-        return self._changed("UpdateItem", failure, UpdateExpression="REMOVE retried_at")
-
     def forget(self, failure: Failure) -> bool:
         """Delete the record of *failure*, unless it has failed again since it was read."""
         return self._changed("DeleteItem", failure)

@@ -86,8 +86,6 @@ def test_one_of_two_who_send_back_does(store):
     store.put(failure(1), 3600)
     assert store.mark_retried(failure(1))
     assert not store.mark_retried(failure(1))
-    assert store.unmark(failure(1))
-    assert store.mark_retried(failure(1))
 
 
 def test_what_has_failed_again_since_it_was_read_is_not_forgotten(store):
