@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -279,7 +278,7 @@ def _list_lost(
     if found.next_token is not None:
         click.echo(
             "The table is not at its end. The same command goes on with: "
-            f"--starting-token {shlex.quote(found.next_token)}",
+            f"--starting-token {found.next_token}",
             err=True,
         )
 

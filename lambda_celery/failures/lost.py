@@ -6,6 +6,7 @@ cost each success another write. So the table is scanned, a bounded part of it a
 
 from __future__ import annotations
 
+import base64
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from celery import Celery
 
 from lambda_celery import aws
 from lambda_celery.conf import settings_of
-from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.exceptions import ConfigurationError, FailedTaskError
 from lambda_celery.table.schema import (
     ATTEMPTS,
     EXPIRATION,
@@ -80,6 +81,7 @@ def scan_lost(
     :param limit: end after so many.
     :param starting_token: ``next_token`` of the part before.
     :raises ConfigurationError: there is no table, or DynamoDB refuses.
+    :raises FailedTaskError: *starting_token* is none.
     """
     settings = settings_of(app)
     table = settings.require("idempotency_table", "the DynamoDB table of what has run")
@@ -106,9 +108,10 @@ def scan_lost(
     }  # fmt: skip
     runs: list[LostRun] = []
     read_units = 0.0
+    last_key = None if starting_token is None else _key(starting_token)
     for _ in range(MAXIMUM_PAGES):
-        if starting_token is not None:
-            parameters["ExclusiveStartKey"] = {KEY: {"S": starting_token}}
+        if last_key is not None:
+            parameters["ExclusiveStartKey"] = {KEY: {"S": last_key}}
         try:
             answer = aws.client("dynamodb", settings).scan(**parameters)
         except aws.AWS_ERRORS as exc:
@@ -127,11 +130,25 @@ def scan_lost(
                 continue
             runs.append(run)
             if len(runs) == limit:
-                return Scanned(runs, run.id, read_units)
-        starting_token = answer.get("LastEvaluatedKey", {}).get(KEY, {}).get("S")
-        if starting_token is None:
-            break
-    return Scanned(runs, starting_token, read_units)
+                return Scanned(runs, _token(run.id), read_units)
+        last_key = answer.get("LastEvaluatedKey", {}).get(KEY, {}).get("S")
+        if last_key is None:
+            return Scanned(runs, None, read_units)
+    return Scanned(runs, _token(last_key), read_units)
+
+
+def _token(key: str | None) -> str | None:
+    """Return *key*, which may be any text, as a terminal shows it and a shell takes it."""
+    return None if key is None else base64.urlsafe_b64encode(key.encode()).decode()
+
+
+def _key(token: str) -> str:
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except ValueError as exc:
+        raise FailedTaskError(
+            f"{token!r} is no token: give the one that the command has ended with."
+        ) from exc
 
 
 def _run(item: dict[str, Any]) -> LostRun:

@@ -123,7 +123,7 @@ def test_a_part_at_a_time(failed):
     for _ in range(5):
         done = failed("--json", "--limit", "1", *token)
         found |= {json.loads(done.stdout)["id"]}
-        token = ("--starting-token", done.stderr.split()[-1].strip("'"))
+        token = ("--starting-token", done.stderr.split()[-1])
     assert found == every
     assert "--starting-token" not in failed("--limit", "1", *token).stderr
 
@@ -161,6 +161,12 @@ class TestSentences:
         )
         assert done.exit_code == 2
         assert "--starting-token goes with --lost." in done.output
+
+    @pytest.mark.parametrize("token", ["x", "é", "/w=="])
+    def test_no_token(self, failed, token):
+        done = failed("--starting-token", token)
+        assert done.exit_code == 1
+        assert "is no token: give the one" in done.output
 
     def test_no_permission(self, failed, faults):
         faults.fail(failed.runtime.settings, "dynamodb", "Scan", "AccessDenied", status=403)
