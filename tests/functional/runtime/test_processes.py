@@ -357,9 +357,9 @@ def test_the_answer_leaves_in_time_although_all_processes_hang(make, notes, conc
     send.delay()
     send.delay()
     messages = runtime.receive(2)
-    started = time.monotonic()
-    assert len(runtime.hand_over(messages, seconds=5).failed) == 2
-    assert time.monotonic() - started < 5
+    ends_at = time.monotonic() + 10
+    assert len(runtime.hand_over(messages, seconds=10).failed) == 2
+    assert time.monotonic() < ends_at
     # The next invocation has processes of its own.
     send.delay()
     assert runtime.deliver().all_deleted
