@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from datetime import UTC, datetime
 import click
 
 from lambda_celery.cli.failed_output import print_counts, printable
+from lambda_celery.cli.stopping import Stop
 from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError, PublishError
 from lambda_celery.failures import Done, Failure
 from lambda_celery.failures.dead_letters import Fate
@@ -73,7 +72,7 @@ class Bulk:
         done = refused = left = 0
         why_left = ""
         next_at = time.monotonic()
-        with _Stop() as stop, _progress(total) as advance:
+        with Stop() as stop, _progress(total) as advance:
             for failure in failures:
                 if stop.within(next_at - time.monotonic()):
                     break
@@ -110,35 +109,6 @@ class Bulk:
         if refused:
             raise click.ClickException(f"{self.told}: {done} of {total}. See what is said above.")
         return every
-
-
-class _Stop:
-    """Ctrl-C, within the context: it ends the work between two failures, and not in one.
-
-    What is published and not yet noted would be published again. A second Ctrl-C does not wait.
-    """
-
-    def __enter__(self) -> _Stop:
-        self._asked = threading.Event()
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether somebody wants it to end."""
-        return self._asked.is_set()
-
-    def within(self, seconds: float) -> bool:
-        """Wait so many seconds, or until somebody wants an end; return whether that is so."""
-        return self._asked.wait(max(0.0, seconds))
-
-    def _ask(self, *_: object) -> None:
-        if self._asked.is_set():
-            raise KeyboardInterrupt
-        self._asked.set()
 
 
 def _is_of_all(exc: LambdaCeleryError) -> bool:

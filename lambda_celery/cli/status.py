@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 
 import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 
 from lambda_celery.cli.drawing import console
 from lambda_celery.cli.errors import told_in_a_sentence
+from lambda_celery.cli.stopping import Stop
 
 
 @click.command("status", cls=CeleryCommand)
@@ -64,10 +64,7 @@ def status(ctx: click.Context, is_once: bool, is_json: bool, interval_seconds: f
             console(sys.stdout).print(screen(found))
             return
         terminal = console(sys.stdout)
-        with Live(screen(found), console=terminal, screen=True, auto_refresh=False) as live:
-            try:
-                while True:
-                    time.sleep(interval_seconds)
-                    live.update(screen(gatherer.gather()), refresh=True)
-            except KeyboardInterrupt:
-                return
+        live = Live(screen(found), console=terminal, screen=True, auto_refresh=False)
+        with Stop() as stop, live:
+            while not stop.within(interval_seconds):
+                live.update(screen(gatherer.gather()), refresh=True)

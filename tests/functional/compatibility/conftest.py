@@ -32,7 +32,7 @@ from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.process import ChildProcess
 
 DIRECTORY = Path(__file__).parent
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120
 FUNCTION_TIMEOUT_SECONDS = 20
 
 

@@ -11,7 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from tests.functional.compatibility.conftest import Peer, worker
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120
 
 
 @pytest.fixture(scope="module")

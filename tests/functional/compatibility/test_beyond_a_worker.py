@@ -7,7 +7,7 @@ from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError
 
 from lambda_celery import PublishError
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120
 
 
 class TestRevoke:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from celery.exceptions import TaskRevokedError
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120
 
 
 def fields(peer, **options):

@@ -7,7 +7,7 @@ from celery import chain, chord, group
 from celery.canvas import StampingVisitor
 from celery.exceptions import ChordError
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120
 
 
 def value(signature):

@@ -8,7 +8,7 @@ import pytest
 from celery import group, signals
 from celery.exceptions import Reject, SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120
 
 
 class TestRequest:

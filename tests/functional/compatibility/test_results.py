@@ -6,7 +6,7 @@ import pytest
 from celery import chord, group
 from celery.result import AsyncResult, GroupResult
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120
 
 
 def test_success(peer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from celery.exceptions import MaxRetriesExceededError, Retry
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120
 
 
 @pytest.mark.parametrize(

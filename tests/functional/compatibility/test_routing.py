@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120
 
 
 def queue_of(result):

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120
 
 
 @pytest.mark.parametrize("serializer", ["json", "yaml", "msgpack", "shouting"])

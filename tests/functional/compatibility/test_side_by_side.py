@@ -6,7 +6,7 @@ from collections import Counter
 
 from celery import chain
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120
 
 
 def test_a_stock_worker_runs_what_we_publish(lambda_peer, worker_peer, shared_stack):
