@@ -882,7 +882,7 @@ class TestTime:
             monkeypatch.setattr("lambda_celery.payloads._RENEWED_AFTER", timedelta(0))
         copied = faults.watch(runtime.settings, "s3", "CopyObject")
         sent = faults.watch(runtime.settings, "sqs", "SendMessage")
-        send.apply_async(("x" * 2_000_000,), countdown=2)
+        send.apply_async(("x" * 2_000_000,), countdown=6)
         runtime.sqs.send_message(**{**sent[0], "DelaySeconds": 0})
 
         assert runtime.deliver().all_deleted
