@@ -244,9 +244,15 @@ class Faults:
     ) -> Callable[[], None]:
         """Refuse *operation* from now on; return what ends that."""
 
+        model = aws.client(service, settings).meta.service_model
+        # CloudWatch's is another one with an old botocore.
+        protocol = getattr(model, "resolved_protocol", model.metadata["protocol"])
+
         def refuse(request: Any, **kwargs: Any) -> AWSResponse:
-            if service == "s3":
+            if protocol in ("rest-xml", "query"):
                 body = f"<Error><Code>{code}</Code><Message>refused</Message></Error>"
+                if protocol == "query":
+                    body = f"<ErrorResponse>{body}</ErrorResponse>"
             else:
                 body = json.dumps({"__type": f"com.amazonaws#{code}", "message": "refused"})
             return AWSResponse(request.url, status, {}, _Raw(body.encode()))
