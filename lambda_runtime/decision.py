@@ -37,7 +37,6 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from typing import TypeVar
 
 from celery import Celery, signals
 from celery.app.trace import LOG_RECEIVED
@@ -369,6 +368,8 @@ class Decision:
 
     def _through(self, case: Case, steps: Iterable[Step]) -> Outcome | Postponed | None:
         outcome = self._decided(case, steps)
+        if isinstance(outcome, Parked):
+            outcome = _described(case, outcome)
         if outcome is not None and not isinstance(outcome, Postponed):
             case.delivery.note.decided(outcome)
         return outcome
@@ -380,18 +381,16 @@ class Decision:
                     break
             else:
                 return None
-            if isinstance(outcome, Parked):
-                return _described(case, outcome)
             if isinstance(outcome, Forwarded) and case.payload_stored_at is not None:
                 self._payloads.renew(case.delivery.body, case.payload_stored_at)
             return outcome
         except aws.AWS_ERRORS as exc:
-            return _described(case, _not_asked(case, exc))
+            return _not_asked(case, exc)
         except BaseException as exc:
             logger.exception(
                 "Message %s was not run, for an internal error", case.delivery.message_id
             )
-            return _described(case, _after_error(case, exc))
+            return _after_error(case, exc)
 
     def abandon(self) -> bool:
         """Leave the tasks that are under way to themselves, if no body runs; return whether."""
@@ -758,13 +757,8 @@ def _after_error(case: Case, exc: BaseException) -> Returned | Parked:
     return Returned(reason, case.backoff_seconds)
 
 
-_Described = TypeVar("_Described", bound=Outcome | Postponed)
-
-
-def _described(case: Case, outcome: _Described) -> _Described:
-    """Return *outcome* with what the list of failed tasks tells of it, if it is to be parked."""
-    if not isinstance(outcome, Parked):
-        return outcome
+def _described(case: Case, outcome: Parked) -> Parked:
+    """Return *outcome* with what the list of failed tasks tells of it."""
     request: Request | None = getattr(case, "request", None)
     claimed: Claimed | None = getattr(case, "claimed", None)
     return replace(

@@ -13,13 +13,21 @@ if TYPE_CHECKING:
 _WIDTH_OF_A_FILE = 160
 
 
-def console(stream: TextIO) -> Console:
-    """Return rich's console on *stream*: of a terminal's width and in its colours, or in none."""
+def console(
+    stream: TextIO, *, width_of_a_file: int = _WIDTH_OF_A_FILE, has_markup: bool = True
+) -> Console:
+    """Return rich's console on *stream*: of a terminal's width and in its colours, or in none.
+
+    :param has_markup: whether rich's markup and emoji codes in a text mean something. They must
+        not where a sender has written it.
+    """
     from rich.console import Console
 
     return Console(
         file=stream,
         highlight=False,
+        markup=has_markup,
+        emoji=has_markup,
         color_system="auto" if is_coloured(stream) else None,
-        width=None if stream.isatty() else _WIDTH_OF_A_FILE,
+        width=None if stream.isatty() else width_of_a_file,
     )

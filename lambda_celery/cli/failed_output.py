@@ -9,17 +9,20 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from lambda_celery.cli.drawing import console
 from lambda_celery.failures import Failure, LostRun
-from lambda_celery.terminal import is_coloured
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: Rows that are gathered before they are shown: the widths of the columns are theirs.
 _PAGE_ROWS = 500
-#: Of lines that nobody looks at on a terminal.
-_WIDTH = 240
+#: A row is longer than a line of other commands.
+_WIDTH_OF_A_FILE = 240
 _SHOWN_ONE_BY_ONE = {"traceback", "body", "attributes"}
 
 
@@ -32,7 +35,7 @@ def document(failure: Failure | LostRun) -> dict[str, Any]:
 
 def print_list(failures: Iterator[Failure]) -> None:
     """Print a row for each, page by page."""
-    console, is_first = _console(), True
+    drawn, is_first = _console(), True
     while rows := list(islice(failures, _PAGE_ROWS)):
         table = _table(show_header=is_first)
         table.add_column("age", justify="right")
@@ -51,7 +54,7 @@ def print_list(failures: Iterator[Failure]) -> None:
                 each.queue.rpartition(":")[2],
                 str(each.attempts),
             )
-        console.print(table)
+        drawn.print(table)
         is_first = False
     if is_first:
         click.echo("No failed task matches.")
@@ -141,16 +144,5 @@ def _table(*columns: str, show_header: bool) -> Any:
     return Table(*columns, show_header=show_header, box=None, pad_edge=False)
 
 
-def _console() -> Any:
-    from rich.console import Console
-
-    # A program, or a file, has no width at which to break the lines.
-    width = None if sys.stdout.isatty() else _WIDTH
-    is_plain = not is_coloured(sys.stdout)
-    return Console(
-        highlight=False,
-        markup=False,
-        emoji=False,
-        color_system=None if is_plain else "auto",
-        width=width,
-    )
+def _console() -> Console:
+    return console(sys.stdout, width_of_a_file=_WIDTH_OF_A_FILE, has_markup=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -17,7 +17,9 @@ from celery import Celery
 
 from lambda_celery import aws
 from lambda_celery.conf import settings_of
-from lambda_celery.exceptions import ConfigurationError, FailedTaskError
+from lambda_celery.exceptions import FailedTaskError
+from lambda_celery.failures.record import moment
+from lambda_celery.failures.store import refusal
 from lambda_celery.table.schema import (
     ATTEMPTS,
     EXPIRATION,
@@ -115,14 +117,7 @@ def scan_lost(
         try:
             answer = aws.client("dynamodb", settings).scan(**parameters)
         except aws.AWS_ERRORS as exc:
-            raise ConfigurationError(
-                aws.explain(
-                    exc,
-                    action="dynamodb:Scan",
-                    resource=f"the table {table}",
-                    setting="idempotency_table",
-                )
-            ) from aws.cause(exc, settings)
+            raise refusal(exc, "Scan", f"the table {table}") from aws.cause(exc, settings)
         read_units += answer.get("ConsumedCapacity", {}).get("CapacityUnits", 0)
         for item in answer["Items"]:
             run = _run(item)
@@ -158,5 +153,5 @@ def _run(item: dict[str, Any]) -> LostRun:
         task=key.rpartition("#")[0],
         message_id=item[MESSAGE_ID]["S"],
         attempts=int(item.get(ATTEMPTS, {}).get("N", 1)),
-        lock_ended_at=datetime.fromtimestamp(int(item[LOCK_ENDS]["N"]) / 1000, UTC),
+        lock_ended_at=moment(int(item[LOCK_ENDS]["N"])),
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 
 from lambda_celery.exceptions import FailedTaskError
-from lambda_celery.failures.record import Failure
+from lambda_celery.failures.record import Failure, milliseconds, moment
 from lambda_celery.failures.store import Failures
 
 #: What is looked at for one page: a rare failure must not cost the whole index.
@@ -68,13 +68,13 @@ def _in_order(failures: Iterator[Failure]) -> Iterator[Failure]:
 
 
 def _written(failure: Failure) -> str:
-    return f"{round(failure.failed_at.timestamp() * 1000)}_{failure.id}"
+    return f"{milliseconds(failure.failed_at)}_{failure.id}"
 
 
 def _read(place: str) -> tuple[datetime, str]:
-    milliseconds, _, failure_id = place.partition("_")
+    failed_at, _, failure_id = place.partition("_")
     try:
-        return datetime.fromtimestamp(int(milliseconds) / 1000, UTC), failure_id
+        return moment(int(failed_at)), failure_id
     except (ValueError, OverflowError, OSError):
         raise FailedTaskError(
             f"{place!r} is no place in the list of failed tasks: begin with its first page."

@@ -140,7 +140,7 @@ def to_item(failure: Failure, expires: int) -> dict[str, Any]:
         "attempts": failure.attempts,
         "size": failure.size,
         "retries": failure.retries,
-        FAILED_AT: _milliseconds(failure.failed_at),
+        FAILED_AT: milliseconds(failure.failed_at),
         EXPIRATION: expires,
     }
     item = {
@@ -176,10 +176,10 @@ def from_item(item: Mapping[str, Mapping[str, Any]]) -> Failure:
         dead_letter_queue=text("dead_letter_queue"),
         reason=text("reason"),
         exception=text("exception"),
-        failed_at=_moment(number(FAILED_AT)),
+        failed_at=moment(number(FAILED_AT)),
         attempts=number("attempts"),
         size=number("size"),
-        retried_at=_moment(retried) if retried else None,
+        retried_at=moment(retried) if retried else None,
         message=text("message"),
         traceback=text("traceback"),
         args=text("args"),
@@ -195,12 +195,17 @@ def from_item(item: Mapping[str, Mapping[str, Any]]) -> Failure:
     )
 
 
-def _milliseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
+def milliseconds(when: datetime) -> int:
+    """Return *when* in milliseconds since the epoch, as the table has all moments of failures."""
+    return round(when.timestamp() * 1000)
 
 
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+def moment(since_epoch: int) -> datetime:
+    """Return the moment that is *since_epoch* milliseconds after the epoch.
+
+    Raises what :meth:`datetime.fromtimestamp` does.
+    """
+    return datetime.fromtimestamp(since_epoch / 1000, UTC)
 
 
 def _attributes_text(attributes: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.failures.record import (
     Failure,
     from_item,
+    milliseconds,
     partition_of,
     partitions,
     to_item,
@@ -126,7 +127,7 @@ class Failures:
             failure,
             UpdateExpression="SET retried_at = :now",
             condition=" AND attribute_not_exists(retried_at)",
-            values={":now": {"N": str(round(datetime.now(UTC).timestamp() * 1000))}},
+            values={":now": {"N": str(milliseconds(datetime.now(UTC)))}},
         )
 
     def forget(self, failure: Failure) -> bool:
@@ -150,7 +151,7 @@ class Failures:
         **parameters: Any,
     ) -> bool:
         method = {"UpdateItem": "update_item", "DeleteItem": "delete_item"}[operation]
-        failed_at = str(round(failure.failed_at.timestamp() * 1000))
+        failed_at = str(milliseconds(failure.failed_at))
         with self._told(operation):
             try:
                 getattr(self._dynamodb, method)(
@@ -178,7 +179,7 @@ class Failures:
         values = {":partition": {"S": partition}}
         if until is not None:
             condition += f" AND {FAILED_AT} <= :until"
-            values[":until"] = {"N": str(round(until.timestamp() * 1000))}
+            values[":until"] = {"N": str(milliseconds(until))}
         parameters: dict[str, Any] = {"Limit": page_rows} if page_rows else {}
         while True:
             with self._told("Query"):
@@ -214,12 +215,19 @@ class Failures:
                     "are found. Deploy the infrastructure of this version, or add the index as "
                     "docs/operations/failed-tasks.md shows."
                 ) from aws.cause(exc, self._settings)
-            resource = f"the table {self._table}"
-            raise ConfigurationError(
-                aws.explain(
-                    exc,
-                    action=f"dynamodb:{operation}",
-                    resource=f"the index {FAILURES_INDEX} of {resource}" if is_query else resource,
-                    setting="idempotency_table",
-                )
-            ) from aws.cause(exc, self._settings)
+            of_index = f"the index {FAILURES_INDEX} of " if is_query else ""
+            raise refusal(exc, operation, f"{of_index}the table {self._table}") from aws.cause(
+                exc, self._settings
+            )
+
+
+def refusal(exc: BaseException, operation: str, resource: str) -> ConfigurationError:
+    """Return what says that DynamoDB refuses *operation* on *resource*."""
+    return ConfigurationError(
+        aws.explain(
+            exc,
+            action=f"dynamodb:{operation}",
+            resource=resource,
+            setting="idempotency_table",
+        )
+    )

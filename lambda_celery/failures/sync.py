@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from celery import Celery
@@ -25,6 +25,7 @@ from lambda_celery.failures.record import (
     REASON_ATTRIBUTE,
     RECEIVE_COUNT_ATTRIBUTE,
     Failure,
+    moment,
     texts_of,
 )
 from lambda_celery.failures.rewriting import Call
@@ -154,8 +155,7 @@ def _text_of(attributes: Mapping[str, Any], name: str) -> str:
 
 
 def _sent_at(message: Mapping[str, Any]) -> datetime:
-    milliseconds = int(message.get("Attributes", {}).get("SentTimestamp", 0))
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment(int(message.get("Attributes", {}).get("SentTimestamp", 0)))
 
 
 def _dead_letter_queues(settings: Settings) -> dict[str, list[str]]:
