@@ -59,6 +59,10 @@ class ScheduleError(PublishError):
     """EventBridge Scheduler did not take a schedule, or does not delete one."""
 
 
+class UnsupportedMailError(LambdaCeleryError):
+    """A mail holds what cannot travel to the function, or what the function cannot read."""
+
+
 class FailedTaskError(LambdaCeleryError):
     """A failed task cannot be found, sent back or discarded as it was asked for."""
 
