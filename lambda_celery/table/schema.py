@@ -109,5 +109,10 @@ def rate_key(task_name: str) -> str:
     return f"rate#{task_name}"
 
 
+def mailer_key(mailer: str) -> str:
+    """Return the key of what is known of a mailer that takes no mails."""
+    return f"mailer#{mailer}"
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,97 @@
+"""Connections to mail servers, kept between the mails of a process.
+
+Lambda freezes a process between two invocations, and whoever is at the other end hangs up
+meanwhile: what was idle for long is opened anew.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import smtplib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from lambda_celery.django.mail.options import make_delivery
+
+logger = logging.getLogger(__name__)
+
+#: One that was idle for longer is not tried any more.
+_LONGEST_IDLE_SECONDS = 10.0
+#: One that was idle for longer is asked whether it is still there.
+_ASKED_AFTER_SECONDS = 1.0
+
+
+class _Kept:
+    """A back end with an open connection."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.used_at = time.time()
+
+    def is_alive(self) -> bool:
+        """Whether a mail may be sent by it; it is closed otherwise."""
+        # Not the monotonic clock: that stands still while Lambda freezes the process.
+        idle = time.time() - self.used_at
+        if 0 <= idle <= _LONGEST_IDLE_SECONDS and (
+            idle <= _ASKED_AFTER_SECONDS or _answers(self.backend)
+        ):
+            return True
+        close(self.backend)
+        return False
+
+
+class Connections:
+    """The open connections of a process, by mailer. It may be used by several threads."""
+
+    def __init__(self) -> None:
+        self._idle: dict[str, list[_Kept]] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def borrow(self, using: str | None, arguments: Mapping[str, Any]) -> Iterator[Any]:
+        """Lend a back end for the block; it is closed where the block raises.
+
+        Its connection may not be open: opening is the borrower's, to tell its faults apart.
+        """
+        name = json.dumps([using, sorted(arguments.items())], default=str)
+        backend = self._taken(name)
+        if backend is None:
+            backend = make_delivery(using, arguments)
+        try:
+            yield backend
+        except BaseException:
+            close(backend)
+            raise
+        with self._lock:
+            self._idle.setdefault(name, []).append(_Kept(backend))
+
+    def _taken(self, name: str) -> Any:
+        while True:
+            with self._lock:
+                kept = self._idle.get(name)
+                if not kept:
+                    return None
+                last = kept.pop()
+            if last.is_alive():
+                return last.backend
+
+
+def close(backend: Any) -> None:
+    """Close the connection of *backend*, whatever state it is in."""
+    with suppress(Exception):
+        backend.close()
+
+
+def _answers(backend: Any) -> bool:
+    connection = getattr(backend, "connection", None)
+    if not isinstance(connection, smtplib.SMTP):
+        return True
+    try:
+        code, _ = connection.noop()
+    except (OSError, smtplib.SMTPException):
+        return False
+    return code == 250

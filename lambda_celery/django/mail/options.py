@@ -1,0 +1,61 @@
+"""The settings of the mail back end, as a Django project has them.
+
+The names are those of django-celery-email, whose users change one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core import mail
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+BACKEND_PATH = "lambda_celery.django.mail.EmailBackend"
+_DEFAULT_DELIVERY = "django.core.mail.backends.smtp.EmailBackend"
+
+
+def delivery_backend() -> str:
+    """Return the path of the back end that delivers, where ``MAILERS`` is not set."""
+    path: str = getattr(settings, "CELERY_EMAIL_BACKEND", _DEFAULT_DELIVERY)
+    return path
+
+
+def task_options() -> Mapping[str, Any]:
+    """Return the options of the task that delivers, as ``@task`` takes them."""
+    found: Mapping[str, Any] = getattr(settings, "CELERY_EMAIL_TASK_CONFIG", {})
+    return found
+
+
+def has_mailers() -> bool:
+    """Whether the project is configured by ``MAILERS``, which Django 6.1 has brought."""
+    return hasattr(settings, "MAILERS") and hasattr(mail, "mailers")
+
+
+def make_delivery(using: str | None, arguments: Mapping[str, Any]) -> Any:
+    """Return the back end that delivers the mails of the mailer *using*.
+
+    :param using: an alias of ``MAILERS``; ``None`` stands for ``CELERY_EMAIL_BACKEND``.
+    :param arguments: what was given to ``get_connection``; only where *using* is ``None``.
+    :raises ImproperlyConfigured: there is no such mailer, or it would publish the mail again.
+    """
+    from lambda_celery.django.mail.backend import EmailBackend
+
+    if using is None and has_mailers():
+        # It was sent before the project had mailers.
+        default = _mailer("default")
+        using = default.using if isinstance(default, EmailBackend) else "default"
+    made = import_string(delivery_backend())(**arguments) if using is None else _mailer(using)
+    if isinstance(made, EmailBackend):
+        name = f"The mailer {using!r}" if using else "CELERY_EMAIL_BACKEND"
+        raise ImproperlyConfigured(
+            f"{name} is {BACKEND_PATH} itself, which would send each mail to the queue again. "
+            "Name the back end that delivers."
+        )
+    return made
+
+
+def _mailer(alias: str) -> Any:
+    return mail.mailers[alias]  # type: ignore[attr-defined,unused-ignore]
