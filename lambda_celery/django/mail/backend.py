@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from celery import current_app
+import django
+from celery.app import app_or_default
+from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import DNS_NAME, EmailMessage, make_msgid
 from django.core.mail.backends.base import BaseEmailBackend
@@ -16,6 +18,9 @@ from lambda_celery.django.mail.delivery import REPRS, deliver
 from lambda_celery.django.mail.form import mail_to_json
 from lambda_celery.exceptions import BatchPublishError, PublishError
 from lambda_celery.publishing.batch_block import batch
+
+#: What Django raises for a line break in a header: from 6.0 on, Python's own error.
+_HeaderError: type[ValueError] = ValueError if django.VERSION >= (6, 0) else mail.BadHeaderError
 
 
 class EmailBackend(BaseEmailBackend):
@@ -75,19 +80,19 @@ class EmailBackend(BaseEmailBackend):
             return len(forms)
         return self._publish(forms)
 
-    def _form(self, mail: EmailMessage) -> dict[str, Any]:
-        contents = contents_of(current_app)
-        headers = mail.extra_headers
+    def _form(self, message: EmailMessage) -> dict[str, Any]:
+        contents = contents_of(app_or_default())
+        headers = message.extra_headers
         names = {name.lower() for name in headers}
-        _refuse_lines(mail)
+        _refuse_lines(message)
         if "message-id" in names:
-            return mail_to_json(mail, contents)
+            return mail_to_json(message, contents)
         # Whoever gets it twice, after a crash, can tell.
-        mail.extra_headers = {**headers, "Message-ID": make_msgid(domain=str(DNS_NAME))}
+        message.extra_headers = {**headers, "Message-ID": make_msgid(domain=str(DNS_NAME))}
         try:
-            return mail_to_json(mail, contents)
+            return mail_to_json(message, contents)
         finally:
-            mail.extra_headers = headers
+            message.extra_headers = headers
 
     def _publish(self, forms: Iterable[dict[str, Any]]) -> int:
         options = {"queue": self._queue} if self._queue else {}
@@ -106,13 +111,13 @@ class EmailBackend(BaseEmailBackend):
         return published
 
 
-def _refuse_lines(mail: EmailMessage) -> None:
+def _refuse_lines(message: EmailMessage) -> None:
     """Refuse what Django refuses when it makes the mail's text: a header with a line break."""
-    headers = {"Subject": mail.subject, "From": mail.from_email, **mail.extra_headers}
-    lists = {"To": mail.to, "Cc": mail.cc, "Reply-To": mail.reply_to, "Bcc": mail.bcc}
+    headers = {"Subject": message.subject, "From": message.from_email, **message.extra_headers}
+    lists = {"To": message.to, "Cc": message.cc, "Reply-To": message.reply_to, "Bcc": message.bcc}
     for name, value in [*headers.items(), *((n, v) for n, all_ in lists.items() for v in all_)]:
         text = str(value)
         if "\n" in text or "\r" in text:
-            raise ValueError(
+            raise _HeaderError(
                 f"Header values can't contain newlines (got {text!r} for header {name!r})"
             )

@@ -28,6 +28,7 @@ from lambda_celery.task import task
 _RETRIES = 5
 _FIRST_BACKOFF_SECONDS = 5
 _LONGEST_BACKOFF_SECONDS = 600
+_TOO_FAST_SECONDS = (1.0, 10.0)
 #: SES counts the last 24 hours: a part of its quota is there again after a part of that.
 _QUOTA_SECONDS = 3600.0
 #: A mail's text and addresses are nothing for headers and logs.
@@ -92,10 +93,11 @@ def deliver(
                 breaker.leave_alone(str(exc), answer.wait_seconds)
                 raise later(breaker.seconds_to_wait(), exc) from exc
             case Meaning.TOO_FAST:
-                raise later(answer.wait_seconds or random.uniform(1, 10), exc) from exc
+                raise later(answer.wait_seconds or random.uniform(*_TOO_FAST_SECONDS), exc) from exc
             case Meaning.TEMPORARY if attempt < _RETRIES:
                 raise later(_backoff(attempt), exc, attempt=attempt + 1) from exc
-        raise exc from exc.__cause__
+        # To try it again would change nothing: Celery's word for that is a retry too many.
+        self.retry(exc=exc, max_retries=0)
     breaker.is_well()
     if refused:
         # They are asked again, alone: a server that refuses them for good says so then.

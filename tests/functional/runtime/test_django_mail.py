@@ -1,0 +1,234 @@
+"""Django's mail by way of the queue, delivered by SMTP to a server that answers as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from aiosmtpd.smtp import SMTP
+from django.core import mail
+from django.core.mail import EmailMessage, send_mail
+from django.test import override_settings
+
+import tests.django_settings  # noqa: F401 - before what reads them
+from lambda_celery.django.mail import breaker, delivery
+from lambda_celery.django.mail.connections import Connections
+from lambda_celery.exceptions import PublishError, UnsupportedMailError
+
+BACKEND = "lambda_celery.django.mail.EmailBackend"
+PDF = b"%PDF-1.4" + bytes(range(256)) * 400
+
+class Server:
+    """Takes mails, and answers what the test tells it to."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[list[str], Any]] = []
+        self.answers: list[str] = []
+        self.of_recipients: dict[str, str] = {}
+        self.connections = 0
+        self.lock = threading.Lock()
+
+    async def handle_EHLO(self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]) -> list[str]:  # noqa: N802, E501 - aiosmtpd's names
+        self.connections += 1
+        session.host_name = hostname
+        return responses
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802, E501
+        if address in self.of_recipients:
+            return self.of_recipients[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        with self.lock:
+            if self.answers and not (answer := self.answers.pop(0)).startswith("250"):
+                return answer
+            parsed = email.message_from_bytes(envelope.content, policy=email.policy.default)
+            self.taken.append((envelope.rcpt_tos, parsed))
+        return "250 OK"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    made = Server()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="smtp")
+    thread.start()
+    serving = loop.create_server(lambda: SMTP(made, hostname="server"), "127.0.0.1", 0)
+    listening = asyncio.run_coroutine_threadsafe(serving, loop).result()
+    port = listening.sockets[0].getsockname()[1]
+    monkeypatch.setattr(delivery, "_connections", Connections())
+    monkeypatch.setattr(delivery, "_breakers", {})
+    monkeypatch.setattr(delivery, "_FIRST_BACKOFF_SECONDS", 0)
+    with override_settings(EMAIL_BACKEND=BACKEND, EMAIL_HOST="127.0.0.1", EMAIL_PORT=port):
+        yield made
+    loop.call_soon_threadsafe(listening.close)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def a_mail(*to: str, **options: Any) -> EmailMessage:
+    return EmailMessage("Hello", "Grüße", "from@example.com", list(to), **options)
+
+
+class TestPublishing:
+    def test_a_mail_arrives_and_its_id_is_made_once(self, runtime, server):
+        assert send_mail("Hello", "text", "from@example.com", ["ann@example.com"], html_message="<p>html</p>") == 1
+
+        [message] = runtime.receive()
+        published = runtime.envelope(message)["body"]
+        assert runtime.hand_over([message]).all_deleted
+        [(recipients, parsed)] = server.taken
+        assert recipients == ["ann@example.com"]
+        assert parsed["Subject"] == "Hello"
+        assert [part.get_content_type() for part in parsed.walk()] == [
+            "multipart/alternative", "text/plain", "text/html",
+        ]  # fmt: skip
+        assert published
+        assert parsed["Message-ID"]
+
+    def test_each_mail_is_one_message(self, runtime, server):
+        sent = mail.get_connection().send_messages([a_mail(f"{n}@example.com") for n in range(12)])
+
+        assert sent == 12
+        assert runtime.deliver(12).all_deleted
+        assert sorted(to for [to], _ in server.taken) == sorted(f"{n}@example.com" for n in range(12))
+
+    def test_a_mail_to_nobody_is_none(self, runtime, server):
+        assert mail.get_connection().send_messages([a_mail()]) == 0
+        assert mail.get_connection().send_messages([]) == 0
+
+    def test_no_address_is_in_a_header_of_the_message(self, runtime, server):
+        a_mail("ann@example.com").send()
+
+        [message] = runtime.receive()
+        assert "ann@example.com" not in str(runtime.envelope(message)["headers"])
+
+    def test_what_aws_refuses_is_raised_or_silent(self, runtime, server, faults):
+        for operation in ("SendMessage", "SendMessageBatch"):
+            faults.fail(runtime.settings, "sqs", operation, "AccessDenied", status=403)
+
+        with pytest.raises(PublishError):
+            a_mail("ann@example.com").send()
+        assert a_mail("ann@example.com").send(fail_silently=True) == 0
+
+    def test_what_cannot_travel_is_raised_although_silent(self, runtime, server):
+        message = a_mail("ann@example.com")
+        message.reader = object()
+
+        with pytest.raises(UnsupportedMailError, match="attribute reader"):
+            message.send(fail_silently=True)
+
+    def test_a_large_attachment_is_uploaded_once(self, runtime, server, stack):
+        mails = [a_mail(f"{n}@example.com", attachments=[("a.pdf", PDF, "application/pdf")]) for n in range(3)]
+
+        for each in mails:
+            each.send()
+
+        objects = stack.s3.list_objects_v2(Bucket=runtime.settings.payload_bucket)["Contents"]
+        assert [each["Size"] for each in objects] == [len(PDF)]
+        assert runtime.deliver(3).all_deleted
+        for _, parsed in server.taken:
+            [attachment] = parsed.iter_attachments()
+            assert attachment.get_content() == PDF
+
+    def test_an_attachment_that_is_gone_parks_its_mail_alone(self, runtime, server, stack):
+        a_mail("ann@example.com", attachments=[("a.pdf", PDF, "application/pdf")]).send()
+        bucket = runtime.settings.payload_bucket
+        [found] = stack.s3.list_objects_v2(Bucket=bucket)["Contents"]
+        stack.s3.delete_object(Bucket=bucket, Key=found["Key"])
+        a_mail("bob@example.com").send()
+
+        answer = runtime.deliver(2)
+
+        assert [to for [to], _ in server.taken] == ["bob@example.com"]
+        assert len(answer.failed) == 1  # until its attempts are used up
+
+
+class TestDelivery:
+    def test_connections_are_kept_between_mails(self, runtime, server):
+        for n in range(3):
+            a_mail(f"{n}@example.com").send()
+            runtime.deliver()
+
+        assert len(server.taken) == 3
+        assert server.connections == 1
+
+    def test_a_server_that_is_busy_is_asked_again(self, runtime, server):
+        server.answers = ["451 4.3.2 busy"]
+        a_mail("ann@example.com").send()
+        runtime.deliver()
+        assert server.taken == []
+
+        runtime.deliver()
+
+        assert len(server.taken) == 1
+
+    def test_a_mail_that_is_refused_for_good_is_parked(self, runtime, server, stack):
+        server.answers = ["550 5.1.1 no such mailbox"]
+        a_mail("ann@example.com").send()
+        a_mail("bob@example.com").send()
+
+        runtime.deliver(2)
+
+        assert len(server.taken) == 1
+        assert len(stack.dead_letters()) == 1
+
+    def test_a_recipient_who_is_refused_does_not_send_it_to_the_others_again(self, runtime, server, stack):
+        server.of_recipients = {"bob@example.com": "450 4.2.1 try later"}
+        a_mail("ann@example.com", "bob@example.com", cc=["cy@example.com"]).send()
+        runtime.deliver()
+        server.of_recipients = {}
+
+        runtime.deliver()
+
+        assert [to for to, _ in server.taken] == [["ann@example.com", "cy@example.com"], ["bob@example.com"]]
+        assert server.taken[1][1]["To"] == "ann@example.com, bob@example.com"
+        assert server.taken[0][1]["Message-ID"] == server.taken[1][1]["Message-ID"]
+
+    def test_a_rate_that_is_exceeded_spends_no_attempt(self, runtime, server, monkeypatch):
+        monkeypatch.setattr(delivery, "_RETRIES", 0)
+        monkeypatch.setattr(delivery, "_TOO_FAST_SECONDS", (0, 0))
+        server.answers = ["454 Throttling failure: Maximum sending rate exceeded."] * 3
+        a_mail("ann@example.com").send()
+
+        for _ in range(4):
+            runtime.deliver()
+
+        assert len(server.taken) == 1
+
+    @pytest.mark.parametrize(
+        "answer",
+        ["535 5.7.8 authentication failed", "454 Throttling failure: Daily message quota exceeded."],
+        ids=["credentials", "quota"],
+    )
+    def test_a_mailer_that_is_closed_is_left_alone_and_its_mails_wait(
+        self, runtime, server, monkeypatch, answer, stack
+    ):
+        monkeypatch.setattr(delivery, "_RETRIES", 0)
+        monkeypatch.setattr(delivery, "_QUOTA_SECONDS", 2.0)
+        monkeypatch.setattr(breaker, "_FIRST_SECONDS", 2.0)
+        server.answers = [answer]
+        for name in ("ann", "bob", "cy"):
+            a_mail(f"{name}@example.com").send()
+
+        runtime.deliver(3)
+        assert server.taken == []
+        assert server.answers == []  # asked by one of them
+        [state] = stack.dynamodb.scan(
+            TableName=runtime.settings.idempotency_table,
+            FilterExpression="begins_with(id, :mailer)",
+            ExpressionAttributeValues={":mailer": {"S": "mailer#"}},
+        )["Items"]
+        assert answer[:3] in state["reason"]["S"] or answer[4:30] in state["reason"]["S"]
+        while len(server.taken) < 3:
+            runtime.deliver()
+
+        assert sorted(to for [to], _ in server.taken) == ["ann@example.com", "bob@example.com", "cy@example.com"]
+        assert stack.dead_letters() == []
