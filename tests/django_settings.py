@@ -1,6 +1,25 @@
 """Django as tests in this process have it: a module to import before what reads its settings."""
 
+from django.apps import apps
 from django.conf import settings
 
+TEMPLATES = {
+    "mail.txt": "Yes, {{ name }} in {{ when.year }}",
+    "mail.html": "<p>{{ name }}</p>",
+}
+
 if not settings.configured:
-    settings.configure(USE_TZ=True, USE_I18N=False, DEFAULT_FROM_EMAIL="default@example.com")
+    settings.configure(
+        USE_TZ=True,
+        USE_I18N=False,
+        DEFAULT_FROM_EMAIL="default@example.com",
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        TEMPLATES=[
+            {
+                "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "OPTIONS": {"loaders": [("django.template.loaders.locmem.Loader", TEMPLATES)]},
+            }
+        ],
+    )
+    # Not django.setup(): the tests' logging is theirs.
+    apps.populate(settings.INSTALLED_APPS)

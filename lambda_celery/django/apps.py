@@ -15,3 +15,5 @@ class LambdaCeleryConfig(AppConfig):
     def ready(self) -> None:
         """Reach the Celery apps of this process, those still to be made included."""
         install()
+        # Its tasks, which no module of the project imports.
+        import lambda_celery.django.mail.tasks  # noqa: F401

@@ -1,4 +1,4 @@
-"""The task that delivers one mail, where it runs.
+"""The delivery of one mail, where it runs.
 
 A mail is one message, and so one idempotent unit: what becomes of one is nothing to the others.
 """
@@ -20,9 +20,8 @@ from lambda_celery.django.mail.breaker import Breaker
 from lambda_celery.django.mail.connections import Connections
 from lambda_celery.django.mail.contents import contents_of
 from lambda_celery.django.mail.form import mail_from_json
-from lambda_celery.django.mail.options import task_options
 from lambda_celery.django.mail.refused import noting_refused
-from lambda_celery.task import task
+from lambda_celery.django.mail.tasks import REPRS
 
 #: How often a mail that its server takes later is tried again.
 _RETRIES = 5
@@ -31,39 +30,21 @@ _LONGEST_BACKOFF_SECONDS = 600
 _TOO_FAST_SECONDS = (1.0, 10.0)
 #: SES counts the last 24 hours: a part of its quota is there again after a part of that.
 _QUOTA_SECONDS = 3600.0
-#: A mail's text and addresses are nothing for headers and logs.
-REPRS = {"argsrepr": "(<a mail>,)", "kwargsrepr": "{}"}
 
 _connections = Connections()
 _breakers: dict[str, Breaker] = {}
 _breakers_lock = threading.Lock()
 
 
-def _options() -> dict[str, Any]:
-    options = {"name": "lambda_celery.django.mail.deliver", "ignore_result": True, **task_options()}
-    # Of attempts: what a mailer's own troubles make of retries has no limit.
-    options.pop("max_retries", None)
-    return {**options, "bind": True, "max_retries": None}
-
-
-@task(**_options())
-def deliver(
+def deliver_mail(
     self: Task,
     mail: Mapping[str, Any],
-    using: str | None = None,
-    arguments: Mapping[str, Any] | None = None,
-    attempt: int = 0,
-    only: Sequence[str] | None = None,
+    using: str | None,
+    arguments: Mapping[str, Any] | None,
+    attempt: int,
+    only: Sequence[str] | None,
 ) -> int:
-    """Deliver a mail that :func:`~lambda_celery.django.mail.form.mail_to_json` has made.
-
-    Returns how many were sent: one, if the back end that delivers has not dropped it.
-
-    :param using: the mailer that delivers, as ``MAILERS`` names it.
-    :param arguments: those of the back end that delivers, where there are no mailers.
-    :param attempt: how often the server has put it off for a reason of the mail's own.
-    :param only: the recipients that have yet to get it; all, if that is ``None``.
-    """
+    """Do what :data:`~lambda_celery.django.mail.tasks.deliver` says, as the task *self*."""
     breaker = _breaker(self, using)
 
     def later(wait: float, exc: BaseException | None = None, **changed: Any) -> Exception:

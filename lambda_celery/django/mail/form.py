@@ -6,19 +6,19 @@ django-anymail's reads the attributes, and Django makes the MIME text of them wh
 
 from __future__ import annotations
 
-import email
-import email.policy
 from collections.abc import Mapping
-from email.message import Message, MIMEPart
-from email.mime.base import MIMEBase
-from typing import Any, NamedTuple, Protocol
+from email.message import Message
+from typing import Any, Protocol
 
 from django.core.mail import EmailAlternative, EmailAttachment, EmailMessage, EmailMultiAlternatives
 from django.utils.module_loading import import_string
 
+from lambda_celery.django.mail.parts import read_part, write_part
 from lambda_celery.django.mail.values import from_json, to_json
 from lambda_celery.exceptions import UnsupportedMailError
 
+#: The alternatives; and where a class has a property for them.
+_ALTERNATIVES = frozenset({"alternatives", "_alternatives"})
 #: The connection stays behind: the delivery back end opens one of its own.
 _LEFT_BEHIND = frozenset({"connection", "_connection"})
 
@@ -80,9 +80,8 @@ def mail_from_json(form: Mapping[str, Any], contents: Contents) -> EmailMessage:
     for name, value in form["attributes"].items():
         if name == "attachments":
             mail.attachments = [_attachment_from_json(each, contents) for each in value]
-        elif name == "alternatives":
-            assert isinstance(mail, EmailMultiAlternatives)
-            mail.alternatives = [EmailAlternative(*map(from_json, each)) for each in value]
+        elif name in _ALTERNATIVES:
+            setattr(mail, name, [EmailAlternative(*map(from_json, each)) for each in value])
         else:
             setattr(mail, name, from_json(value))
     return mail
@@ -91,7 +90,7 @@ def mail_from_json(form: Mapping[str, Any], contents: Contents) -> EmailMessage:
 def _attribute_to_json(name: str, value: Any, contents: Contents) -> Any:
     if name == "attachments":
         return [_attachment_to_json(each, contents) for each in value]
-    if name == "alternatives":
+    if name in _ALTERNATIVES:
         return [[to_json(part) for part in each] for each in value]
     return to_json(value)
 
@@ -126,32 +125,6 @@ def _is_unset(value: Any, new: Any) -> bool:
     )
 
 
-class _ParsedMIMEBase(MIMEBase):
-    """A :class:`MIMEBase` that the parser can make: the other one asks for its type first."""
-
-    def __init__(self, policy: Any = email.policy.compat32) -> None:
-        Message.__init__(self, policy=policy)
-
-
-class _Parsed(NamedTuple):
-    """How a part of one of Python's classes is parsed."""
-
-    kind: type[Message]
-    made: type[Message]
-    policy: Any
-
-
-#: Subclasses come before what they are made of.
-_PARTS: Mapping[str, _Parsed] = {
-    "EmailMessage": _Parsed(
-        email.message.EmailMessage, email.message.EmailMessage, email.policy.default
-    ),
-    "MIMEPart": _Parsed(MIMEPart, MIMEPart, email.policy.default),
-    "MIMEBase": _Parsed(MIMEBase, _ParsedMIMEBase, email.policy.compat32),
-    "Message": _Parsed(Message, Message, email.policy.compat32),
-}
-
-
 def _attachment_to_json(attachment: Any, contents: Contents) -> dict[str, Any]:
     if isinstance(attachment, Message):
         return _content_to_json(attachment, contents)
@@ -178,10 +151,7 @@ def _content_to_json(content: Any, contents: Contents) -> dict[str, Any]:
     if isinstance(content, EmailMessage):
         return {"mail": mail_to_json(content, contents)}
     if isinstance(content, Message):
-        name = next(name for name, part in _PARTS.items() if isinstance(content, part.kind))
-        # A header that is folded for the journey would stay so.
-        policy = content.policy.clone(mangle_from_=False, max_line_length=0)
-        data = content.as_bytes(policy=policy)
+        name, data = write_part(content)
         return {"mime": name} | _kept(data, contents)
     if isinstance(content, (bytes, bytearray, memoryview)):
         return _kept(bytes(content), contents)
@@ -200,8 +170,7 @@ def _content_from_json(form: Mapping[str, Any], contents: Contents) -> Any:
         return mail_from_json(form["mail"], contents)
     content = contents.fetch(form["kept"]) if "kept" in form else from_json(form["value"])
     if "mime" in form:
-        part = _PARTS[form["mime"]]
-        return email.message_from_bytes(content, _class=part.made, policy=part.policy)
+        return read_part(form["mime"], content)
     return content.decode(*_UTF8) if "text" in form else content
 
 

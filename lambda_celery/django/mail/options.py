@@ -23,12 +23,6 @@ def delivery_backend() -> str:
     return path
 
 
-def task_options() -> Mapping[str, Any]:
-    """Return the options of the task that delivers, as ``@task`` takes them."""
-    found: Mapping[str, Any] = getattr(settings, "CELERY_EMAIL_TASK_CONFIG", {})
-    return found
-
-
 def has_mailers() -> bool:
     """Whether the project is configured by ``MAILERS``, which Django 6.1 has brought."""
     return hasattr(settings, "MAILERS") and hasattr(mail, "mailers")

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import email
 import email.policy
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.mime.application import MIMEApplication
 from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP
 from django.core import mail
 from django.core.mail import EmailMessage, send_mail
+from django.db import transaction
 from django.test import override_settings
 
 import tests.django_settings  # noqa: F401 - before what reads them
-from lambda_celery.django.mail import breaker, delivery
+from lambda_celery.django.mail import breaker, delivery, render_later, tasks
 from lambda_celery.django.mail.connections import Connections
 from lambda_celery.exceptions import PublishError, UnsupportedMailError
 
 BACKEND = "lambda_celery.django.mail.EmailBackend"
 PDF = b"%PDF-1.4" + bytes(range(256)) * 400
+
 
 class Server:
     """Takes mails, and answers what the test tells it to."""
@@ -33,12 +38,16 @@ class Server:
         self.connections = 0
         self.lock = threading.Lock()
 
-    async def handle_EHLO(self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]) -> list[str]:  # noqa: N802, E501 - aiosmtpd's names
+    async def handle_EHLO(
+        self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]
+    ) -> list[str]:  # noqa: N802, E501 - aiosmtpd's names
         self.connections += 1
         session.host_name = hostname
         return responses
 
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802, E501
+    async def handle_RCPT(
+        self, server: Any, session: Any, envelope: Any, address: str, options: Any
+    ) -> str:  # noqa: N802, E501
         if address in self.of_recipients:
             return self.of_recipients[address]
         envelope.rcpt_tos.append(address)
@@ -62,6 +71,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     serving = loop.create_server(lambda: SMTP(made, hostname="server"), "127.0.0.1", 0)
     listening = asyncio.run_coroutine_threadsafe(serving, loop).result()
     port = listening.sockets[0].getsockname()[1]
+    assert tasks.deliver  # registered, as the app's ready() does
     monkeypatch.setattr(delivery, "_connections", Connections())
     monkeypatch.setattr(delivery, "_breakers", {})
     monkeypatch.setattr(delivery, "_FIRST_BACKOFF_SECONDS", 0)
@@ -79,7 +89,12 @@ def a_mail(*to: str, **options: Any) -> EmailMessage:
 
 class TestPublishing:
     def test_a_mail_arrives_and_its_id_is_made_once(self, runtime, server):
-        assert send_mail("Hello", "text", "from@example.com", ["ann@example.com"], html_message="<p>html</p>") == 1
+        assert (
+            send_mail(
+                "Hello", "text", "from@example.com", ["ann@example.com"], html_message="<p>html</p>"
+            )
+            == 1
+        )
 
         [message] = runtime.receive()
         published = runtime.envelope(message)["body"]
@@ -98,7 +113,9 @@ class TestPublishing:
 
         assert sent == 12
         assert runtime.deliver(12).all_deleted
-        assert sorted(to for [to], _ in server.taken) == sorted(f"{n}@example.com" for n in range(12))
+        assert sorted(to for [to], _ in server.taken) == sorted(
+            f"{n}@example.com" for n in range(12)
+        )
 
     def test_a_mail_to_nobody_is_none(self, runtime, server):
         assert mail.get_connection().send_messages([a_mail()]) == 0
@@ -126,7 +143,10 @@ class TestPublishing:
             message.send(fail_silently=True)
 
     def test_a_large_attachment_is_uploaded_once(self, runtime, server, stack):
-        mails = [a_mail(f"{n}@example.com", attachments=[("a.pdf", PDF, "application/pdf")]) for n in range(3)]
+        mails = [
+            a_mail(f"{n}@example.com", attachments=[("a.pdf", PDF, "application/pdf")])
+            for n in range(3)
+        ]
 
         for each in mails:
             each.send()
@@ -149,6 +169,60 @@ class TestPublishing:
 
         assert [to for [to], _ in server.taken] == ["bob@example.com"]
         assert len(answer.failed) == 1  # until its attempts are used up
+
+    def test_a_mail_of_a_transaction_is_published_at_its_commit(self, runtime, server, stack):
+        backend = mail.get_connection(on_commit=True)
+        with pytest.raises(LookupError), transaction.atomic():
+            assert backend.send_messages([a_mail("rolled-back@example.com")]) == 1
+            raise LookupError
+
+        with transaction.atomic():
+            assert backend.send_messages([a_mail("ann@example.com")]) == 1
+            assert stack.depth() == 0
+
+        assert runtime.deliver().all_deleted
+        assert [to for [to], _ in server.taken] == ["ann@example.com"]
+
+    def test_a_template_is_rendered_where_the_mail_is_delivered(self, runtime, server):
+        context = {"name": "Ann", "when": datetime(2026, 1, 1, tzinfo=UTC)}
+        render_later(
+            "mail.txt", context, html_template="mail.html", subject="s", to=["ann@example.com"]
+        ).send()
+
+        [message] = runtime.receive()
+        assert "Yes" not in str(base64.b64decode(runtime.envelope(message)["body"]))
+        runtime.hand_over([message])
+
+        [(_, parsed)] = server.taken
+        text, html = parsed.get_body("plain"), parsed.get_body("html")
+        assert text.get_content().strip() == "Yes, Ann in 2026"
+        assert html.get_content().strip() == "<p>Ann</p>"
+
+    @pytest.mark.parametrize("fork", [False, True], ids=["django-celery-email", "its fork"])
+    def test_what_django_celery_email_has_published_is_delivered(self, runtime, server, web, fork):
+        pdf = MIMEApplication(b"%PDF", "pdf", Name="a.pdf")
+        attachments = [["a.txt", base64.b64encode("ä".encode()).decode(), "text/plain"]]
+        if fork:
+            attachments.append({"mime": base64.b64encode(pdf.as_bytes()).decode()})
+        forms = [
+            {
+                "subject": "Hello", "body": "b", "from_email": "f@example.com", "to": [f"{n}@example.com"],
+                "bcc": [], "cc": [], "reply_to": [], "headers": {}, "content_subtype": "html",
+                "attachments": attachments,
+            }
+            for n in range(3)
+        ]  # fmt: skip
+        web.send_task("djcelery_email_send_multiple", [forms, {}])
+        runtime.deliver()
+
+        assert runtime.deliver(3).all_deleted
+
+        assert sorted(to for [to], _ in server.taken) == [f"{n}@example.com" for n in range(3)]
+        for _, parsed in server.taken:
+            body, text, *rest = parsed.iter_parts()
+            assert body.get_content_type() == "text/html"
+            assert text.get_content().strip() == "ä"
+            assert len(rest) == fork
 
 
 class TestDelivery:
@@ -180,7 +254,9 @@ class TestDelivery:
         assert len(server.taken) == 1
         assert len(stack.dead_letters()) == 1
 
-    def test_a_recipient_who_is_refused_does_not_send_it_to_the_others_again(self, runtime, server, stack):
+    def test_a_recipient_who_is_refused_does_not_send_it_to_the_others_again(
+        self, runtime, server, stack
+    ):
         server.of_recipients = {"bob@example.com": "450 4.2.1 try later"}
         a_mail("ann@example.com", "bob@example.com", cc=["cy@example.com"]).send()
         runtime.deliver()
@@ -188,7 +264,10 @@ class TestDelivery:
 
         runtime.deliver()
 
-        assert [to for to, _ in server.taken] == [["ann@example.com", "cy@example.com"], ["bob@example.com"]]
+        assert [to for to, _ in server.taken] == [
+            ["ann@example.com", "cy@example.com"],
+            ["bob@example.com"],
+        ]
         assert server.taken[1][1]["To"] == "ann@example.com, bob@example.com"
         assert server.taken[0][1]["Message-ID"] == server.taken[1][1]["Message-ID"]
 
@@ -205,7 +284,10 @@ class TestDelivery:
 
     @pytest.mark.parametrize(
         "answer",
-        ["535 5.7.8 authentication failed", "454 Throttling failure: Daily message quota exceeded."],
+        [
+            "535 5.7.8 authentication failed",
+            "454 Throttling failure: Daily message quota exceeded.",
+        ],
         ids=["credentials", "quota"],
     )
     def test_a_mailer_that_is_closed_is_left_alone_and_its_mails_wait(
@@ -230,5 +312,9 @@ class TestDelivery:
         while len(server.taken) < 3:
             runtime.deliver()
 
-        assert sorted(to for [to], _ in server.taken) == ["ann@example.com", "bob@example.com", "cy@example.com"]
+        assert sorted(to for [to], _ in server.taken) == [
+            "ann@example.com",
+            "bob@example.com",
+            "cy@example.com",
+        ]
         assert stack.dead_letters() == []

@@ -1,0 +1,72 @@
+"""From mails to messages on the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import django
+from celery.app import app_or_default
+from django.core import mail
+from django.core.mail import DNS_NAME, EmailMessage, make_msgid
+
+from lambda_celery.django.mail.contents import contents_of
+from lambda_celery.django.mail.form import mail_to_json
+from lambda_celery.django.mail.tasks import REPRS, deliver
+from lambda_celery.publishing.batch_block import batch
+
+#: What Django raises for a line break in a header: from 6.0 on, Python's own error.
+_HeaderError: type[ValueError] = ValueError if django.VERSION >= (6, 0) else mail.BadHeaderError
+
+
+def to_form(message: EmailMessage) -> dict[str, Any]:
+    """Return *message* as the task takes it, with a ``Message-ID`` of its own.
+
+    :raises UnsupportedMailError: it holds what cannot travel.
+    :raises PublishError: S3 does not take its attachments.
+    :raises ValueError: a header has a line break.
+    """
+    _refuse_lines(message)
+    contents = contents_of(app_or_default())
+    headers = message.extra_headers
+    if any(name.lower() == "message-id" for name in headers):
+        return mail_to_json(message, contents)
+    # Whoever gets it twice, after a crash, can tell.
+    message.extra_headers = {**headers, "Message-ID": make_msgid(domain=str(DNS_NAME))}
+    try:
+        return mail_to_json(message, contents)
+    finally:
+        message.extra_headers = headers
+
+
+def publish(
+    forms: Iterable[dict[str, Any]],
+    using: str | None,
+    arguments: Mapping[str, Any],
+    queue: str | None = None,
+) -> None:
+    """Publish mails, each as a task of its own.
+
+    :param using: the mailer that delivers.
+    :param arguments: those of the back end that delivers, where there are no mailers.
+    :param queue: a Celery queue, if it is not the task's.
+    :raises PublishError: AWS did not take some of them.
+    """
+    options = {"queue": queue} if queue else {}
+    known = {"using": using, "arguments": dict(arguments)}
+    kwargs = {name: each for name, each in known.items() if each}
+    with batch():
+        for form in forms:
+            deliver.apply_async((form,), kwargs, **REPRS, **options)
+
+
+def _refuse_lines(message: EmailMessage) -> None:
+    """Refuse what Django refuses when it makes the mail's text."""
+    headers = {"Subject": message.subject, "From": message.from_email, **message.extra_headers}
+    lists = {"To": message.to, "Cc": message.cc, "Reply-To": message.reply_to, "Bcc": message.bcc}
+    for name, value in [*headers.items(), *((n, v) for n, all_ in lists.items() for v in all_)]:
+        text = str(value)
+        if "\n" in text or "\r" in text:
+            raise _HeaderError(
+                f"Header values can't contain newlines (got {text!r} for header {name!r})"
+            )
