@@ -16,4 +16,5 @@ class LambdaCeleryConfig(AppConfig):
         """Reach the Celery apps of this process, those still to be made included."""
         install()
         # Its tasks, which no module of the project imports.
+        import lambda_celery.django.checks
         import lambda_celery.django.mail.tasks  # noqa: F401

@@ -66,7 +66,8 @@ client.post("/password_reset/", {"email": "ann@example.com"})
 """,
     "django-allauth": """
 client.post("/accounts/signup/", {
-    "username": "ann", "email": "ann@example.com", "password1": "Tr0ub4dor", "password2": "Tr0ub4dor",
+    "username": "ann", "email": "ann@example.com",
+    "password1": "Tr0ub4dor", "password2": "Tr0ub4dor",
 })
 """,
     "django-post_office": """

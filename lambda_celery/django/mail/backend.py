@@ -48,6 +48,11 @@ class EmailBackend(BaseEmailBackend):
                     f"MAILERS[{alias!r}]['OPTIONS'] must have 'using': the alias of the mailer "
                     "that delivers, which is another one."
                 )
+        if arguments.get("password"):
+            raise ImproperlyConfigured(
+                "A password does not go to the queue: set EMAIL_HOST_PASSWORD where the mails are "
+                "delivered, or a mailer of its own in MAILERS."
+            )
         self.fail_silently = fail_silently
         self.using = using
         self._on_commit = on_commit

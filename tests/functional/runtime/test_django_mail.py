@@ -38,16 +38,16 @@ class Server:
         self.connections = 0
         self.lock = threading.Lock()
 
-    async def handle_EHLO(
+    async def handle_EHLO(  # noqa: N802 - aiosmtpd's name
         self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]
-    ) -> list[str]:  # noqa: N802, E501 - aiosmtpd's names
+    ) -> list[str]:
         self.connections += 1
         session.host_name = hostname
         return responses
 
-    async def handle_RCPT(
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, server: Any, session: Any, envelope: Any, address: str, options: Any
-    ) -> str:  # noqa: N802, E501
+    ) -> str:
         if address in self.of_recipients:
             return self.of_recipients[address]
         envelope.rcpt_tos.append(address)
@@ -206,7 +206,8 @@ class TestPublishing:
             attachments.append({"mime": base64.b64encode(pdf.as_bytes()).decode()})
         forms = [
             {
-                "subject": "Hello", "body": "b", "from_email": "f@example.com", "to": [f"{n}@example.com"],
+                "subject": "Hello", "body": "b", "from_email": "f@example.com",
+                "to": [f"{n}@example.com"],
                 "bcc": [], "cc": [], "reply_to": [], "headers": {}, "content_subtype": "html",
                 "attachments": attachments,
             }

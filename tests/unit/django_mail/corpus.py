@@ -63,15 +63,35 @@ def by_hand() -> Iterator[EmailMessage]:
     yield EmailMessage("", "", "from@example.com", to)
     yield EmailMessage("Hello", "No sender is named.", to=to)
     yield EmailMessage(
-        "Größe – 日本語 🎉", "Schöne Grüße\n🎉", "Käthe <k@example.com>", ["Jörg <j@example.com>"]
+        "Größe — 日本語 🎉", "Schöne Grüße\n🎉", "Käthe <k@example.com>", ["Jörg <j@example.com>"]
     )
     yield EmailMessage("Hello", "", "from@example.com", ["ann@exämple.com"])
     yield EmailMessage("Hello", "x" * 5000, "from@example.com", to)
     yield EmailMessage("Hello", "From here on.\n.\nFrom there.\r\nend\r", "from@example.com", to)
     yield EmailMessage(gettext_lazy("Yes"), "lazy", "from@example.com", to)
-    yield EmailMessage("s", "b", "f@example.com", to, cc=["c@example.com"], bcc=["b@example.com"], reply_to=["r@example.com", "Ré <r2@example.com>"])  # fmt: skip
+    yield EmailMessage(
+        "s",
+        "b",
+        "f@example.com",
+        to,
+        cc=["c@example.com"],
+        bcc=["b@example.com"],
+        reply_to=["r@example.com", "Ré <r2@example.com>"],
+    )
     yield EmailMessage("s", "b", "f@example.com", [], bcc=["b@example.com"])
-    yield EmailMessage("s", "b", "f@example.com", to, headers={"X-Own": "1", "List-Unsubscribe": "<mailto:u@example.com>", "Message-ID": "<one@example.com>", "From": "Other <o@example.com>", "To": "list@example.com"})  # fmt: skip
+    yield EmailMessage(
+        "s",
+        "b",
+        "f@example.com",
+        to,
+        headers={
+            "X-Own": "1",
+            "List-Unsubscribe": "<mailto:u@example.com>",
+            "Message-ID": "<one@example.com>",
+            "From": "Other <o@example.com>",
+            "To": "list@example.com",
+        },
+    )
     html = EmailMessage("s", "<p>b</p>", "f@example.com", to)
     html.content_subtype = "html"
     yield html
@@ -96,8 +116,16 @@ def by_hand() -> Iterator[EmailMessage]:
     files.attach(None, b"no name", "application/octet-stream")
     files.attach("empty.bin", b"", "application/octet-stream")
     yield files
-    yield EmailMessage("s", "b", "f@example.com", to, attachments=[("t.txt", "x", "text/plain"), ("t.bin", b"x")])  # fmt: skip
-    inner = EmailMessage("inner", "innen ü", "i@example.com", ["j@example.com"], headers={"Message-ID": "<in@example.com>", "Date": "Thu, 26 Nov 2026 10:00:00 +0000"})  # fmt: skip
+    yield EmailMessage(
+        "s", "b", "f@example.com", to, attachments=[("t.txt", "x", "text/plain"), ("t.bin", b"x")]
+    )
+    inner = EmailMessage(
+        "inner",
+        "innen ü",
+        "i@example.com",
+        ["j@example.com"],
+        headers={"Message-ID": "<in@example.com>", "Date": "Thu, 26 Nov 2026 10:00:00 +0000"},
+    )
     inner.attach("in.bin", b"\x01", "application/octet-stream")
     forwarded = EmailMessage("s", "b", "f@example.com", to)
     forwarded.attach("inner.eml", inner, "message/rfc822")
@@ -145,7 +173,14 @@ def image() -> Any:
     """Return an inline image with a Content-ID, as the Django at hand takes it."""
     if HAS_PARTS:
         part = MIMEPart(policy=email.policy.default)
-        part.set_content(PNG, maintype="image", subtype="png", disposition="inline", cid="<logo>", filename="lögo.png")  # fmt: skip
+        part.set_content(
+            PNG,
+            maintype="image",
+            subtype="png",
+            disposition="inline",
+            cid="<logo>",
+            filename="lögo.png",
+        )
         return part
     made = MIMEImage(PNG, "png")
     made.add_header("Content-ID", "<logo>")
@@ -178,7 +213,7 @@ _WORDS = [
 
 def drawn(count: int, seed: int = 7) -> Iterator[EmailMessage]:
     """Yield *count* mails that are put together by chance, and are the same each time."""
-    chance = random.Random(seed)  # noqa: S311 - no secret hangs on it
+    chance = random.Random(seed)
 
     def words(most: int) -> str:
         return " ".join(chance.choices(_WORDS, k=chance.randint(0, most)))

@@ -8,10 +8,10 @@ import ssl
 from types import SimpleNamespace
 
 import pytest
-import tests.django_settings  # noqa: F401 - before what reads them
 from anymail import exceptions as anymail
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+import tests.django_settings  # noqa: F401 - before what reads them
 from lambda_celery.django.mail.answers import Answer, Meaning, read_answer
 
 
@@ -36,10 +36,16 @@ QUOTA = "Throttling failure: Daily message quota exceeded."
 SENDING = [
     (smtplib.SMTPDataError(451, b"busy"), Meaning.TEMPORARY),
     (smtplib.SMTPDataError(452, b"full"), Meaning.TEMPORARY),
-    (smtplib.SMTPSenderRefused(421, b"too many on this connection", "f@example.com"), Meaning.TEMPORARY),
+    (
+        smtplib.SMTPSenderRefused(421, b"too many on this connection", "f@example.com"),
+        Meaning.TEMPORARY,
+    ),
     (smtplib.SMTPServerDisconnected("gone"), Meaning.TEMPORARY),
     (smtplib.SMTPDataError(550, b"no such mailbox"), Meaning.PERMANENT),
-    (smtplib.SMTPDataError(554, b"Message rejected: Email address is not verified."), Meaning.PERMANENT),
+    (
+        smtplib.SMTPDataError(554, b"Message rejected: Email address is not verified."),
+        Meaning.PERMANENT,
+    ),
     (smtplib.SMTPNotSupportedError("SMTPUTF8"), Meaning.PERMANENT),
     (smtplib.SMTPDataError(454, RATE.encode()), Meaning.TOO_FAST),
     (smtplib.SMTPDataError(454, QUOTA.encode()), Meaning.QUOTA),
@@ -69,7 +75,7 @@ SENDING = [
     (anymail.AnymailRecipientsRefused(), Meaning.PERMANENT),
     (caused(ses("Throttling", RATE)), Meaning.TOO_FAST),
     (caused(ses("SendingPausedException")), Meaning.CLOSED),
-]  # fmt: skip
+]
 #: Before the server has heard of a mail, it is never the mail's fault.
 OPENING = [
     (smtplib.SMTPConnectError(554, b"not you"), Meaning.CLOSED),
@@ -101,9 +107,14 @@ def test_an_answer_before_a_mail(exc, meaning):
 
 @pytest.mark.parametrize(
     "exc",
-    [ValueError("a template"), OSError("a disk"), ses("AccessDenied", operation="GetObject"), anymail.AnymailUnsupportedFeature()],
+    [
+        ValueError("a template"),
+        OSError("a disk"),
+        ses("AccessDenied", operation="GetObject"),
+        anymail.AnymailUnsupportedFeature(),
+    ],
     ids=type,
-)  # fmt: skip
+)
 def test_what_is_no_answer_of_a_server_is_unknown(exc):
     assert read_answer(exc, opening=False) is None
 
@@ -118,10 +129,10 @@ def test_how_long_to_wait_is_told_by_the_server():
 
 
 def test_what_happened_before_and_was_overcome_is_no_cause():
-    try:
+    with pytest.raises(ValueError, match="a bug") as raised:
         try:
             raise smtplib.SMTPDataError(550, b"an earlier one")
         except smtplib.SMTPDataError:
             raise ValueError("a bug") from None
-    except ValueError as exc:
-        assert read_answer(exc, opening=False) is None
+
+    assert read_answer(raised.value, opening=False) is None

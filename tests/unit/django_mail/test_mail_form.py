@@ -9,11 +9,11 @@ from email.message import Message
 from typing import Any
 
 import pytest
-from tests.unit.django_mail.corpus import Newsletter, Tracked, by_hand, drawn
 from django.core.mail import EmailMessage
 
 from lambda_celery.django.mail.form import mail_from_json, mail_to_json
 from lambda_celery.exceptions import UnsupportedMailError
+from tests.unit.django_mail.corpus import Newsletter, Tracked, by_hand, drawn
 
 MAILS = [*by_hand(), *drawn(200)]
 DATE = "Thu, 26 Nov 2026 10:00:00 +0000"
@@ -123,7 +123,7 @@ def test_what_cannot_travel_is_named():
     mail.reader = object()
 
     with pytest.raises(
-        UnsupportedMailError, match="attribute reader cannot travel.*builtins.object"
+        UnsupportedMailError, match=r"attribute reader cannot travel.*builtins.object"
     ):
         mail_to_json(mail, Nowhere())
 
@@ -132,7 +132,7 @@ def test_a_class_that_cannot_be_imported_is_named():
     class Local(EmailMessage):
         pass
 
-    with pytest.raises(UnsupportedMailError, match="Local cannot be imported.*top level"):
+    with pytest.raises(UnsupportedMailError, match=r"Local cannot be imported.*top level"):
         mail_to_json(Local("s", "b", "f@example.com", ["a@example.com"]), Nowhere())
 
 

@@ -1,0 +1,75 @@
+"""What ``manage.py check`` says of the settings of mail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, register
+
+_OURS = "lambda_celery.django.mail.EmailBackend"
+_SMTP = "django.core.mail.backends.smtp.EmailBackend"
+_PAGE = "docs/django-mail.md says more."
+
+
+@register(Tags.compatibility)
+def check_mail(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001 - Django's own names
+    """Return what is wrong with the back ends that send and that deliver."""
+    mailers = getattr(settings, "MAILERS", None)
+    return list(_of_settings() if mailers is None else _of_mailers(mailers))
+
+
+def _of_settings() -> Iterator[CheckMessage]:
+    if settings.EMAIL_BACKEND != _OURS:
+        return
+    delivery = getattr(settings, "CELERY_EMAIL_BACKEND", _SMTP)
+    if delivery == _OURS:
+        yield Error(
+            "CELERY_EMAIL_BACKEND is the back end that publishes: each mail would go to the queue "
+            "again.",
+            hint=f"Name the back end that delivers, such as {_SMTP}. {_PAGE}",
+            id="lambda_celery.E001",
+        )
+    if delivery == _SMTP and settings.EMAIL_TIMEOUT is None:
+        yield _without_timeout("EMAIL_TIMEOUT", None)
+
+
+def _of_mailers(mailers: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessage]:
+    for alias, mailer in mailers.items():
+        if mailer.get("BACKEND") != _OURS:
+            continue
+        using = mailer.get("OPTIONS", {}).get("using")
+        name = f"MAILERS[{alias!r}]"
+        if using not in mailers:
+            yield Error(
+                f"{name} publishes mails, and {using!r}, its option 'using', is no mailer that "
+                "could deliver them.",
+                hint=f"Set 'using' in its OPTIONS to the alias of another mailer. {_PAGE}",
+                obj=alias,
+                id="lambda_celery.E002",
+            )
+            continue
+        delivery = mailers[using]
+        if delivery.get("BACKEND") == _OURS:
+            yield Error(
+                f"{name} delivers by MAILERS[{using!r}], which publishes as well: each mail would "
+                "go to the queue again.",
+                hint=f"Set 'using' to the alias of a mailer that delivers. {_PAGE}",
+                obj=alias,
+                id="lambda_celery.E001",
+            )
+        is_smtp = delivery.get("BACKEND", _SMTP) == _SMTP
+        if is_smtp and delivery.get("OPTIONS", {}).get("timeout") is None:
+            yield _without_timeout(f"MAILERS[{using!r}]['OPTIONS']['timeout']", using)
+
+
+def _without_timeout(setting: str, alias: str | None) -> CheckMessage:
+    return checks.Warning(
+        f"{setting} is not set: a mail server that does not answer holds a mail until the function "
+        "is killed.",
+        hint=f"Set it to some seconds, such as 20. {_PAGE}",
+        obj=alias,
+        id="lambda_celery.W001",
+    )
