@@ -11,9 +11,9 @@ import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 from celery.utils.log import ColorFormatter
 
+from lambda_celery.cli.drawing import is_coloured
 from lambda_celery.cli.errors import told_in_a_sentence
 from lambda_celery.cli.options import batch_size, batch_window
-from lambda_celery.terminal import is_coloured
 
 # Everything heavier is imported in the command: `celery --help` loads this module.
 
