@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import click
 
 from lambda_celery.exceptions import LambdaCeleryError
+from lambda_celery.terminal import printable
 
 #: Modules of the extra `deploy`, which the commands import when they run.
 _OF_DEPLOY = {"hcl2", "packaging", "rich", "tomlkit", "yaml"}
@@ -29,4 +30,5 @@ def told_in_a_sentence() -> Iterator[None]:
             f"{missing} is missing: pip install 'lambda-celery[deploy]'."
         ) from exc
     except LambdaCeleryError as exc:
-        raise click.ClickException(str(exc)) from exc
+        # Some repeat what a sender has written.
+        raise click.ClickException(printable(str(exc))) from exc

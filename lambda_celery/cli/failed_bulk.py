@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 
 import click
 
-from lambda_celery.cli.failed_output import print_counts, printable
+from lambda_celery.cli.failed_output import print_counts
 from lambda_celery.cli.stopping import Stop
 from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError, PublishError
 from lambda_celery.failures import Done, Failure
 from lambda_celery.failures.dead_letters import Fate
+from lambda_celery.terminal import printable
 
 #: Of so many, each is told in a line.
 _TOLD = 20

@@ -15,6 +15,7 @@ import click
 
 from lambda_celery.cli.drawing import console
 from lambda_celery.failures import Failure, LostRun
+from lambda_celery.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,14 +119,6 @@ def age(moment: datetime) -> str:
         if seconds >= size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
-
-
-def printable(text: str) -> str:
-    """Return *text* without what moves a terminal's cursor: whoever may send, wrote it."""
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
-        for each in text
-    )
 
 
 def _plain(value: Any) -> Any:
