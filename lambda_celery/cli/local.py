@@ -99,6 +99,14 @@ def _log_to_terminal(line_format: str) -> None:
     "[default: text on a terminal]",
 )
 @click.option(
+    "--json",
+    "is_json",
+    cls=CeleryOption,
+    is_flag=True,
+    help_group="Function",
+    help="The same as --log-format json.",
+)
+@click.option(
     "--reload/--no-reload",
     cls=CeleryOption,
     default=False,
@@ -126,7 +134,7 @@ def _log_to_terminal(line_format: str) -> None:
 )
 @click.pass_context
 @handle_preload_options
-def local(ctx: click.Context, log_format: str | None, **options: Any) -> None:
+def local(ctx: click.Context, log_format: str | None, is_json: bool, **options: Any) -> None:
     """Run the deployed handler here, without AWS.
 
     Polls the project's SQS queues as Lambda's event source mapping does, and runs the
@@ -139,7 +147,10 @@ def local(ctx: click.Context, log_format: str | None, **options: Any) -> None:
     from lambda_celery.local.runner import run
 
     _log_to_terminal(ctx.obj.app.conf.worker_log_format)
-    log_format = log_format or ("text" if sys.stdout.isatty() else "json")
-    made = LocalOptions(app_name=app_name, log_format=log_format, **options)
+    if is_json or log_format is None:
+        log_format = "text" if sys.stdout.isatty() and not is_json else "json"
+    made = LocalOptions(
+        app_name=app_name, log_format=log_format, no_color=ctx.obj.no_color, **options
+    )
     with told_in_a_sentence():
         run(ctx.obj.app, made, echo=ctx.obj.echo)

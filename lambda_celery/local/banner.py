@@ -33,6 +33,7 @@ class LocalOptions:
     writable: tuple[Path, ...] = ()
     reload: bool = False
     log_format: str = "json"
+    no_color: bool = False
     port: int = DEFAULT_PORT
 
 

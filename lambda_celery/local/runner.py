@@ -85,6 +85,7 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
                     **endpoint.environment,
                     APP_VARIABLE: options.app_name,
                     f"{ENV_PREFIX}LOG_FORMAT": options.log_format,
+                    **({"NO_COLOR": "1"} if options.no_color else {}),
                     _METRICS: os.environ.get(_METRICS, "off"),
                 },
                 writable=options.writable,

@@ -77,6 +77,7 @@ class Command:
         directory: Path,
         *options: str,
         app: str = "proj",
+        of_celery: tuple[str, ...] = (),
         on_terminal: bool = False,
         **environ: str,
     ) -> None:
@@ -92,7 +93,7 @@ class Command:
         ours, its = pty.openpty() if on_terminal else (None, subprocess.PIPE)
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "celery", "-A", app, "lambda", "local"),
+                *(sys.executable, "-m", "celery", "-A", app, *of_celery, "lambda", "local"),
                 *("--handler", "lambda_module.handler", "--port", str(self.port), *options),
             ],
             cwd=directory,
@@ -556,7 +557,7 @@ def test_a_terminal_shows_a_workers_lines(tmp_path, start):
 
 def test_a_terminal_shows_json_if_told_to(tmp_path, start):
     (tmp_path / "proj.py").write_text(TASK_PROJECT)
-    running = start(*OF_THE_RUNTIME, "--log-format", "json", on_terminal=True)
+    running = start(*OF_THE_RUNTIME, "--json", on_terminal=True)
     publish(tmp_path, running.exports(), "ann")
     line = running.wait_for(r'^\{.*"message":"Task proj\.send\[[0-9a-f-]+\] received').string
     assert json.loads(line)["level"] == "INFO"
@@ -570,11 +571,13 @@ def test_what_is_no_terminal_gets_json(tmp_path, start):
     assert json.loads(line)["level"] == "INFO"
 
 
-@pytest.mark.parametrize("where", ["on a terminal with NO_COLOR", "into a pipe"])
+@pytest.mark.parametrize("where", ["with NO_COLOR", "with --no-color", "into a pipe"])
 def test_a_workers_lines_have_no_colour_where_none_is_wanted(tmp_path, start, where):
     (tmp_path / "proj.py").write_text(TASK_PROJECT)
     if where == "into a pipe":
         running = start(*OF_THE_RUNTIME, "--log-format", "text")
+    elif where == "with --no-color":
+        running = start(*OF_THE_RUNTIME, of_celery=("--no-color",), on_terminal=True)
     else:
         running = start(*OF_THE_RUNTIME, on_terminal=True, NO_COLOR="1")
     publish(tmp_path, running.exports(), "nobody")
