@@ -33,6 +33,10 @@ try:
     call_command("lambda", "failed", "show", "unknown")
 except CommandError as exc:
     print("error:", exc.returncode, exc)
+try:
+    call_command("lambda", "check", "--json", "--fail-on", "amber", stdout=output)
+except CommandError as exc:
+    print("error:", exc.returncode, exc)
 """
 
 
@@ -94,6 +98,7 @@ def test_failed_tasks_are_found_and_listed(settings):
     assert called.returncode == 0, called.stderr
     assert f'captured: {{"task": "{TASK}"' in called.stdout
     assert "error: 1 No failed task has the id unknown" in called.stdout
+    assert "error: 1 lambda check has ended with the code 1." in called.stdout
 
 
 @pytest.mark.parametrize(

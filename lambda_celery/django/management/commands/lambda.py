@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from celery.bin.celery import celery
@@ -32,6 +31,8 @@ class Command(BaseCommand):
         "Run this project's tasks on AWS Lambda: celery -A proj lambda …, as a command of Django."
     )
     requires_system_checks = ()
+    # Celery's commands have no such option.
+    suppressed_base_arguments: ClassVar = {"--force-color"}
     missing_args_message = "Name a subcommand: manage.py lambda --help lists them."
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
@@ -75,7 +76,10 @@ class Command(BaseCommand):
                 redirected.enter_context(redirect_stderr(options["stderr"]))
             code = _run([*arguments, _NAME, options["subcommand"], *words])
         if code:
-            sys.exit(code)
+            # Not SystemExit, which would end a program that calls this.
+            raise CommandError(
+                f"lambda {options['subcommand']} has ended with the code {code}.", returncode=code
+            )
 
 
 def _run(arguments: list[str]) -> int | None:
