@@ -114,6 +114,7 @@ def test_what_it_cannot_do_is_told_with_the_exit_code_of_celery(words, sentence)
     assert ended.returncode == 2
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert "\x1b" not in ended.stderr
 
 
 def test_its_help_lists_what_celery_has():

@@ -27,9 +27,7 @@ class _HelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
 class Command(BaseCommand):
     """Hands its words to Celery's own command, with the app that Django has loaded."""
 
-    help = (
-        "Run this project's tasks on AWS Lambda: celery -A proj lambda …, as a command of Django."
-    )
+    help = "Run this project's tasks on AWS Lambda, as celery -A proj lambda does."
     requires_system_checks = ()
     # Celery's commands have no such option.
     suppressed_base_arguments: ClassVar = {"--force-color"}
@@ -88,7 +86,9 @@ def _run(arguments: list[str]) -> int | None:
         code: int | None = celery.main(arguments, prog_name="manage.py", standalone_mode=False)
     except click.UsageError as exc:
         where = f"\n{exc.ctx.get_usage()}" if exc.ctx else ""
-        raise CommandError(exc.format_message() + where, returncode=exc.exit_code) from exc
+        # Celery has coloured what it says of the app.
+        sentence = click.unstyle(exc.format_message()).strip()
+        raise CommandError(sentence + where, returncode=exc.exit_code) from exc
     except click.ClickException as exc:
         raise CommandError(exc.format_message(), returncode=exc.exit_code) from exc
     except click.Abort as exc:
