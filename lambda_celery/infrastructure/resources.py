@@ -690,7 +690,7 @@ class _Definition:
                 "AWS::CloudWatch::Alarm",
                 {
                     "AlarmName": f"{prefix}-{alarm.slug}",
-                    "AlarmDescription": alarm.description,
+                    "AlarmDescription": alarm.told,
                     "Namespace": alarm.namespace,
                     "MetricName": alarm.metric,
                     "Dimensions": [{"Name": dimension, "Value": watched}],
