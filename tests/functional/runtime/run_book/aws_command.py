@@ -52,6 +52,8 @@ def _value(shape: Any, text: str) -> Any:
         case "structure":
             pairs = (each.split("=") for each in text.split(","))
             return {name: _value(shape.members[name], value) for name, value in pairs}
+        case "map":
+            return dict(each.split("=") for each in text.split(","))
         case "list":
             return [_value(shape.member, text)]
         case "integer" | "long":

@@ -61,6 +61,7 @@ class Book:
             "NAME": deployment.name,
             "QUEUE": "mail",
             "TABLE": runtime.settings.idempotency_table,
+            "QUEUE_URL": runtime.settings.queue_url,
             "UUID": deployment.uuid,
         }
         self.app.conf.lambda_queues = {"mail": runtime.settings.queue_url}
@@ -139,6 +140,10 @@ class Book:
 
     def switch_on(self) -> None:
         self.lambda_client.update_event_source_mapping(UUID=self.deployment.uuid, Enabled=True)
+
+    def hides_for_long_enough(self) -> None:
+        rule = "celery -A proj lambda check --deployed --rule deployed-visibility"
+        assert "deployed-visibility" not in self.run((rule,))
 
     def write_task(self, body: str) -> None:
         """Have the task ``shop.fetch`` be of a module in the working directory."""
@@ -461,6 +466,7 @@ def _(book: Book) -> Iterator[None]:
     yield
     yield
     assert (book.function()["Timeout"], book.function()["MemorySize"]) == (120, 2048)
+    book.hides_for_long_enough()
 
 
 @case("errors", "AWS refuses what it needs")
@@ -534,6 +540,7 @@ def _(book: Book) -> Iterator[None]:
     yield
     yield
     assert book.function()["Timeout"] == 300
+    book.hides_for_long_enough()
 
 
 @case("duration", "A call hangs")
