@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import re
+import shlex
 import subprocess
 import time
 import zipfile
@@ -18,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import boto3
+import click
 import pytest
 from celery.bin.base import CLIContext
 from celery.bin.call import call
@@ -33,7 +35,12 @@ from tests.emulated_aws import REGION
 from tests.functional.runtime.run_book import aws_command
 from tests.functional.runtime.run_book.pages import CAUSES, PAGES
 
-DOCS = Path(__file__).parents[4]
+REPOSITORY = Path(__file__).parents[4]
+INDEX = (REPOSITORY / "docs/operations/index.md").read_text(encoding="utf-8")
+#: Without "celery -A proj lambda", where that stands before.
+IN_A_SENTENCE = re.compile(
+    r"`(?:celery -A proj lambda )?((?:failed|status|pause|continue|check|package)(?: [^`]+))`"
+)
 SQS, FUNCTION = ("AWS/SQS", "QueueName"), ("AWS/Lambda", "FunctionName")
 
 
@@ -231,6 +238,9 @@ def test_the_page_shows_the_cause_and_mends_it(cause, book):
     assert cause.seen
     for each in cause.seen:
         assert each in told
+    for other in CAUSES:
+        if other != cause and (other.page, other.shows) == (cause.page, cause.shows):
+            assert not all(each in told for each in other.seen)
     next(steps)
     book.run(cause.mends)
     assert next(steps, "the end") == "the end"
@@ -243,6 +253,19 @@ def test_each_page_has_three_causes_and_each_cause_a_case():
     )
 
 
+def test_commands_in_a_sentence_are_those_of_the_command_line():
+    found = IN_A_SENTENCE.findall("".join([INDEX, *PAGES.values()]))
+    assert len(found) > 20
+    for command in found:
+        name, *arguments = shlex.split(command)
+        parent = click.Context(lambda_command)
+        group = lambda_command.get_command(parent, name)
+        if isinstance(group, click.Group):
+            group = group.get_command(parent, arguments.pop(0))
+        assert group is not None, command
+        group.make_context(name, arguments, parent=parent)  # refuses what it does not know
+
+
 def test_each_alarm_has_a_page_and_each_page_an_alarm():
     deployment = Deployment(app="app", name="shop", results=True)
     made = list(alarms(deployment, compute(deployment)))
@@ -250,11 +273,10 @@ def test_each_alarm_has_a_page_and_each_page_an_alarm():
     assert {each.page or each.slug for each in made} == set(PAGES)
     for each in made:
         path = each.told.rpartition(" ")[2]
-        assert (DOCS / path).is_file()
+        assert (REPOSITORY / path).is_file()
         assert each.slug in PAGES[Path(path).stem]
-    index = (DOCS / "docs/operations/index.md").read_text(encoding="utf-8")
     for page in PAGES:
-        assert f"(alarms/{page}.md)" in index
+        assert f"(alarms/{page}.md)" in INDEX
 
 
 # ---------------------------------------------------------------- dead-letters
