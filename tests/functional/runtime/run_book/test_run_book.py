@@ -389,7 +389,8 @@ def _(book: Book) -> Iterator[None]:
     assert book.deployment.states() == {"Disabled"}
     yield
     told = book.run(("celery -A proj lambda check --deployed --rule deployed-mapping",))
-    assert "switch it on: celery -A proj lambda continue" in told
+    queue = book.deployment.queue_name
+    assert f"switch it on by celery -A proj lambda continue {queue} and wait for it." in told
     yield
     assert book.deployment.states() == {"Enabled"}
 
