@@ -21,6 +21,7 @@ from typing import Any
 import boto3
 import click
 import pytest
+from botocore.config import Config
 from celery.bin.base import CLIContext
 from celery.bin.call import call
 from click.testing import CliRunner
@@ -417,7 +418,13 @@ def _(book: Book) -> Iterator[None]:
 
 @case("oldest-message", "The function may not run")
 def _(book: Book) -> Iterator[None]:
-    yield from _reserved(book, 0)
+    steps = _reserved(book, 0)
+    next(steps)
+    client = boto3.client("lambda", region_name=REGION, config=Config(retries={"max_attempts": 0}))
+    with pytest.raises(client.exceptions.TooManyRequestsException):
+        client.invoke(FunctionName=book.deployment.name)
+    yield
+    yield from steps
 
 
 def _reserved(book: Book, number: int) -> Iterator[None]:
