@@ -56,6 +56,9 @@ def make_handler(app: Celery, settings: Settings | None = None) -> Handler:
 class Handler:
     """Runs batches of task messages from SQS. Made once a process, at cold start."""
 
+    #: What decorates handlers, such as Powertools' Tracer, asks for it as a function has it.
+    __name__ = "handler"
+
     def __init__(self, app: Celery, settings: Settings | None = None) -> None:
         self._fields = TaskFields()
         hostname = bootstrap.node_name()

@@ -29,6 +29,7 @@ from lambda_runtime import make_handler
 from lambda_runtime.celery_hooks import tracing
 from lambda_runtime.deadline import Deadline
 from tests.functional.runtime.deployments import deployment  # noqa: F401 - a fixture
+from tests.functional.runtime.xray_daemon import daemon  # noqa: F401 - a fixture
 
 
 @dataclass
