@@ -84,7 +84,7 @@ def _namespace(value: Any) -> str:
     """Read a CloudWatch namespace; what switches metrics off is empty."""
     if value is False or str(value).strip().lower() in {"", "off"}:
         return ""
-    if not isinstance(value, str) or not _NAMESPACE.fullmatch(value):
+    if not isinstance(value, str) or not _NAMESPACE.fullmatch(value := value.strip()):
         raise ValueError(
             '"off", or a name of letters, digits, spaces and any of . - _ / # : with 255 '
             'characters at most, which does not begin with "AWS/" or ":"'
