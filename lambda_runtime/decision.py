@@ -644,6 +644,7 @@ class Decision:
         case.claimed, case.has_run = killed.claimed, True
         note = case.delivery.note
         note.is_attempt, note.run_seconds = True, killed.seconds
+        note.began_at = time.time() - killed.seconds
         outcome = self._runner.killed(case.request, _attempt(case), killed.seconds)
         outcome = self._adjusted(case, outcome)
         self.note(case, outcome)

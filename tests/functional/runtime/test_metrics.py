@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import io
 import json
 import logging
+import signal
 import sys
 import time
 from collections import Counter
@@ -333,6 +335,25 @@ class TestWays:
         assert len(said.values["QueueLatency", queue]) == 10
         assert len(said.values["IdempotencyDuration", queue]) == 11
         assert len(said.blobs) == 4  # two invocations, each the queue's and the task's
+
+    def test_a_run_that_ends_with_its_process_is_one(self, make_runtime, told):
+        runtime = make_runtime(lambda_processes=1, lambda_time_reserve_seconds=2)
+
+        @runtime.task(name="proj.hang", time_limit=0.2, max_retries=0)
+        def hang():
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            ctypes.PyDLL(None).sleep(60)  # it keeps the interpreter's lock
+
+        hang.delay()
+        runtime.deliver()
+
+        said = told()
+        queue = _queue(runtime)
+        assert said.sums(queue, "proj.hang") == {
+            "MessagesReceived": 1, "TasksFailed": 1, "MessagesParked": 1,
+        }  # fmt: skip
+        assert said.values["TaskDuration", queue] == [200]
+        assert len(said.values["QueueLatency", queue]) == 1
 
     def test_more_than_a_line_takes(self, runtime, told):
         @runtime.task(name="proj.many")
