@@ -419,6 +419,7 @@ class Decision:
 
     def _parked_before(self, case: Case) -> Outcome | None:
         if self.settled.has_parked(case.delivery):
+            self.failed_tasks.remember_parked_before(case.delivery)
             # The body in S3 is the dead letter's.
             return Deleted("parked before", End.DUPLICATE, keep_payload=True)
         return None
