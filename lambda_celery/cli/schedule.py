@@ -96,7 +96,7 @@ def list_(ctx: click.Context, is_json: bool) -> None:
                     "paused" if each.is_paused else "on",
                     f"{each.next_run:%Y-%m-%d %H:%M}" if each.next_run else "-",
                 )
-            console(sys.stdout).print(table)
+            console(sys.stdout, has_markup=False).print(table)
 
 
 @schedule.command("pause", cls=CeleryCommand)
