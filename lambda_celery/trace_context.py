@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar
@@ -109,7 +110,10 @@ class XRayEntities:
     @classmethod
     def under_way(cls) -> XRayEntities | None:
         """Return those of what is under way here, for what it begins; ``None`` without X-Ray."""
-        return cls(recorder.context) if (recorder := _xray_recorder()) is not None else None
+        context = getattr(_xray_recorder(), "context", None)
+        # Another context of the SDK's, or of the project's, has a place of its own for them.
+        is_by_thread = isinstance(getattr(context, "_local", None), threading.local)
+        return cls(context) if is_by_thread else None
 
     def call(self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Return ``function(*args, **kwargs)``, called among them."""
