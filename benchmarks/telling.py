@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -58,7 +59,7 @@ def main() -> None:
     with logged():
         set_up_logging(make_app(settings), settings, TaskFields())
         deadline = Deadline(context(), settings.time_reserve_seconds)
-        metrics = Metrics("LambdaCelery")
+        metrics = Metrics("LambdaCelery", sys.stdout)
         for number in (1, 10, 100):
             deliveries = delivered(number)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +78,6 @@ class Handler:
             import lambda_runtime.running.event_loop  # noqa: F401 - asyncio, not in a task's time
         self._connections = Connections(app)
         self._mapping_check = MappingCheck(self.settings)
-        namespace = self.settings.metrics_namespace
-        self._metrics = Metrics(namespace) if namespace else None
         self._processes: Processes | None = None
         self._pool: Pool | None = None
         self._place: Place
@@ -96,6 +95,9 @@ class Handler:
         else:
             self._pool = Pool(app, self.settings.concurrency, self.settings.loop_concurrency)
             self._place = InThisProcess(self._pool)
+        stream = sys.stdout if self._processes is None else self._processes.standard_output
+        namespace = self.settings.metrics_namespace
+        self._metrics = Metrics(namespace, stream) if namespace else None
         if restore.precedes_snapshot():
             restore.register(app, self.settings, self._let_go)
         _keep_what_is_loaded()

@@ -8,10 +8,9 @@ an app measures by Powertools is not mixed with this.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import (
@@ -66,6 +65,16 @@ _OF_FATE = {
     Fate.FORWARDED: "MessagesForwarded",
     Fate.PARKED: "MessagesParked",
 }
+
+
+class SupportsLines(Protocol):
+    """What metrics are written to."""
+
+    def write(self, text: str, /) -> object:
+        """Write *text*."""
+
+    def flush(self) -> object:
+        """Have what was written leave the process."""
 
 
 class _Figures:
@@ -141,14 +150,14 @@ def _dimension(name: str) -> str:
 
 
 class Metrics:
-    """Writes the metrics of one process to what was its standard output when this was made.
+    """Writes the metrics of one process.
 
-    A task may put something else in its place.
+    To a *stream* that is kept: a task may put something in the place of ``sys.stdout``.
     """
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, stream: SupportsLines) -> None:
         self._emf = AmazonCloudWatchEMFProvider(namespace=namespace)
-        self._stream = sys.stdout
+        self._stream = stream
         self._tasks: dict[str, str] = {}
         self._has_been_invoked = False
         #: What is around the time and the values in a line of a queue, a task and these metrics.

@@ -481,7 +481,7 @@ class TestWhatCloudWatchTakes:
     """It drops a line as a whole that has what it does not take."""
 
     def _written(self, told: Any, *attributes: dict[str, str], task: str = "proj.some") -> Told:
-        metrics = Metrics("LambdaCelery")
+        metrics = Metrics("LambdaCelery", sys.stdout)
         deliveries = []
         for each in attributes:
             delivery = Delivery.from_record(
