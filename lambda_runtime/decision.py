@@ -55,6 +55,7 @@ from lambda_celery.table.schema import revoked_key
 from lambda_celery.trace_context import XRAY_HEADER, xray_header
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.note import Fate
 from lambda_runtime.messages.outcome import (
     Deleted,
     End,
@@ -445,7 +446,10 @@ class Decision:
 
     def _note_request(self, case: Case) -> None:
         note, request = case.delivery.note, case.request
-        note.task = request.type
+        headers = request.request_dict
+        note.task, note.task_id = request.type, request.id
+        note.root_id, note.parent_id = headers.get("root_id"), headers.get("parent_id")
+        note.retries = headers.get("retries")
         if request.eta is not None:
             note.since = request.eta.timestamp()
 
@@ -512,6 +516,7 @@ class Decision:
             "Message %s has been received %d times, of which %d were attempts to run it: it is "
             "sent on as a new message, with the attempts that it has left.",
             case.delivery.message_id, case.delivery.receive_count, attempts,
+            extra={"end": Fate.FORWARDED.value},
         )  # fmt: skip
         return Forwarded(datetime.now(UTC))
 
@@ -536,6 +541,7 @@ class Decision:
         logger.info(
             "Task %s comes back in %.1f s, by its rate limit of %s",
             request.humaninfo(), turn.seconds, request.task.rate_limit,
+            extra={"end": Fate.FORWARDED.value},
         )  # fmt: skip
         return Forwarded(datetime.now(UTC) + timedelta(seconds=turn.seconds))
 
@@ -710,9 +716,14 @@ def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
                 "Task %s is dropped, because its idempotency_key has run before. What waits for "
                 "it, a chord or what follows it, is not run.",
                 request.humaninfo(),
+                extra={"end": End.DUPLICATE.value},
             )
         else:
-            logger.info("Task %s was run before: this copy is dropped", request.humaninfo())
+            logger.info(
+                "Task %s was run before: this copy is dropped",
+                request.humaninfo(),
+                extra={"end": End.DUPLICATE.value},
+            )
         return Deleted("completed before", End.DUPLICATE)
     if found is not None and found.claim is Claim.UNFINISHED and found.is_foreign:
         # The message that ran parks itself, and only it has the record forgotten.
@@ -723,7 +734,12 @@ def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
         return Parked(UNFINISHED, has_run=True, record_key=case.publication.key)
     if found is not None and found.claim is Claim.IN_PROGRESS:
         hidden = max(0, math.ceil(found.seconds_left())) + 1
-        logger.info("Task %s is being run: this copy waits %d s", request.humaninfo(), hidden)
+        logger.info(
+            "Task %s is being run: this copy waits %d s",
+            request.humaninfo(),
+            hidden,
+            extra={"end": Fate.RETURNED.value},
+        )
         return case.not_run("in progress elsewhere", hidden)
     return None
 
@@ -738,7 +754,12 @@ def _not_asked(case: Case, exc: Exception) -> Outcome:
     """Return what becomes of a message for which AWS could not be asked before the run."""
     reason = "AWS could not be asked before the run"
     told = sentence(exc)
-    logger.error("Message %s comes back: %s", case.delivery.message_id, told)
+    logger.error(
+        "Message %s comes back: %s",
+        case.delivery.message_id,
+        told,
+        extra={"end": Fate.RETURNED.value},
+    )
     if not aws.misconfigured(exc):
         with suppress(*aws.AWS_ERRORS):
             return case.not_run(reason, case.backoff_seconds)

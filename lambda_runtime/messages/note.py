@@ -23,6 +23,11 @@ class Note:
 
     #: Its task's name, once it has been read.
     task: str | None = None
+    #: As Celery's headers have them.
+    task_id: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    retries: int | None = None
     #: When it was due, in seconds since the epoch, if that is not when it was sent.
     since: float | None = None
     #: Whether it counts as a run of its task, and when that began, in seconds since the epoch.

@@ -58,6 +58,43 @@ def test_lines_are_json_with_the_task_and_the_message(hijacking, capsys):
     assert sending["message_id"]
 
 
+def test_one_line_of_each_attempt_tells_its_end(hijacking, capsys):
+    # Given: a task that is retried once and succeeds then, and calls another one in its body
+    @hijacking.task(name="proj.inner")
+    def inner():
+        pass
+
+    @hijacking.task(name="proj.send", bind=True)
+    def send(self):
+        inner.apply()
+        if not self.request.retries:
+            self.retry(exc=ValueError("451"), countdown=0)
+
+    @hijacking.task(name="proj.fails", acks_on_failure_or_timeout=True)
+    def fails():
+        raise ValueError("no such mailbox")
+
+    # When
+    sent = send.delay()
+    hijacking.deliver()
+    hijacking.deliver()
+    failed = fails.apply_async(root_id=sent.id, parent_id=sent.id)
+    hijacking.deliver()
+
+    # Then
+    retried, succeeded, of_failed = (line for line in lines(capsys) if "end" in line)
+    assert [retried[each] for each in ("end", "task_id", "task_name", "retries", "queue")] == [
+        "retried", sent.id, "proj.send", 0, hijacking.settings.queue_url.rpartition("/")[2],
+    ]  # fmt: skip
+    assert "451" in retried["error"]
+    assert retried["duration_ms"] > 0
+    assert (succeeded["end"], succeeded["retries"]) == ("succeeded", 1)
+    assert succeeded.keys().isdisjoint({"error", "root_id", "parent_id"})
+    assert (of_failed["end"], of_failed["error"]) == ("failed", "ValueError('no such mailbox')")
+    assert (of_failed["task_id"], of_failed["root_id"]) == (failed.id, sent.id)
+    assert of_failed["parent_id"] == sent.id
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
