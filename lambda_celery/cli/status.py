@@ -53,7 +53,7 @@ def status(ctx: click.Context, is_once: bool, is_json: bool, interval_seconds: f
         from lambda_celery.status.gathering import Gatherer
         from lambda_celery.status.screen import screen
 
-        gatherer = Gatherer(ctx.obj.app)
+        gatherer = Gatherer(ctx.obj.app, has_durations=is_json)
         found = gatherer.gather()
         if found.is_blind:
             raise LambdaCeleryError(" ".join(found.left_out))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -24,9 +24,10 @@ from lambda_celery.check.deployed.reading import Thing
 from lambda_celery.conf import Settings, setting_names, settings_of
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.plan.cost import lambda_items
-from lambda_celery.status import metrics
+from lambda_celery.status import metrics, tasks
 from lambda_celery.status.figures import (
     TREND_SECONDS,
+    Deployment,
     FunctionStatus,
     MappingStatus,
     QueueStatus,
@@ -51,6 +52,7 @@ class _Measured:
 
     minute: int
     wanted: frozenset[Metric]
+    pairs: Sequence[tasks.Pair]
     last_hour: Mapping[Metric, Points]
     today: Mapping[Metric, Points]
     left_out: list[str]
@@ -60,10 +62,13 @@ class _Measured:
 class Gatherer:
     """Looks again and again; what it has seen of the queues before makes the trend.
 
+    :ivar has_durations: whether to ask how long single runs of the busiest tasks took: that is
+        twice as many metrics.
     :raises ConfigurationError: the settings name no queue.
     """
 
     app: Celery
+    has_durations: bool = False
     settings: Settings = field(init=False)
     _samples: dict[str, deque[Sample]] = field(default_factory=dict, init=False)
     _measured: _Measured | None = field(default=None, init=False)
@@ -102,11 +107,18 @@ class Gatherer:
             for url, queue in queues
         )
         left_out += _unseen(deployed)  # of dead-letter queues
+        time_ = datetime.fromtimestamp(now, UTC)
+        namespace = self.settings.metrics_namespace
         return Status(
-            datetime.fromtimestamp(now, UTC),
+            time_,
             made,
             tuple(_function_status(*each, measured, now) for each in functions.items()),
             tuple(dict.fromkeys([*left_out, *measured.left_out])),
+            tasks=tuple(
+                tasks.statuses(namespace, measured.pairs, measured.last_hour, now, MINUTES)
+            ),
+            deployments=tuple(_deployments(functions.values())),
+            started=_first_minute(time_),
         )
 
     def _measure(
@@ -122,25 +134,56 @@ class Gatherer:
         ]
         minute = int(now // 60)
         known = self._measured
+        names = {each.name for each in queues}
         if known and known.minute == minute and known.wanted == frozenset(wanted):
             return known
         left_out: list[str] = []
         end = datetime.fromtimestamp(now, UTC)
         midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
-        last_hour: Mapping[Metric, Points] = {}
+        last_hour: dict[Metric, Points] = {}
+        pairs: Sequence[tasks.Pair] = ()
         today: Mapping[Metric, Points] = {}
         if wanted:
-            start = end.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES)
-            last_hour = metrics.read(deployed.reader, wanted, start, end, 60)
+            start = _first_minute(end)
+            pairs = self._busiest_tasks(deployed, names, start, end, left_out)
+            namespace = self.settings.metrics_namespace
+            of_tasks = tasks.wanted(namespace, pairs)
+            last_hour |= metrics.read(deployed.reader, [*wanted, *of_tasks], start, end, 60)
+            if self.has_durations and last_hour:
+                # By themselves: what plays AWS may not know the statistic.
+                durations = tasks.durations(namespace, pairs)
+                last_hour |= metrics.read(deployed.reader, durations, start, end, 60)
             # One range of time a request: the day's sums are another one.
             sums = [each for name in functions for each in _billed(name)]
             if sums and last_hour:
                 today = metrics.read(deployed.reader, sums, midnight, end, 3600)
-            left_out = _unseen(deployed)
-            if not left_out and not any(last_hour.values()):
+            if unseen := _unseen(deployed):
+                left_out += unseen
+            elif not any(last_hour.values()):
                 left_out.append("CloudWatch has no figures of the last hour.")
-        self._measured = _Measured(minute, frozenset(wanted), last_hour, today, left_out)
+        self._measured = _Measured(minute, frozenset(wanted), pairs, last_hour, today, left_out)
         return self._measured
+
+    def _busiest_tasks(
+        self,
+        deployed: Deployed,
+        queues: Collection[str],
+        start: datetime,
+        end: datetime,
+        left_out: list[str],
+    ) -> Sequence[tasks.Pair]:
+        namespace = self.settings.metrics_namespace
+        if not namespace:
+            left_out.append(
+                f"There are no figures by task: {setting_names('metrics_namespace')} is off."
+            )
+            return ()
+        pairs, others = tasks.busiest(deployed.reader, namespace, queues, start, end)
+        if others:
+            left_out.append(
+                f"{others} more tasks have run: the {len(pairs)} with the most messages are shown."
+            )
+        return pairs
 
     def _queue_status(
         self,
@@ -189,6 +232,17 @@ def _queue(deployed: Deployed, url: str, thing: Thing, left_out: list[str]) -> Q
             f"Check {setting_names(thing.setting or 'queue_url')}."
         )
     return None
+
+
+def _first_minute(now: datetime) -> datetime:
+    return now.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES)
+
+
+def _deployments(functions: Iterable[Function | None]) -> Iterator[Deployment]:
+    for each in functions:
+        if each is not None and (modified := each.configuration.get("LastModified")):
+            time_ = datetime.fromisoformat(modified).astimezone(UTC)
+            yield Deployment(time_, each.name, each.configuration.get("Version", "$LATEST"))
 
 
 def _unseen(deployed: Deployed) -> list[str]:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lambda_celery.status.figures import FunctionStatus, QueueStatus, Status
+from lambda_celery.status.figures import FunctionStatus, QueueStatus, Status, TaskStatus
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 #: So many columns are drawn of the last hour: each is of some minutes.
@@ -56,7 +56,9 @@ def screen(status: Status) -> RenderableType:
         _queues(status.queues),
     ]
     if status.functions:
-        parts += [Text(), _functions(status.functions)]
+        parts += [Text(), _functions(status)]
+    if status.tasks:
+        parts += [Text(), _tasks(status.tasks)]
     if status.left_out:
         parts += [Text(), *(Text(each, style="yellow") for each in status.left_out)]
     return Group(*parts)
@@ -82,12 +84,14 @@ def _queues(queues: Sequence[QueueStatus]) -> Table:
     return table
 
 
-def _functions(functions: Sequence[FunctionStatus]) -> Table:
+def _functions(status: Status) -> Table:
     table = _table(
-        "Function", "Invocations", "Errors", "Throttles", "Mean", "Longest", "At once", "Today"
-    )
+        "Function", "Invocations", "Errors", "Throttles", "Mean", "Longest", "At once", "Today",
+        "Deployed",
+    )  # fmt: skip
     table.add_column("Last hour", no_wrap=True)
-    for each in functions:
+    ages = {e.function: (status.time - e.time).total_seconds() for e in status.deployments}
+    for each in status.functions:
         table.add_row(
             each.name,
             _sum(each.invocations),
@@ -97,7 +101,25 @@ def _functions(functions: Sequence[FunctionStatus]) -> Table:
             _milliseconds(each.duration_maximum_ms),
             _count(each.concurrent),
             _NOTHING if each.usd_today is None else f"${each.usd_today:.2f}",
+            _ago(ages.get(each.name)),
             sparkline(each.invocations),
+        )
+    return table
+
+
+def _tasks(tasks: Sequence[TaskStatus]) -> Table:
+    table = _table("Task", "Queue", "Succeeded", "Failed", "Retried", "Mean")
+    table.columns[1].justify = "left"
+    table.add_column("Last hour", no_wrap=True)
+    for each in sorted(tasks, key=lambda each: -sum(each.succeeded + each.failed + each.retried)):
+        table.add_row(
+            each.name,
+            each.queue,
+            _sum(each.succeeded),
+            Text(_sum(each.failed), style="bold red" if sum(each.failed) else ""),
+            _sum(each.retried),
+            _milliseconds(each.duration_ms),
+            sparkline(each.succeeded),
         )
     return table
 
@@ -126,6 +148,10 @@ def _drain(queue: QueueStatus) -> str:
         return _NOTHING
     growth = round(queue.trend_per_minute)
     return f"+{growth:,}/min" if growth > 0 else "steady"
+
+
+def _ago(seconds: float | None) -> str:
+    return _NOTHING if seconds is None else f"{span(max(0.0, seconds))} ago"
 
 
 def _count(number: float | None) -> str:
