@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 #: The last minutes, by which the time to drain is told.
 TREND_SECONDS = 300
+#: What is written for what is not known.
+NOTHING = "-"
 #: In milliseconds: how long runs take is told by how many took so long at most. The last of all is
 #: above these.
 DURATION_BOUNDS_MS = (10, 50, 100, 500, 1_000, 5_000, 30_000)
@@ -199,3 +201,17 @@ def by_minute(points: Iterable[tuple[float, float]], now: float, minutes: int) -
 def latest(values: Sequence[tuple[float, float]]) -> float | None:
     """Return the value of the latest of *values* (seconds since 1970, value)."""
     return max(values)[1] if values else None
+
+
+def span(seconds: float | None) -> str:
+    """Return *seconds* as people say them: in the largest unit, and the next one."""
+    if seconds is None:
+        return NOTHING
+    whole = round(seconds)
+    for size, unit, small_size, small in (
+        (86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"),
+    ):  # fmt: skip
+        if whole >= size:
+            rest = whole % size // small_size
+            return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"

@@ -23,10 +23,11 @@ from lambda_celery.status.figures import (
     TaskStatus,
     by_minute,
     seconds_to_drain,
+    span,
     trend_per_second,
 )
 from lambda_celery.status.gathering import Gatherer
-from lambda_celery.status.screen import screen, span, sparkline
+from lambda_celery.status.screen import screen, sparkline
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
