@@ -1,4 +1,4 @@
-"""Which failed tasks a page of the admin lists: what its form's fields mean."""
+"""Which failed tasks a page lists: what its form's fields mean."""
 
 from __future__ import annotations
 
