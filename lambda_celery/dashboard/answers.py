@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from glob import escape
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ class Answers:
             failure = tasks.get(failure_id)
         return {
             **_row(failure),
-            "fields": [(label, _plain(value)) for label, value in fields_of(failure)],
+            "fields": [(label, *_plain(value)) for label, value in fields_of(failure)],
             "traceback": failure.traceback,
             "has_message": failure.body is not None,
         }
@@ -175,5 +176,7 @@ def _row(failure: Failure) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    return value.isoformat(" ", "seconds") if hasattr(value, "isoformat") else value
+def _plain(value: Any) -> tuple[Any, bool]:
+    """Return *value* as JSON has it, and whether it is a moment."""
+    is_moment = isinstance(value, datetime)
+    return value.isoformat(timespec="seconds") if is_moment else value, is_moment

@@ -224,7 +224,9 @@ lambdaCelery.charts = (() => {
         failures.draw(figures, total.failed + total.retried ? ""
             : `${whose} has ${chosen ? "not " : ""}failed or been retried in the last hour.`);
         const timed = sum(figures.durations.flat());
-        durations.draw(figures, timed ? "" : none);
+        // Only the busiest tasks are timed.
+        const untimed = ran ? "How long it took is not known." : none;
+        durations.draw(figures, timed ? "" : untimed);
         const named = (each) => [each, `${count(total[each])} ${each}`];
         legend(throughput, ["succeeded", "retried", "failed"].map(named));
         legend(failures, ["retried", "failed"].map(named));
@@ -251,7 +253,7 @@ lambdaCelery.charts = (() => {
             ["Minute", ...[...Array(figures.bounds.length + 1).keys()].map((b) => n(bucket(figures.bounds, b)))],
             minutes.filter((at) => sum(figures.durations[at])).map((at) => [
                 minute(figures.minutes[at]), ...figures.durations[at].map((each) => count(each)),
-            ]), none,
+            ]), untimed,
         );
     }
 

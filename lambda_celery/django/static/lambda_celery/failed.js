@@ -147,8 +147,9 @@ lambdaCelery.failed = (() => {
             const failure = await ask(`failed/${encodeURIComponent(id)}`);
             content = [
                 element("h2", {id: "lc-failure-name"}, `${failure.task || "A message"} ${failure.task_id}`),
-                element("dl", {class: "lc-fields"}, ...failure.fields.flatMap(([label, value]) => [
-                    element("dt", {}, label), element("dd", {}, String(value)),
+                element("dl", {class: "lc-fields"}, ...failure.fields.flatMap(([label, value, is_moment]) => [
+                    element("dt", {}, label),
+                    element("dd", {}, is_moment ? moment(value) : String(value)),
                 ])),
                 ...(failure.has_message ? [] : [element(
                     "p", {class: "lc-note"}, "The message is too large to be kept here: it is on the dead-letter queue.",

@@ -74,13 +74,17 @@ lambdaCelery.figures = (() => {
 
     function functions(status) {
         const counted = (values) => (values.length ? count(sum(values)) : "-");
+        // CloudWatch may have no points of what never happened.
+        const faults = (values, each) => bad(
+            sum(values), values.length || !each.invocations.length ? counted(values) : "0",
+        );
         show(place("lc-functions-table"), status.functions, () => (status.functions.length ? table(
             "Functions",
             ["Function", number("Invocations"), number("Errors"), number("Throttles"), number("Mean"),
                 number("Longest"), number("At once"), number("Cost today"), "Invocations, last hour"],
             status.functions.map((each) => [
-                each.name, counted(each.invocations), bad(sum(each.errors), counted(each.errors)),
-                bad(sum(each.throttles), counted(each.throttles)), milliseconds(each.duration_ms),
+                each.name, counted(each.invocations), faults(each.errors, each),
+                faults(each.throttles, each), milliseconds(each.duration_ms),
                 milliseconds(each.duration_maximum_ms), count(each.concurrent), dollars(each.usd_today),
                 sparkline(each.invocations, "Invocations"),
             ]),
