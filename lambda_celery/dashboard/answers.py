@@ -24,6 +24,8 @@ ROWS = 100
 MOST_SECONDS = 15
 #: Several pages that are open at the same time cost one look.
 _LOOK_SECONDS = 1.5
+#: A look that takes long asks much of AWS: it is worth so many times as long.
+_WORTH = 3
 #: What can be done with a failure: methods of ``FailedTasks``.
 VERBS = ("retry", "discard")
 
@@ -38,16 +40,18 @@ class Answers:
         self._app = app
         self._source = source
         self._lock = threading.Lock()
-        self._looked_at = 0.0
+        self._look_again_at = 0.0
         self._status: dict[str, Any] = {}
 
     def status(self) -> dict[str, Any]:
         """Return the figures of now, or of a moment ago."""
         # A source remembers what it saw before: one look at a time.
         with self._lock:
-            if not self._status or time.monotonic() - self._looked_at > _LOOK_SECONDS:
+            began = time.monotonic()
+            if began >= self._look_again_at:
                 self._status = self._source.status().as_json()
-                self._looked_at = time.monotonic()
+                ended = time.monotonic()
+                self._look_again_at = ended + max(_LOOK_SECONDS, _WORTH * (ended - began))
             return self._status
 
     def attempts(self, task_id: str) -> dict[str, Any]:

@@ -39,18 +39,14 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 
-def fragment(api: str, *, token: str = "", failed_page: str = "") -> str:
+def fragment(api: str, *, token: str = "") -> str:
     """Return the part of the page that shows something, as HTML.
 
     :param api: the path below which the script finds what it asks for, with its last slash.
     :param token: what lets the script send back and discard; empty where the page only reads.
-    :param failed_page: the path of another page about a failed task, below which its id is
-        appended; empty where there is none.
     """
     template = Template((_HERE / "fragment.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        api=escape(api), token=escape(token), failed_page=escape(failed_page)
-    )
+    return template.substitute(api=escape(api), token=escape(token))
 
 
 def document(title: str, body: str, asset: Callable[[str], str]) -> str:

@@ -67,10 +67,11 @@ class Visit:
         """Return the text of one element."""
         return self.page.inner_text(selector)
 
-    def picture(self, name: str, **options: Any) -> None:
+    def picture(self, name: str, *, within: str = "html") -> None:
         """Write a picture for the docs, if somebody wants them: see the Makefile."""
         if folder := os.environ.get("LAMBDA_CELERY_SCREENSHOTS"):
-            self.page.screenshot(path=Path(folder) / f"dashboard-{name}.png", **options)
+            path = Path(folder) / f"dashboard-{name}.png"
+            self.page.locator(within).screenshot(path=path, animations="disabled")
 
 
 Visiting = Callable[..., Visit]

@@ -105,7 +105,7 @@ def chain() -> Attempts:
     """Return the attempts of an order: charged at the second attempt, and its receipt sent."""
     first = Attempt(
         NOW - timedelta(seconds=95), "5d0c6a52-order", "shop.place_order", "shop-payments",
-        "5d0c6a52-order", "", "succeeded", 0, 1, 420.0, "", "request-1",
+        "5d0c6a52-order", "", "succeeded", 0, 1, 420.0, "", "request-1", "message-1",
     )  # fmt: skip
     charge = replace(
         first, task="shop.charge_card", task_id="93f1e0b7-charge", parent_id="5d0c6a52-order"

@@ -41,7 +41,7 @@ def test_it_shows_all_figures_and_asks_nobody_else(shop, visit, scheme):
         expect(seen.page.locator("#lc-state")).to_have_text("The figures are live.")
         for chart in DRAWN:
             assert seen.page.evaluate(PIXELS_OF, chart) > 50, chart
-        seen.picture(scheme, full_page=True)
+        seen.picture(scheme)
         assert "1,180" in seen.text("#lc-queues-table")
         assert "shop-payments 42 at" in seen.text("#lc-deployments")
         assert "allow cloudwatch:GetMetricData" in seen.text("#lc-left-out")
@@ -166,11 +166,11 @@ def test_failed_tasks_are_filtered_counted_and_followed_to_their_attempts(shop, 
         expect(dialog).to_contain_text("(200,)")
         expect(dialog.locator("pre")).to_contain_text("in charge_card")
         assert "the body of" not in dialog.inner_text()
-        seen.picture("failure")
+        seen.picture("failure", within="dialog")
         assert dialog.get_by_role("button").all_inner_texts() == ["Close"]
         dialog.get_by_role("link", name="Its attempts").click()
         expect(seen.page.locator("#lc-attempts-state")).to_have_text("5 attempts of 3 tasks.")
-        seen.picture("attempts", clip=seen.page.locator("#lc-attempts-table").bounding_box())
+        seen.picture("attempts", within="section:has(#lc-attempts)")
         assert shop.figures.asked == ["93f1e0b7-charge-200"]
 
 

@@ -4,7 +4,7 @@
 lambdaCelery.attempts = (() => {
     const {ask, count, element, milliseconds, moment, sentence, table} = lambdaCelery;
     const SVG = "http://www.w3.org/2000/svg";
-    const WIDTH = 160;
+    const WIDTH = 110;
     const MOST_INDENTED = 6;
     const form = document.getElementById("lc-attempts-form");
     const state = document.getElementById("lc-attempts-state");

@@ -140,7 +140,10 @@ window.lambdaCelery = (() => {
         const is_json = (answer.headers.get("Content-Type") || "").startsWith("application/json");
         const said = is_json && !answer.redirected ? await answer.json() : null;
         if (!answer.ok || said === null) {
-            const refusal = new Error(said?.error || `The server answers with ${answer.status}.`);
+            // Such as the page where one signs in.
+            const other = answer.ok ? "The server answers with another page: load this one anew."
+                : `The server answers with ${answer.status}.`;
+            const refusal = new Error(said?.error || other);
             refusal.isSaid = true;
             throw refusal;
         }

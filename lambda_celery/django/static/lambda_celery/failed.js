@@ -133,10 +133,8 @@ lambdaCelery.failed = (() => {
             made.addEventListener("click", () => dialog.close("left"));
             found.push(made);
         }
-        if (root.dataset.failedPage) {
-            const href = root.dataset.failedPage + encodeURIComponent(failure.id);
-            found.push(element("a", {href}, "Its own page, to send it back or discard it"));
-        }
+        // Django's admin has a page of its own about each.
+        if (failure.page) found.push(element("a", {href: failure.page}, "Send it back, or discard it"));
         return found;
     }
 

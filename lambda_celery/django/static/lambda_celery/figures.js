@@ -32,8 +32,8 @@ lambdaCelery.figures = (() => {
             ["Waiting", count(of_queues("waiting")), ""],
             ["In flight", count(of_queues("in_flight")), ""],
             ["Oldest", oldest.length ? span(Math.max(...oldest)) : "-", ""],
-            ["Succeeded, last hour", count(of_tasks("succeeded")), ""],
-            ["Failed, last hour", count(failed), failed ? "lc-bad" : ""],
+            ["Succeeded, 1 h", count(of_tasks("succeeded")), ""],
+            ["Failed, 1 h", count(failed), failed ? "lc-bad" : ""],
             ["Parked", count(parked), parked ? "lc-bad" : ""],
             ["Cost today", dollars(total(status.functions.map((each) => each.usd_today))), ""],
         ];
