@@ -17,9 +17,11 @@ from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import include, path, reverse
+from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_GET, require_POST
 
+from lambda_celery.dashboard import page
 from lambda_celery.dashboard.answers import (
     MOST_SECONDS,
     ROWS,
@@ -28,6 +30,7 @@ from lambda_celery.dashboard.answers import (
     queue_name,
 )
 from lambda_celery.dashboard.listing import FILTERS, listed
+from lambda_celery.django.dashboard import api_paths
 from lambda_celery.django.models import FailedTask
 from lambda_celery.exceptions import LambdaCeleryError
 from lambda_celery.failures import Done, FailedTasks, Failure
@@ -58,6 +61,11 @@ class FailedTaskAdmin(admin.ModelAdmin):
         name = f"{self.opts.app_label}_{self.opts.model_name}"
         return [
             path("", wrap(require_GET(self.changelist_view)), name=f"{name}_changelist"),
+            path("dashboard/", wrap(require_GET(self.dashboard_view)), name=f"{name}_dashboard"),
+            path(
+                "dashboard/api/",
+                include(api_paths(self, lambda quoted: self._url("change", quoted))),
+            ),
             path("count/", wrap(require_GET(self.count_view)), name=f"{name}_count"),
             path("do/", wrap(require_POST(self.do_view)), name=f"{name}_do"),
             path("<path:object_id>/history/", wrap(self.history_view), name=f"{name}_history"),
@@ -73,13 +81,13 @@ class FailedTaskAdmin(admin.ModelAdmin):
         values = request.GET
         try:
             with FailedTasks(app_or_default()) as tasks:
-                page = listed(tasks, values, rows=ROWS)
+                found = listed(tasks, values, rows=ROWS)
         except LambdaCeleryError as exc:
             context["error"] = str(exc)
         else:
-            context["rows"] = [_row(each) for each in page.failures]
-            context["is_cut"] = page.is_cut
-            context["next"] = page.after and _query(values, after=page.after)
+            context["rows"] = [_row(each) for each in found.failures]
+            context["is_cut"] = found.is_cut
+            context["next"] = found.after and _query(values, after=found.after)
         return self._page(
             request,
             "change_list",
@@ -91,6 +99,18 @@ class FailedTaskAdmin(admin.ModelAdmin):
             are_ticked="ticked" in values,
             ticked=_query(values, ticked="1"),
             first=_query(values, after=""),
+        )
+
+    def dashboard_view(self, request: HttpRequest) -> HttpResponse:
+        """Show the page of figures, which asks for them by itself."""
+        self._let_look(request)
+        return self._page(
+            request,
+            "dashboard",
+            {"title": "Dashboard"},
+            fragment=mark_safe(page.fragment(f"{self._url('dashboard')}api/")),  # noqa: S308
+            styles=page.STYLES,
+            scripts=page.SCRIPTS,
         )
 
     def count_view(self, request: HttpRequest) -> HttpResponse:
@@ -271,6 +291,7 @@ class FailedTaskAdmin(admin.ModelAdmin):
                 "checkbox": ACTION_CHECKBOX_NAME,
                 "list_url": self._url("changelist"),
                 "count_url": self._url("count"),
+                "dashboard_url": self._url("dashboard"),
                 "do_url": self._url("do"),
                 **context,
                 **more,
