@@ -33,6 +33,9 @@ CONF_PREFIX = "lambda_"
 ENV_PREFIX = "LAMBDA_CELERY_"
 #: Names the function's app; read by ``lambda_runtime``, and no setting.
 APP_VARIABLE = ENV_PREFIX + "APP"
+#: The file descriptor on which a function tells the local runner of metrics and attempts. That
+#: alone sets it.
+FEED_VARIABLE = "_LAMBDA_CELERY_FEED"
 
 
 def setting_names(field_name: str) -> str:

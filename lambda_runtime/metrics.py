@@ -26,6 +26,8 @@ TASK = "TaskName"
 #: How many tasks of a process have metrics of their own; and whose name the others have.
 MAXIMUM_TASKS = 100
 OTHER_TASKS = "(other tasks)"
+#: The name space of what is not for CloudWatch.
+_NOWHERE = "LambdaCeleryLocal"
 #: How many values a metric may have in one line, and how many characters a dimension.
 _MAXIMUM_VALUES = 100
 _MAXIMUM_CHARACTERS = 1024
@@ -152,12 +154,14 @@ def _dimension(name: str) -> str:
 class Metrics:
     """Writes the metrics of one process.
 
-    To a *stream* that is kept: a task may put something in the place of ``sys.stdout``.
+    To *streams* that are kept: a task may put something in the place of ``sys.stdout``.
+
+    :param namespace: CloudWatch's; "" if none of the streams leads there.
     """
 
-    def __init__(self, namespace: str, stream: SupportsLines) -> None:
-        self._emf = AmazonCloudWatchEMFProvider(namespace=namespace)
-        self._stream = stream
+    def __init__(self, namespace: str, *streams: SupportsLines) -> None:
+        self._emf = AmazonCloudWatchEMFProvider(namespace=namespace or _NOWHERE)
+        self._streams = streams
         self._tasks: dict[str, str] = {}
         self._has_been_invoked = False
         #: What is around the time and the values in a line of a queue, a task and these metrics.
@@ -187,8 +191,9 @@ class Metrics:
             for (arn, task), each in figures.items()
             for metrics in each.metrics()
         ]
-        self._stream.write("".join(lines))
-        self._stream.flush()
+        for stream in self._streams:
+            stream.write("".join(lines))
+            stream.flush()
 
     def _bounded(self, task: str | None) -> str | None:
         """Return what *task* is called, or the name that stands for all that are too many."""
