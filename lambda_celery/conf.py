@@ -353,8 +353,8 @@ class Settings:
         _namespace,
         "LambdaCelery",
         about="the CloudWatch namespace of the function's own metrics "
-        '([metrics](observability.md#metrics)). With `"off"` there are none; `lambda local` has '
-        "none unless the environment names one",
+        '([metrics](observability.md#metrics)). With `"off"` there are none; `lambda local` '
+        "prints none unless the environment names one",
     )
     debug: bool = _setting(
         _flag,

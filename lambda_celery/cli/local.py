@@ -132,6 +132,15 @@ def _log_to_terminal(line_format: str) -> None:
     help_group="Emulator",
     help="Where the emulator listens, on 127.0.0.1.",
 )
+@click.option(
+    "--dashboard-port",
+    cls=CeleryOption,
+    type=click.IntRange(0, 65535),
+    default=None,
+    help_group="Page",
+    help="Where the page of its figures is served, on 127.0.0.1; 0: nowhere.  "
+    "[default: the emulator's port + 1]",
+)
 @click.pass_context
 @handle_preload_options
 def local(ctx: click.Context, log_format: str | None, is_json: bool, **options: Any) -> None:
@@ -140,7 +149,7 @@ def local(ctx: click.Context, log_format: str | None, is_json: bool, **options: 
     Polls the project's SQS queues as Lambda's event source mapping does, and runs the
     handler under AWS's own runtime client. With no endpoint configured (the setting
     lambda_endpoint_url, or AWS_ENDPOINT_URL) it starts an emulator and makes the queues,
-    the table and the bucket that the project's settings name.
+    the table and the bucket that the project's settings name. A page shows what goes on.
     """
     app_name = _app_name(ctx)
     from lambda_celery.local.banner import LocalOptions

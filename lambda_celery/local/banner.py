@@ -35,9 +35,12 @@ class LocalOptions:
     log_format: str = "json"
     no_color: bool = False
     port: int = DEFAULT_PORT
+    dashboard_port: int | None = None
 
 
-def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: Endpoint) -> str:
+def banner(
+    app: Celery, configured: Settings, options: LocalOptions, endpoint: Endpoint, page: str
+) -> str:
     """Return what is shown at the start, in the manner of a worker's banner.
 
     Arguments:
@@ -45,6 +48,7 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
         configured: the project's settings, as they are.
         options: the command's.
         endpoint: where the function runs, and with which settings.
+        page: where the page of its figures is, or why it is nowhere; "" to say nothing of it.
     """
     whose = "ministack, ends with this command, with all messages"
     if not endpoint.emulated:
@@ -63,6 +67,8 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
         f"{used.loop_concurrency} asynchronous ones{per_environment}",
         f".> endpoint:    {endpoint.url} ({whose})",
     ]
+    if page:
+        lines.append(f".> page:        {page}")
     for name in ("queue_url", "idempotency_table", "payload_bucket"):
         made, wanted = getattr(used, name), getattr(configured, name)
         if made and not wanted and not (name == "queue_url" and configured.queues):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Protocol
 
 from celery import Celery
 
+from lambda_celery.aws.loopback import loopback_port
+from lambda_celery.conf import settings_of
 from lambda_celery.status import logs
 from lambda_celery.status.attempts import Attempts
 from lambda_celery.status.figures import Status
 from lambda_celery.status.gathering import Gatherer
+from lambda_celery.status.local_run import LocalRun
 
 
 class Source(Protocol):
@@ -29,9 +33,9 @@ class OnAWS:
     :raises ConfigurationError: the settings of the app name no queue.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, has_durations: bool) -> None:
         self._app = app
-        self._gatherer = Gatherer(app, has_durations=True)
+        self._gatherer = Gatherer(app, has_durations)
         self._lock = threading.Lock()  # several may look at the page
 
     def status(self) -> Status:
@@ -44,9 +48,16 @@ class OnAWS:
         return logs.attempts_of(self._app, task_id)
 
 
-def source_of(app: Celery) -> Source:
-    """Return where the figures of *app* are had from.
+def source_of(app: Celery, *, has_durations: bool = True) -> Source:
+    """Return where the figures of *app* are had from: AWS, or a local run of it.
 
-    :raises ConfigurationError: its settings name no queue.
+    It is the local run where the endpoint is on this machine and one answers there.
+
+    :param has_durations: whether to ask CloudWatch how long single runs took, too.
+    :raises ConfigurationError: its settings cannot be read, or name no queue.
     """
-    return OnAWS(app)
+    endpoint = settings_of(app).endpoint_url or os.environ.get("AWS_ENDPOINT_URL")
+    port = loopback_port(endpoint) if endpoint else None
+    if port is not None and (run := LocalRun.at(port + 1)) is not None:
+        return run
+    return OnAWS(app, has_durations=has_durations)
