@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from celery import signals
+from celery.exceptions import Reject
 from celery.utils.log import get_logger, get_task_logger
 
 
@@ -93,6 +94,36 @@ def test_one_line_of_each_attempt_tells_its_end(hijacking, capsys):
     assert (of_failed["end"], of_failed["error"]) == ("failed", "ValueError('no such mailbox')")
     assert (of_failed["task_id"], of_failed["root_id"]) == (failed.id, sent.id)
     assert of_failed["parent_id"] == sent.id
+
+
+def test_what_was_not_run_or_is_parked_tells_its_end_too(hijacking, capsys):
+    # Given
+    @hijacking.task(name="proj.send")
+    def send():
+        pass
+
+    @hijacking.task(name="proj.rejects")
+    def rejects():
+        raise Reject("not ours", requeue=False)
+
+    # When
+    expired, rejected = send.apply_async(expires=-1), rejects.delay()
+    hijacking.deliver(2)
+    sent = send.delay()
+    [message] = hijacking.receive()
+    for _ in range(2):
+        hijacking.hand_over([message])
+
+    # Then: of each invocation the last line counts
+    last = {
+        (line["task_id"], line["function_request_id"]): line["end"]
+        for line in lines(capsys)
+        if "end" in line
+    }
+    assert [(task_id, end) for (task_id, _), end in last.items()] == [
+        (expired.id, "revoked"), (rejected.id, "failed"),
+        (sent.id, "succeeded"), (sent.id, "duplicate"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
