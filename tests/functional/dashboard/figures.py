@@ -31,7 +31,8 @@ def _task(name: str, queue: str, most: int, mean_ms: float, seed: int) -> TaskSt
         wave = 0.6 + 0.4 * math.sin(minute / 9 + seed)
         runs = max(0, round(most * wave + chance.gauss(0, most / 10)))
         is_broken = _BROKEN <= minute < _MENDED
-        bad = round(runs * (0.12 if is_broken and name == "shop.charge_card" else 0.004))
+        rate = 0.25 if is_broken and name == "shop.charge_card" else 0.003
+        bad = sum(chance.random() < rate for _ in range(runs))
         buckets = [0] * (len(DURATION_BOUNDS_MS) + 1)
         for _ in range(runs):
             took = chance.lognormvariate(math.log(mean_ms * (2.5 if is_broken else 1)), 0.7)

@@ -154,7 +154,7 @@ lambdaCelery.failed = (() => {
                 )]),
                 ...(failure.traceback ? [
                     element("h3", {id: "lc-traceback"}, "Traceback"),
-                    element("pre", {tabindex: "0", role: "region", "aria-labelledby": "lc-traceback"}, failure.traceback),
+                    element("pre", {tabindex: "0", role: "group", "aria-labelledby": "lc-traceback"}, failure.traceback),
                 ] : []),
                 element("p", {class: "lc-pager"}, close(), ...(may_act ? buttons(() => [id]) : []), ...links(failure)),
             ];
