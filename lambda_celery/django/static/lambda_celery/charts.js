@@ -28,9 +28,11 @@ lambdaCelery.charts = (() => {
             ctx.moveTo(x, bbox.top);
             ctx.lineTo(x, bbox.top + bbox.height);
             ctx.stroke();
-            const text = `▾ ${each.version}`;
-            const width = ctx.measureText(text).width;
-            const left = Math.min(x - 4 * devicePixelRatio, bbox.left + bbox.width - width);
+            const width = ctx.measureText(`▾ ${each.version}`).width;
+            const tip = 4 * devicePixelRatio;
+            const is_at_end = x - tip + width > bbox.left + bbox.width;
+            const text = is_at_end ? `${each.version} ▾` : `▾ ${each.version}`;
+            const left = is_at_end ? x + tip - width : x - tip;
             if (left < free) continue;
             ctx.fillText(text, left, bbox.top - 2 * devicePixelRatio);
             free = left + width + 6 * devicePixelRatio;

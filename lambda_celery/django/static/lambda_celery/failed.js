@@ -9,8 +9,8 @@ lambdaCelery.failed = (() => {
     ].map(place);
     const [newest, older, counts, dialog] = ["lc-failed-newest", "lc-failed-older", "lc-failed-counts", "lc-failure"].map(place);
     const VERBS = [
-        ["retry", "Retry", "sent back to their queue, under their ids. Each runs once"],
-        ["discard", "Discard", "discarded: their dead letters are deleted"],
+        ["retry", "Retry", "What is retried goes back to its queue, under its id, and runs once."],
+        ["discard", "Discard", "What is discarded is gone: its dead letter is deleted."],
     ];
     const may_act = Boolean(root.dataset.token);
     const seen = {after: "", parked: null, asked: 0};
@@ -96,7 +96,8 @@ lambdaCelery.failed = (() => {
             state.textContent = "No failed task was chosen.";
             return;
         }
-        if (!confirm(`${word} ${ids.length} failed task${ids.length > 1 ? "s" : ""}? They will be ${meaning}.`)) return;
+        const which = ids.length > 1 ? `${ids.length} failed tasks` : "this failed task";
+        if (!confirm(`${word} ${which}? ${meaning}`)) return;
         let said;
         try {
             const answer = await ask(`failed/${verb}`, {
@@ -110,6 +111,8 @@ lambdaCelery.failed = (() => {
         if (dialog.open) dialog.close();
         await load();
         state.textContent = said;
+        // What had the focus is not there any longer.
+        state.focus();
     }
 
     function buttons(ids) {
@@ -167,13 +170,16 @@ lambdaCelery.failed = (() => {
         dialog.replaceChildren(...content);
         if (!dialog.open) dialog.showModal();
         dialog.scrollTop = 0;
+        // A traceback ends with what has happened.
+        const pre = dialog.querySelector("pre");
+        if (pre) pre.scrollTop = pre.scrollHeight;
     }
 
     /** Look again where what is parked has changed, unless somebody is at it. */
     function follow(status) {
         const parked = sum(status.queues.map((each) => each.parked || 0))
             + sum(status.tasks.map((each) => sum(each.failed)));
-        const is_used = list.closest("section").contains(document.activeElement) || chosen().length;
+        const is_used = dialog.open || list.closest("section").contains(document.activeElement) || chosen().length;
         if (parked === seen.parked || is_used) return;
         const is_first = seen.parked === null;
         seen.parked = parked;
