@@ -130,7 +130,7 @@ def test_whoever_may_look_at_failed_tasks_sees_the_page_and_nobody_else(shop, vi
     rows = seen.page.locator("#lc-failed-table tbody tr")
     expect(rows).to_have_count(3)
     seen.picture("admin")
-    rows.first.get_by_role("link").click()
+    rows.first.get_by_role("link", name="shop.charge_card").click()
     dialog = seen.page.get_by_role("dialog")
     expect(dialog.locator("pre")).to_contain_text("in charge_card")
     # What changes something is on the admin's own pages.

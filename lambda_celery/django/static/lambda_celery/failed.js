@@ -31,7 +31,9 @@ lambdaCelery.failed = (() => {
         const rows = page.failures.map((each) => [
             ...(may_act ? [box(each)] : []),
             element("a", {href: `#failed=${encodeURIComponent(each.id)}`}, each.task || "A message"),
-            element("span", {class: "lc-id"}, each.task_id || "-"),
+            each.task_id ? element("a", {
+                href: `#task=${encodeURIComponent(each.task_id)}`, class: "lc-id", title: "Its attempts",
+            }, each.task_id) : "-",
             each.exception + (each.is_retried ? " (sent back)" : ""),
             each.queue, moment(each.failed_at), count(each.attempts),
         ]);
