@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import lambda_celery
 from lambda_celery.dashboard.server import serving
@@ -22,6 +22,8 @@ from tests.functional.conftest import Stack
 from tests.functional.dashboard.figures import NOW, Figures
 
 _LIFE_SECONDS = 3600
+#: The machine may be busy.
+_PATIENCE_MILLISECONDS = 60_000
 _TRACEBACK = """\
 Traceback (most recent call last):
   File "/var/task/shop/tasks.py", line 41, in charge_card
@@ -43,6 +45,7 @@ def browser() -> Iterator[Browser]:
         pytest.skip(sentence)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=binary)
+        expect.set_options(timeout=_PATIENCE_MILLISECONDS)
         yield launched
         launched.close()
 
@@ -89,6 +92,7 @@ def visit(browser: Browser) -> Iterator[Visiting]:
                 "reduced_motion": "reduce",
             } | options
             context = exit_stack.enter_context(browser.new_context(**options))
+            context.set_default_timeout(_PATIENCE_MILLISECONDS)
             visited = Visit(context.new_page())
             visited.page.goto(url)
             return visited
