@@ -5,6 +5,7 @@ Sending back and discarding are on the admin's own pages, which ask first and wr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,9 @@ from django.views.decorators.http import require_GET
 
 from lambda_celery.dashboard.answers import Answers
 from lambda_celery.exceptions import ConfigurationError, FailedTaskError, LambdaCeleryError
+
+#: Where the queues are an emulator's, this long.
+_LOCAL_SECONDS = 10
 
 _Answer = Callable[..., dict[str, Any]]
 
@@ -60,14 +64,22 @@ def _view(owner: Any, answer: _Answer) -> Any:
     return view
 
 
-@lru_cache(maxsize=1)
 def _answers_of(app: Celery) -> Answers:
-    """Return what answers for *app*: it remembers what it has seen of the queues."""
     try:
         # More than the admin's other pages need.
-        from lambda_celery.status.source import source_of
+        from lambda_celery.status import source
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
             f"{exc.name} is missing: pip install 'lambda-celery[django]'."
         ) from exc
-    return Answers(app, source_of(app))
+    # A local run begins and ends while the web process goes on: it is looked for again.
+    is_local = source.emulator_port(app) is not None
+    return _kept(app, int(time.monotonic() / _LOCAL_SECONDS) if is_local else 0)
+
+
+@lru_cache(maxsize=1)
+def _kept(app: Celery, _: int) -> Answers:
+    """Return what answers for *app*: it remembers what it has seen of the queues."""
+    from lambda_celery.status import source
+
+    return Answers(app, source.source_of(app))

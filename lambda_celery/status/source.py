@@ -56,8 +56,13 @@ def source_of(app: Celery, *, has_durations: bool = True) -> Source:
     :param has_durations: whether to ask CloudWatch how long single runs took, too.
     :raises ConfigurationError: its settings cannot be read, or name no queue.
     """
-    endpoint = settings_of(app).endpoint_url or os.environ.get("AWS_ENDPOINT_URL")
-    port = loopback_port(endpoint) if endpoint else None
+    port = emulator_port(app)
     if port is not None and (run := LocalRun.at(port + 1)) is not None:
         return run
     return OnAWS(app, has_durations=has_durations)
+
+
+def emulator_port(app: Celery) -> int | None:
+    """Return the port of the endpoint of *app*; ``None`` where that is not on this machine."""
+    endpoint = settings_of(app).endpoint_url or os.environ.get("AWS_ENDPOINT_URL")
+    return loopback_port(endpoint) if endpoint else None
