@@ -22,12 +22,11 @@ from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError
 from lambda_celery.local.banner import LocalOptions, banner
 from lambda_celery.local.endpoint import Endpoint, open_endpoint
 from lambda_celery.local.event_source_mapping import (
-    BatchReport,
     EventSourceMapping,
     EventSourceMappingConfig,
 )
 from lambda_celery.local.function import LocalFunction
-from lambda_celery.local.provision import provision_results_table, queue_name
+from lambda_celery.local.provision import provision_results_table
 from lambda_celery.local.reload import watch
 from lambda_celery.local.traffic import Traffic
 from lambda_celery.results import DynamoDBBackend
@@ -96,16 +95,14 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
             )
         )
 
-        def note(report: BatchReport) -> None:
-            traffic.note_batch(report)
-            _log_batch(report)
-
         def reload() -> None:
             function.recycle()
             traffic.note_deployment()
 
         mappings = [
-            EventSourceMapping(url, function, config, client("sqs", settings), on_batch=note)
+            EventSourceMapping(
+                url, function, config, client("sqs", settings), on_batch=traffic.note_batch
+            )
             for url in settings.queue_urls
         ]
         traffic.note_deployment()
@@ -195,15 +192,3 @@ def _signals() -> Iterator[queue.SimpleQueue[int | None]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _log_batch(report: BatchReport) -> None:
-    if report.error is None:  # the event source mapping logs the others itself
-        logger.info(
-            "Batch of %d from %s: %d done, %d left on the queue, in %.3f s",
-            len(report.message_ids),
-            queue_name(report.queue_url),
-            len(report.message_ids) - len(report.failed_message_ids),
-            len(report.failed_message_ids),
-            report.result.duration_seconds,
-        )
