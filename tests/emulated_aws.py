@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
+import boto3
 import pytest
 
 REGION = "eu-west-1"
@@ -18,6 +21,16 @@ def aws_environment(url: str) -> dict[str, str]:
         "AWS_DEFAULT_REGION": REGION,
         "AWS_REGION": REGION,
     }
+
+
+@cache
+def own_client(service: str) -> Any:
+    """Return the tests' own client for *service* of ``aws_endpoint``, for which that must be up.
+
+    It is none of the project's clients, into which a test puts faults or which it watches, and it
+    leaves no default session, with which the project would make clients anew.
+    """
+    return boto3.session.Session().client(service)
 
 
 @pytest.fixture(scope="session")
