@@ -207,7 +207,7 @@ def event_source_mapping(
                 stack.queue_url,
                 function,
                 EventSourceMappingConfig(**config),
-                stack.sqs,
+                own_client("sqs"),
                 on_batch=on_batch,
             )
             return exit_stack.enter_context(mapping)
