@@ -31,6 +31,25 @@ def _loaded(path: str) -> Any:
 JSONFileLoader.load_file = lambda self, path: _loaded(path)  # type: ignore[method-assign]
 
 
+#: Where a file takes the longest, by its folder.
+SLOW = ("e2e", "functional", "infrastructure")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest-xdist would begin with the files of the most tests, which are the quickest.
+    config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin where files take the longest: no worker waits long for what another began last."""
+    items.sort(
+        key=lambda item: min(
+            (SLOW.index(each) for each in item.path.parts if each in SLOW), default=len(SLOW)
+        )
+    )
+
+
 @pytest.fixture(autouse=True)
 def no_default_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """``boto3.client`` keeps its session, with the credentials of the test that came first."""
