@@ -17,6 +17,7 @@ from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import FailedTaskError
 from lambda_celery.failures.record import Failure
+from lambda_celery.failures.refusals import refused
 from lambda_celery.message import MAXIMUM_ENTRIES, is_fifo
 from lambda_celery.table.schema import failure_key
 
@@ -28,6 +29,8 @@ _HIDDEN_SECONDS = 120
 _HELD_SECONDS = 100
 #: Messages that are looked at for one that is looked for.
 MAXIMUM_LOOKED_AT = 5_000
+#: In the function, nothing more is looked at when less than this is left of the invocation.
+_ANSWER_SECONDS = 3
 #: With it SQS asks all its servers; without, some of them, and may say that a queue is empty. Once
 #: it was, a look is enough for what has come since.
 _WAIT_SECONDS = 1
@@ -65,7 +68,11 @@ class DeadLetters:
         if time.monotonic() >= self._ends_at:
             self.close()
         looked_at = 0
-        while failure.id not in self._held and looked_at < MAXIMUM_LOOKED_AT:
+        while (
+            failure.id not in self._held
+            and looked_at < MAXIMUM_LOOKED_AT
+            and aws.seconds_left() > _ANSWER_SECONDS
+        ):
             received = self._receive()
             if not received:
                 break
@@ -149,6 +156,4 @@ class DeadLetters:
         return new
 
     def _refusal(self, exc: Exception, action: str) -> FailedTaskError:
-        return FailedTaskError(
-            aws.explain(exc, action=action, resource=self.url, setting="dead_letter_queue_url")
-        )
+        return refused(exc, action=action, resource=self.url, setting="dead_letter_queue_url")
