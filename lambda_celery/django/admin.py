@@ -30,6 +30,7 @@ from lambda_celery.dashboard.answers import (
     queue_name,
 )
 from lambda_celery.dashboard.listing import FILTERS, listed
+from lambda_celery.django.bulk import BulkViews
 from lambda_celery.django.dashboard import api_paths
 from lambda_celery.django.models import FailedTask
 from lambda_celery.exceptions import LambdaCeleryError
@@ -48,7 +49,7 @@ _VERBS = {
 
 
 @admin.register(FailedTask)
-class FailedTaskAdmin(admin.ModelAdmin):
+class FailedTaskAdmin(BulkViews, admin.ModelAdmin):
     """Views over the index of failed tasks: no row of a database is read but the admin's log."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -68,6 +69,7 @@ class FailedTaskAdmin(admin.ModelAdmin):
             ),
             path("count/", wrap(require_GET(self.count_view)), name=f"{name}_count"),
             path("do/", wrap(require_POST(self.do_view)), name=f"{name}_do"),
+            *self.bulk_urls(name),
             path("<path:object_id>/history/", wrap(self.history_view), name=f"{name}_history"),
             path("<path:object_id>/change/", wrap(self.change_view), name=f"{name}_change"),
         ]
@@ -96,6 +98,7 @@ class FailedTaskAdmin(admin.ModelAdmin):
             query=values.urlencode(),
             is_filtered=any(values.get(name) for name in FILTERS),
             is_first="after" not in values,
+            may_be_all=not values.get("q"),
             are_ticked="ticked" in values,
             ticked=_query(values, ticked="1"),
             first=_query(values, after=""),
@@ -293,6 +296,8 @@ class FailedTaskAdmin(admin.ModelAdmin):
                 "count_url": self._url("count"),
                 "dashboard_url": self._url("dashboard"),
                 "do_url": self._url("do"),
+                "bulk_url": self._url("bulk"),
+                "begin_url": self._url("begin"),
                 **context,
                 **more,
             },

@@ -68,18 +68,20 @@ class BulkActions:
         self.settings = settings_of(app)
         self.store = BulkStore(self.settings)
 
-    def count(self, selection: Selection) -> Counted:
+    def count(self, selection: Selection, until: datetime | None = None) -> Counted:
         """Count the failures that *selection* means. It reads the whole index.
 
+        :param until: leaves out what has failed later.
         :raises FailedTaskError: the selection names ids.
         """
         _check_selection(selection)
         counts: Counter[tuple[str, str, str]] = Counter()
-        until = datetime.fromtimestamp(0, UTC)
-        for each in filter(selection.matches, Failures(self.settings).all(newest_first=False)):
+        last = datetime.fromtimestamp(0, UTC)
+        every = Failures(self.settings).all(newest_first=False, until=until)
+        for each in filter(selection.matches, every):
             counts[each.task, each.exception or each.reason, each.queue] += 1
-            until = each.failed_at
-        return Counted(counts, until)
+            last = each.failed_at
+        return Counted(counts, last)
 
     def begin(
         self,
