@@ -8,6 +8,7 @@ ends, and by SQS itself soon after where it does not come to that.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -52,6 +53,8 @@ class DeadLetters:
     def __init__(self, settings: Settings, url: str) -> None:
         self.url = url
         self._settings = settings
+        #: Several threads may look for theirs.
+        self._lock = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
@@ -65,19 +68,20 @@ class DeadLetters:
 
         :raises FailedTaskError: SQS refuses.
         """
-        if time.monotonic() >= self._ends_at:
-            self.close()
-        looked_at = 0
-        while (
-            failure.id not in self._held
-            and looked_at < MAXIMUM_LOOKED_AT
-            and aws.seconds_left() > _ANSWER_SECONDS
-        ):
-            received = self._receive()
-            if not received:
-                break
-            looked_at += len(received)
-        return list(self._held.get(failure.id, {}).values())
+        with self._lock:
+            if time.monotonic() >= self._ends_at:
+                self.close()
+            looked_at = 0
+            while (
+                failure.id not in self._held
+                and looked_at < MAXIMUM_LOOKED_AT
+                and aws.seconds_left() > _ANSWER_SECONDS
+            ):
+                received = self._receive()
+                if not received:
+                    break
+                looked_at += len(received)
+            return list(self._held.get(failure.id, {}).values())
 
     def delete(self, failure: Failure, found: Sequence[Mapping[str, Any]]) -> Fate:
         """Delete the messages that were *found* of *failure*, and say what has become of them.
@@ -86,15 +90,16 @@ class DeadLetters:
 
         :raises FailedTaskError: SQS refuses.
         """
-        held = self._held.get(failure.id, {})
         for message in found:
             try:
                 self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
             except aws.AWS_ERRORS as exc:
                 raise self._refusal(exc, "sqs:DeleteMessage") from aws.cause(exc, self._settings)
-            held.pop(message["MessageId"], None)
-        if not held:
-            self._held.pop(failure.id, None)
+            with self._lock:
+                held = self._held.get(failure.id, {})
+                held.pop(message["MessageId"], None)
+                if not held:
+                    self._held.pop(failure.id, None)
         if found:
             return Fate.DELETED
         # A FIFO queue hands out nothing of a group of which something is hidden.

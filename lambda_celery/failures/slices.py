@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from celery import Celery
 
@@ -33,6 +35,9 @@ _SLICE_SECONDS = 10.0
 _SHARE = 0.5
 #: How often it is written down how far it is; and looked whether somebody has ended it.
 _NOTED_SECONDS = 1.0
+#: Failures that are acted on at once, for each is four requests that wait for AWS; and no more of
+#: them than the rate has in a second.
+_TOGETHER = 8
 #: Rows of each partition of the index that are read at once: no more than a slice may need.
 _PAGE_ROWS = 200
 
@@ -75,7 +80,8 @@ class _Slice:
     def work(self) -> float | None:
         """Do what there is time for; return in how many seconds to go on, if it does."""
         try:
-            with FailedTasks(self._actions.app) as tasks:
+            with FailedTasks(self._actions.app) as tasks, ThreadPoolExecutor(_TOGETHER) as threads:
+                self._threads = threads
                 countdown = self._work(tasks)
         except LambdaCeleryError as exc:
             if not exc.is_misconfigured or exc.is_transient:
@@ -93,49 +99,79 @@ class _Slice:
         every = tasks.records.all(
             newest_first=False, since=since, until=action.until, page_rows=_PAGE_ROWS
         )
+        most = max(1, min(_TOGETHER, int(action.per_second)))
+        chosen: list[Failure] = []
         for failure in in_order(every):
-            place = failure.failed_at, failure.id
+            place = _place(failure)
             if action.position is not None and place <= action.position:
                 continue
             if action.selection.matches(failure):
-                now = time.monotonic()
-                # What is slower than its rate for a moment may make up for a second of it.
-                self._next_at = max(self._next_at, now - 1)
-                if self._next_at > self._ends_at:
-                    return self._paused(self._next_at - now)
-                time.sleep(max(0.0, self._next_at - now))
-                if not self._goes_on():
-                    return None
-                self._next_at += 1 / action.per_second
-                self._do(tasks, failure)
-            elif not self._goes_on():
+                chosen.append(failure)
+            elif not chosen:
+                self._action = replace(self._action, position=place)
+            is_over = time.monotonic() >= self._ends_at
+            # Even a slice that has had no time does something.
+            if len(chosen) == most or (chosen and is_over):
+                if (later := self._paced(tasks, chosen)) is not None:
+                    return later
+                chosen = []
+            if not self._goes_on():
                 return None
-            self._action = replace(self._action, position=place)
-            if time.monotonic() >= self._ends_at:
-                return self._paused(max(0.0, self._next_at - time.monotonic()))
+            if is_over:
+                return self._paused()
+        if chosen and (later := self._paced(tasks, chosen)) is not None:
+            return later
         return None
 
-    def _do(self, tasks: FailedTasks, failure: Failure) -> None:
-        """Do with *failure* what is to be done, and count it.
+    def _paced(self, tasks: FailedTasks, chosen: list[Failure]) -> float | None:
+        """Do with *chosen* what is to be done, when it is time; or return when it will be."""
+        now = time.monotonic()
+        # What is slower than its rate for a moment may make up for a second of it.
+        self._next_at = max(self._next_at, now - 1)
+        if self._next_at > max(self._ends_at, now):
+            return self._paused()
+        time.sleep(max(0.0, self._next_at - now))
+        if self._goes_on():
+            self._next_at += len(chosen) / self._action.per_second
+            self._do(tasks, chosen)
+        return None
+
+    def _do(self, tasks: FailedTasks, chosen: list[Failure]) -> None:
+        """Do with *chosen* what is to be done, together, and count it.
 
         :raises LambdaCeleryError: it would be the same with all others, or may pass.
         """
+        of_all: LambdaCeleryError | None = None
+        for failure, done in zip(
+            chosen, self._threads.map(partial(self._tried, tasks), chosen), strict=True
+        ):
+            if isinstance(done, LambdaCeleryError) and (done.is_misconfigured or done.is_transient):
+                of_all = of_all or done
+            else:
+                self._count(failure, done)
+            if of_all is None:
+                self._action = replace(self._action, position=_place(failure))
+        if of_all is not None:
+            raise of_all
+
+    def _count(self, failure: Failure, done: Done | LambdaCeleryError) -> None:
         action = self._action
-        try:
-            done = self._done(tasks, failure)
-        except NoLongerFailedError:
+        if isinstance(done, NoLongerFailedError):
             return  # by a run of this slice that was killed, or by somebody else
-        except LambdaCeleryError as exc:
-            if exc.is_misconfigured or exc.is_transient:
-                raise
-            told = f"{failure.task} {failure.task_id}: {exc}"
+        if isinstance(done, LambdaCeleryError):
+            told = f"{failure.task} {failure.task_id}: {done}"
             self._action = replace(action, refused=action.refused + 1, sentence=told)
             return
         self._action = replace(action, done=action.done + 1)
         if done.refusal or done.dead_letter is Fate.UNKNOWN:
-            self._action = replace(
-                self._action, left=action.left + 1, sentence=done.refusal or str(done)
-            )
+            told = done.refusal or str(done)
+            self._action = replace(self._action, left=action.left + 1, sentence=told)
+
+    def _tried(self, tasks: FailedTasks, failure: Failure) -> Done | LambdaCeleryError:
+        try:
+            return self._done(tasks, failure)
+        except LambdaCeleryError as exc:
+            return exc
 
     def _done(self, tasks: FailedTasks, failure: Failure) -> Done:
         action = self._action
@@ -161,8 +197,10 @@ class _Slice:
         self._action = replace(action, state=state or STOPPED)
         self._note_at = time.monotonic() + _NOTED_SECONDS
 
-    def _paused(self, seconds: float) -> float | None:
+    def _paused(self) -> float | None:
+        """Note how far it is; return in how many seconds it may go on, unless it was ended."""
         self._note()
+        seconds = max(0.0, self._next_at - time.monotonic())
         return seconds if self._action.is_running else None
 
     def _end(self, state: str, sentence: str) -> None:
@@ -176,6 +214,10 @@ def _seconds(app: Celery) -> float:
     """Return how long a slice may take."""
     limits = (app.conf.task_soft_time_limit, app.conf.task_time_limit, aws.seconds_left())
     return min([_SLICE_SECONDS, *(each * _SHARE for each in limits if each)])
+
+
+def _place(failure: Failure) -> tuple[datetime, str]:
+    return failure.failed_at, failure.id
 
 
 def _following(task_id: str) -> str:

@@ -132,7 +132,7 @@ class TestWorkingOff:
         assert shop.actions.get("mend").done == 2
 
     def test_many_in_several_slices_page_by_page(self, shop, monkeypatch):
-        monkeypatch.setattr(slices, "_SLICE_SECONDS", 0.05)
+        monkeypatch.setattr(slices, "_SLICE_SECONDS", 0.3)
         monkeypatch.setattr(slices, "_PAGE_ROWS", 10)
         monkeypatch.setattr(dead_letters, "_WAIT_SECONDS", 0)
         records = Failures(shop.runtime.settings)
@@ -198,6 +198,7 @@ class TestDying:
             raise _Killed
 
         with monkeypatch.context() as patch, pytest.raises(_Killed):
+            patch.setattr(slices, "_TOGETHER", 1)
             patch.setattr(Failures, noting, dies)
             slices.work_off(shop.runtime.app, "mend", turn)
         assert len(shop.listed) == (1 if after else 2)
@@ -255,6 +256,7 @@ class TestEnding:
     @pytest.mark.parametrize("how", ["abort", "resume"])
     def test_the_slice_at_work_leaves_off(self, shop, monkeypatch, how):
         monkeypatch.setattr(slices, "_NOTED_SECONDS", 0.0)
+        monkeypatch.setattr(slices, "_TOGETHER", 1)
         shop.fail("ann", "bob", "cyd")
         retry = FailedTasks.retry
 
