@@ -17,7 +17,7 @@ from typing import Any
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import FailedTaskError
-from lambda_celery.failures.record import Failure
+from lambda_celery.failures.record import MAXIMUM_KEPT_BYTES, Failure
 from lambda_celery.failures.refusals import refused
 from lambda_celery.message import MAXIMUM_ENTRIES, is_fifo
 from lambda_celery.table.schema import failure_key
@@ -65,6 +65,8 @@ class DeadLetters:
 
     def find(self, failure: Failure) -> list[dict[str, Any]]:
         """Return the messages of *failure*, in the words of ReceiveMessage: none, or one, or more.
+
+        They have a body if that is too large for the failure's record.
 
         :raises FailedTaskError: SQS refuses.
         """
@@ -156,9 +158,20 @@ class DeadLetters:
             # A standard queue may hand out twice what is hidden.
             if message["MessageId"] not in held:
                 new.append(message)
-            held[message["MessageId"]] = message
+            held[message["MessageId"]] = _held(message)
         self._has_ended = not new
         return new
 
     def _refusal(self, exc: Exception, action: str) -> FailedTaskError:
         return refused(exc, action=action, resource=self.url, setting="dead_letter_queue_url")
+
+
+def _held(message: dict[str, Any]) -> dict[str, Any]:
+    """Return what has to be held of *message*: all of it, if its record may not have its body.
+
+    Ten thousands may be held, in a function that has little memory.
+    """
+    # A character is four bytes at most, and of a binary attribute one of its base64.
+    if len(repr(message)) > MAXIMUM_KEPT_BYTES // 4:
+        return message
+    return {name: message[name] for name in ("MessageId", "ReceiptHandle")}
