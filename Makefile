@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 MEMBERS ?= 10000
 
-.PHONY: demo test fuzz chaos test-oldest test-newest lint lint-infrastructure reference example-template docs picture format clean
+.PHONY: demo test fuzz chaos test-oldest test-newest lint lint-infrastructure reference example-template docs picture screenshots format clean
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -71,6 +71,10 @@ docs: $(READY)
 # Needs Graphviz.
 picture:
 	dot -Tsvg docs/images/architecture.dot -o docs/images/architecture.svg
+
+# The pictures of the page, by its tests. Needs Debian's chromium.
+screenshots: $(READY)
+	LAMBDA_CELERY_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/functional/dashboard
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

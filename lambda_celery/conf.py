@@ -33,6 +33,9 @@ CONF_PREFIX = "lambda_"
 ENV_PREFIX = "LAMBDA_CELERY_"
 #: Names the function's app; read by ``lambda_runtime``, and no setting.
 APP_VARIABLE = ENV_PREFIX + "APP"
+#: The file descriptor on which a function tells the local runner of metrics and attempts. That
+#: alone sets it.
+FEED_VARIABLE = "_LAMBDA_CELERY_FEED"
 
 
 def setting_names(field_name: str) -> str:
@@ -84,7 +87,7 @@ def _namespace(value: Any) -> str:
     """Read a CloudWatch namespace; what switches metrics off is empty."""
     if value is False or str(value).strip().lower() in {"", "off"}:
         return ""
-    if not isinstance(value, str) or not _NAMESPACE.fullmatch(value):
+    if not isinstance(value, str) or not _NAMESPACE.fullmatch(value := value.strip()):
         raise ValueError(
             '"off", or a name of letters, digits, spaces and any of . - _ / # : with 255 '
             'characters at most, which does not begin with "AWS/" or ":"'
@@ -350,8 +353,8 @@ class Settings:
         _namespace,
         "LambdaCelery",
         about="the CloudWatch namespace of the function's own metrics "
-        '([metrics](observability.md#metrics)). With `"off"` there are none; `lambda local` has '
-        "none unless the environment names one",
+        '([metrics](observability.md#metrics)). With `"off"` there are none; `lambda local` '
+        "prints none unless the environment names one",
     )
     debug: bool = _setting(
         _flag,

@@ -11,9 +11,16 @@ from kombu.exceptions import OperationalError
 class LambdaCeleryError(Exception):
     """Anything that Lambda Celery itself raises."""
 
+    #: Whether it stays so until somebody changes a setting or a permission.
+    is_misconfigured = False
+    #: Whether AWS may do a little later what it did not do now.
+    is_transient = False
+
 
 class ConfigurationError(LambdaCeleryError, ImproperlyConfigured):
     """A setting is missing or contradicts another; the message names it."""
+
+    is_misconfigured = True
 
 
 class PublishError(LambdaCeleryError, OperationalError):
@@ -22,9 +29,6 @@ class PublishError(LambdaCeleryError, OperationalError):
     It is a :exc:`kombu.exceptions.OperationalError`, which is what Celery
     documents for a ``delay()`` that could not reach the broker.
     """
-
-    #: Whether it stays so until somebody changes a setting or a permission.
-    is_misconfigured = False
 
 
 class UnsentTask(NamedTuple):
@@ -65,6 +69,10 @@ class UnsupportedMailError(LambdaCeleryError):
 
 class FailedTaskError(LambdaCeleryError):
     """A failed task cannot be found, sent back or discarded as it was asked for."""
+
+
+class NoLongerFailedError(FailedTaskError):
+    """A failed task has run since, was sent back or discarded by somebody, or has failed anew."""
 
 
 #: What a sender has written into a message is repeated up to here, in a log line or a reason.

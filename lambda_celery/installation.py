@@ -11,6 +11,7 @@ from kombu.utils.imports import symbol_by_name
 from lambda_celery.celery_hooks.amqp import install_routing
 from lambda_celery.celery_hooks.apps import extend_control, on_every_app
 from lambda_celery.celery_hooks.registry import install_registry
+from lambda_celery.failures import own_task
 from lambda_celery.publishing.held_messages import open_batch
 from lambda_celery.publishing.routing import Routing
 
@@ -32,7 +33,8 @@ def install(app: Celery | None = None) -> None:
 
 def _install(app: Celery) -> None:
     install_routing(app, Routing(app))
-    install_registry(app, call)
+    if install_registry(app, call):
+        own_task.declare(app)
     extend_control(app, control)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from typing import Any, ParamSpec, TypeVar
@@ -94,6 +95,48 @@ def carried(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
+class XRayEntities:
+    """X-Ray's segment and subsegments under way for one coroutine among others of its thread.
+
+    X-Ray's SDK keeps them for each thread. So they are put in place for each step.
+    """
+
+    __slots__ = ("_context", "_kept")
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._kept = _entities_of(context)
+
+    @classmethod
+    def under_way(cls) -> XRayEntities | None:
+        """Return those of what is under way here, for what it begins; ``None`` without X-Ray."""
+        context = getattr(_xray_recorder(), "context", None)
+        # Another context of the SDK's, or of the project's, has a place of its own for them.
+        is_by_thread = isinstance(getattr(context, "_local", None), threading.local)
+        return cls(context) if is_by_thread else None
+
+    def call(self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Return ``function(*args, **kwargs)``, called among them."""
+        here = self._context._local.__dict__
+        before = dict(here)
+        here.clear()
+        here.update(self._kept)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._kept = dict(here)
+            here.clear()
+            here.update(before)
+
+
+def _entities_of(context: Any) -> dict[str, Any]:
+    # The list is the SDK's stack: two that push on one would end each other's subsegments.
+    return {
+        name: list(each) if isinstance(each, list) else each
+        for name, each in context._local.__dict__.items()
+    }
+
+
 def _opentelemetry() -> Any:
     """Return OpenTelemetry's API of traces, if this process has loaded it."""
     trace = sys.modules.get("opentelemetry.trace")
@@ -103,8 +146,7 @@ def _opentelemetry() -> Any:
 
 def _xray_entity() -> Any:
     """Return X-Ray's segment or subsegment under way, if any."""
-    core = sys.modules.get("aws_xray_sdk.core")
-    if core is None or (recorder := getattr(core, "xray_recorder", None)) is None:
+    if (recorder := _xray_recorder()) is None:
         return None
     context = recorder.context
     # Without one, the SDK would complain, but on Lambda, where it makes one.
@@ -112,3 +154,8 @@ def _xray_entity() -> Any:
     if is_on_lambda or getattr(context._local, "entities", None):
         return recorder.get_trace_entity()
     return None
+
+
+def _xray_recorder() -> Any:
+    """Return the recorder of X-Ray's SDK, if this process has loaded it."""
+    return getattr(sys.modules.get("aws_xray_sdk.core"), "xray_recorder", None)

@@ -17,6 +17,7 @@ from lambda_runtime.deadline import ANSWER_SECONDS, Deadline
 from lambda_runtime.decision import Case, Decision, Killed
 from lambda_runtime.log import TaskFields
 from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.note import Fate
 from lambda_runtime.messages.outcome import (
     Deleted,
     Forwarded,
@@ -450,7 +451,11 @@ class Batch:
                 self.decision.parked(delivery, outcome)
                 if outcome.exception is not None:  # else it has been said
                     # No error of its own: the failure has been told as one.
-                    logger.warning("Message %s is parked: %s", delivery.message_id, outcome.reason)
+                    end = delivery.note.end or Fate.PARKED
+                    logger.warning(
+                        "Message %s is parked: %s", delivery.message_id, outcome.reason,
+                        extra={"end": end.value},
+                    )  # fmt: skip
                 return None
         raise AssertionError(outcome)  # postponed, although all others are settled
 

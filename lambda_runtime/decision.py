@@ -55,6 +55,7 @@ from lambda_celery.table.schema import revoked_key
 from lambda_celery.trace_context import XRAY_HEADER, xray_header
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.note import Fate
 from lambda_runtime.messages.outcome import (
     Deleted,
     End,
@@ -419,6 +420,7 @@ class Decision:
 
     def _parked_before(self, case: Case) -> Outcome | None:
         if self.settled.has_parked(case.delivery):
+            self.failed_tasks.remember_parked_before(case.delivery)
             # The body in S3 is the dead letter's.
             return Deleted("parked before", End.DUPLICATE, keep_payload=True)
         return None
@@ -444,7 +446,10 @@ class Decision:
 
     def _note_request(self, case: Case) -> None:
         note, request = case.delivery.note, case.request
-        note.task = request.type
+        headers = request.request_dict
+        note.task, note.task_id = request.type, request.id
+        note.root_id, note.parent_id = headers.get("root_id"), headers.get("parent_id")
+        note.retries = headers.get("retries")
         if request.eta is not None:
             note.since = request.eta.timestamp()
 
@@ -511,6 +516,7 @@ class Decision:
             "Message %s has been received %d times, of which %d were attempts to run it: it is "
             "sent on as a new message, with the attempts that it has left.",
             case.delivery.message_id, case.delivery.receive_count, attempts,
+            extra={"end": Fate.FORWARDED.value},
         )  # fmt: skip
         return Forwarded(datetime.now(UTC))
 
@@ -535,6 +541,7 @@ class Decision:
         logger.info(
             "Task %s comes back in %.1f s, by its rate limit of %s",
             request.humaninfo(), turn.seconds, request.task.rate_limit,
+            extra={"end": Fate.FORWARDED.value},
         )  # fmt: skip
         return Forwarded(datetime.now(UTC) + timedelta(seconds=turn.seconds))
 
@@ -644,6 +651,7 @@ class Decision:
         case.claimed, case.has_run = killed.claimed, True
         note = case.delivery.note
         note.is_attempt, note.run_seconds = True, killed.seconds
+        note.began_at = time.time() - killed.seconds
         outcome = self._runner.killed(case.request, _attempt(case), killed.seconds)
         outcome = self._adjusted(case, outcome)
         self.note(case, outcome)
@@ -708,9 +716,14 @@ def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
                 "Task %s is dropped, because its idempotency_key has run before. What waits for "
                 "it, a chord or what follows it, is not run.",
                 request.humaninfo(),
+                extra={"end": End.DUPLICATE.value},
             )
         else:
-            logger.info("Task %s was run before: this copy is dropped", request.humaninfo())
+            logger.info(
+                "Task %s was run before: this copy is dropped",
+                request.humaninfo(),
+                extra={"end": End.DUPLICATE.value},
+            )
         return Deleted("completed before", End.DUPLICATE)
     if found is not None and found.claim is Claim.UNFINISHED and found.is_foreign:
         # The message that ran parks itself, and only it has the record forgotten.
@@ -721,7 +734,12 @@ def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
         return Parked(UNFINISHED, has_run=True, record_key=case.publication.key)
     if found is not None and found.claim is Claim.IN_PROGRESS:
         hidden = max(0, math.ceil(found.seconds_left())) + 1
-        logger.info("Task %s is being run: this copy waits %d s", request.humaninfo(), hidden)
+        logger.info(
+            "Task %s is being run: this copy waits %d s",
+            request.humaninfo(),
+            hidden,
+            extra={"end": Fate.RETURNED.value},
+        )
         return case.not_run("in progress elsewhere", hidden)
     return None
 
@@ -736,7 +754,12 @@ def _not_asked(case: Case, exc: Exception) -> Outcome:
     """Return what becomes of a message for which AWS could not be asked before the run."""
     reason = "AWS could not be asked before the run"
     told = sentence(exc)
-    logger.error("Message %s comes back: %s", case.delivery.message_id, told)
+    logger.error(
+        "Message %s comes back: %s",
+        case.delivery.message_id,
+        told,
+        extra={"end": Fate.RETURNED.value},
+    )
     if not aws.misconfigured(exc):
         with suppress(*aws.AWS_ERRORS):
             return case.not_run(reason, case.backoff_seconds)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from lambda_celery.celery_hooks.registry import async_names
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.publishing.publisher import Publisher
-from lambda_runtime import batch_end, restore, summary
+from lambda_runtime import batch_end, feed, restore, summary
 from lambda_runtime.batch import Batch, InThisProcess, Place
 from lambda_runtime.celery_hooks import bootstrap
 from lambda_runtime.deadline import ANSWER_SECONDS, Deadline
@@ -56,6 +57,9 @@ def make_handler(app: Celery, settings: Settings | None = None) -> Handler:
 class Handler:
     """Runs batches of task messages from SQS. Made once a process, at cold start."""
 
+    #: What decorates handlers, such as Powertools' Tracer, asks for it as a function has it.
+    __name__ = "handler"
+
     def __init__(self, app: Celery, settings: Settings | None = None) -> None:
         self._fields = TaskFields()
         hostname = bootstrap.node_name()
@@ -74,8 +78,8 @@ class Handler:
             import lambda_runtime.running.event_loop  # noqa: F401 - asyncio, not in a task's time
         self._connections = Connections(app)
         self._mapping_check = MappingCheck(self.settings)
-        namespace = self.settings.metrics_namespace
-        self._metrics = Metrics(namespace) if namespace else None
+        if (to_runner := feed.opened()) is not None:  # before a child has the log's handlers
+            feed.tell_ends(to_runner, self._fields)
         self._processes: Processes | None = None
         self._pool: Pool | None = None
         self._place: Place
@@ -93,6 +97,10 @@ class Handler:
         else:
             self._pool = Pool(app, self.settings.concurrency, self.settings.loop_concurrency)
             self._place = InThisProcess(self._pool)
+        stream = sys.stdout if self._processes is None else self._processes.standard_output
+        namespace = self.settings.metrics_namespace
+        to = [each for each in (stream if namespace else None, to_runner) if each is not None]
+        self._metrics = Metrics(namespace, *to) if to else None
         if restore.precedes_snapshot():
             restore.register(app, self.settings, self._let_go)
         _keep_what_is_loaded()

@@ -23,14 +23,17 @@ from aws_lambda_powertools.logging.formatter import (
 )
 from celery import Celery, signals
 from celery.app.log import TaskFormatter
-from celery.app.trace import LOG_RETRY
+from celery.app.trace import LOG_FAILURE, LOG_IGNORED, LOG_REJECTED, LOG_RETRY, LOG_SUCCESS
 from celery.utils.log import ColorFormatter, get_logger
+from kombu.utils.encoding import safe_repr
 
 from lambda_celery.celery_hooks.thread_state import current_task
 from lambda_celery.conf import Settings
 from lambda_celery.terminal import is_coloured
 from lambda_celery.trace_context import XRAY_HEADER, trace_id_under_way, xray_trace_id
 from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.messages.note import Fate
+from lambda_runtime.messages.outcome import End
 from lambda_runtime.python_hooks import write_holding_interpreter
 
 try:
@@ -44,6 +47,20 @@ TRACE_VARIABLE = "_X_AMZN_TRACE_ID"
 _STANDARD_FIELDS = frozenset({*RESERVED_LOG_ATTRS, "data", "message"})
 #: Of what orjson writes the same as json, but for the exponents of floats: 1e16, and 1e+16.
 _SIMPLE_TYPES = frozenset({bool, int, str})
+#: Where Celery's tracer, and its request, say what has become of a call; and how they do.
+_TRACER = "celery.app.trace"
+_REQUEST = "celery.worker.request"
+_OF_TRACER = {
+    LOG_SUCCESS: End.SUCCEEDED,
+    LOG_FAILURE: End.FAILED,
+    LOG_RETRY: End.RETRIED,
+    LOG_IGNORED: End.IGNORED,
+    # What is not to be requeued is parked, and that line comes later.
+    LOG_REJECTED: Fate.RETURNED,
+}
+_OF_REQUEST = "Discarding revoked task"
+#: How much is told of what a task raised, beside the message and the traceback.
+_ERROR_CHARACTERS = 200
 #: How text begins that Powertools would read as JSON.
 _BEGINS_JSON = frozenset('{["-0123456789tfnIN \t\r\n')
 
@@ -81,7 +98,47 @@ class TaskFields(logging.Filter):
             if getattr(record, "message_xray_trace_id", None) is None:
                 # What a schedule has sent has no attributes.
                 record.message_xray_trace_id = xray_trace_id(headers.get(XRAY_HEADER))
+        if delivery is not None and (end := _end_of(record, delivery)) is not None:
+            _add_end(record, end, delivery)
         return True
+
+
+def _end_of(record: logging.LogRecord, delivery: Delivery) -> str | None:
+    """Return what has become of the call in *delivery*, if *record* is the line that says so."""
+    if record.name == _TRACER:
+        end = _OF_TRACER.get(record.msg)
+        if end is None or _about(record).get("id") != delivery.note.task_id:
+            return None  # of a task that is called in the body
+        return end.value if _tells_something_new(record) else None
+    if record.name == _REQUEST and str(record.msg).startswith(_OF_REQUEST):
+        return End.REVOKED.value
+    return getattr(record, "end", None)
+
+
+def _add_end(record: logging.LogRecord, end: str, delivery: Delivery) -> None:
+    """Have *record* tell one attempt: by these lines, those of a task and its canvas are found."""
+    note = delivery.note
+    record.end = end
+    record.queue = delivery.source_arn.rpartition(":")[2]
+    if note.task_id is not None:
+        record.task_name, record.task_id, record.retries = note.task, note.task_id, note.retries
+        if note.root_id != note.task_id:  # as it is for most
+            record.root_id = note.root_id
+        if note.parent_id != note.task_id:  # as it is for a retry, which the task has sent
+            record.parent_id = note.parent_id
+    if note.began_at is not None:
+        record.duration_ms = int((record.created - note.began_at) * 100_000) / 100
+    error = _about(record).get("exc")
+    if error is None and record.exc_info and record.exc_info[1] is not None:
+        error = safe_repr(record.exc_info[1])
+    if error is not None:
+        record.error = error[:_ERROR_CHARACTERS]
+
+
+def _about(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what Celery has added to *record*."""
+    about = getattr(record, "data", None)
+    return about if isinstance(about, dict) else {}
 
 
 class _UnderWay:

@@ -8,9 +8,9 @@ an app measures by Powertools is not mixed with this.
 from __future__ import annotations
 
 import json
-import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import (
@@ -26,8 +26,13 @@ TASK = "TaskName"
 #: How many tasks of a process have metrics of their own; and whose name the others have.
 MAXIMUM_TASKS = 100
 OTHER_TASKS = "(other tasks)"
-#: How many values a metric may have in one line.
+#: The name space of what is not for CloudWatch.
+_NOWHERE = "LambdaCeleryLocal"
+#: How many values a metric may have in one line, and how many characters a dimension.
 _MAXIMUM_VALUES = 100
+_MAXIMUM_CHARACTERS = 1024
+#: How many sorts of lines are kept ready.
+_MAXIMUM_FRAMES = 1000
 
 UNITS: Mapping[str, MetricUnit] = {
     "MessagesReceived": MetricUnit.Count,
@@ -62,6 +67,16 @@ _OF_FATE = {
     Fate.FORWARDED: "MessagesForwarded",
     Fate.PARKED: "MessagesParked",
 }
+
+
+class SupportsLines(Protocol):
+    """What metrics are written to."""
+
+    def write(self, text: str, /) -> object:
+        """Write *text*."""
+
+    def flush(self) -> object:
+        """Have what was written leave the process."""
 
 
 class _Figures:
@@ -102,16 +117,21 @@ class _Figures:
 
     def metrics(self) -> Iterator[dict[str, list[float]]]:
         """Yield the values of each line."""
-        values = {
+        metrics: dict[str, list[float]] = {name: [number] for name, number in self.counts.items()}
+        arrays = {
             "TaskDuration": self.durations,
             "QueueLatency": self.latencies,
             "IdempotencyDuration": self.asked,
         }
-        first: dict[str, list[float]] = {name: [number] for name, number in self.counts.items()}
-        for start in range(0, max(1, *map(len, values.values())), _MAXIMUM_VALUES):
-            parts = {name: all_[start : start + _MAXIMUM_VALUES] for name, all_ in values.items()}
-            yield first | {name: part for name, part in parts.items() if part}
-            first = {}
+        start = 0
+        while metrics or any(arrays.values()):
+            for name, values in arrays.items():
+                if part := values[start : start + _MAXIMUM_VALUES]:
+                    metrics[name] = part
+            yield metrics
+            start += _MAXIMUM_VALUES
+            metrics = {}
+            arrays = {name: each for name, each in arrays.items() if len(each) > start}
 
 
 def _milliseconds(seconds: float) -> float:
@@ -119,13 +139,33 @@ def _milliseconds(seconds: float) -> float:
     return int(seconds * 100_000) / 100
 
 
-class Metrics:
-    """Writes the metrics of one process to its standard output."""
+def _dimension(name: str) -> str:
+    """Return *name* as CloudWatch takes it: with another, it takes nothing of the line.
 
-    def __init__(self, namespace: str) -> None:
-        self._emf = AmazonCloudWatchEMFProvider(namespace=namespace)
-        self._tasks: set[str] = set()
+    Of a dimension's value it takes 1,024 characters of ASCII, none of them a control character,
+    and not spaces alone.
+    """
+    plain = name.encode("ascii", "backslashreplace").decode()
+    if not plain.isprintable():
+        plain = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in plain)
+    return plain[:_MAXIMUM_CHARACTERS] if plain.strip() else "(no name)"
+
+
+class Metrics:
+    """Writes the metrics of one process.
+
+    To *streams* that are kept: a task may put something in the place of ``sys.stdout``.
+
+    :param namespace: CloudWatch's; "" if none of the streams leads there.
+    """
+
+    def __init__(self, namespace: str, *streams: SupportsLines) -> None:
+        self._emf = AmazonCloudWatchEMFProvider(namespace=namespace or _NOWHERE)
+        self._streams = streams
+        self._tasks: dict[str, str] = {}
         self._has_been_invoked = False
+        #: What is around the time and the values in a line of a queue, a task and these metrics.
+        self._frames: dict[tuple[str, str | None, tuple[str, ...]], tuple[str, str]] = {}
 
     def write(self, deliveries: Iterable[Delivery], received_at: float) -> None:
         """Write what the notes of one invocation's *deliveries* say.
@@ -134,46 +174,67 @@ class Metrics:
         """
         figures: dict[tuple[str, str | None], _Figures] = {}
         for delivery in deliveries:
-            queue = delivery.source_arn.rpartition(":")[2] or "unknown"
-            if (of_queue := figures.get((queue, None))) is None:
-                of_queue = figures[queue, None] = _Figures()
+            arn = delivery.source_arn
+            if (of_queue := figures.get((arn, None))) is None:
+                of_queue = figures[arn, None] = _Figures()
             of_queue.count("BatchSize")
             if not self._has_been_invoked:
                 self._has_been_invoked = True
                 of_queue.count("ColdStarts")
             task = self._bounded(delivery.note.task)
-            if (of_task := figures.get((queue, task))) is None:
-                of_task = figures[queue, task] = _Figures()
+            if (of_task := figures.get((arn, task))) is None:
+                of_task = figures[arn, task] = _Figures()
             of_task.add(delivery, received_at)
+        now = int(time.time() * 1000)
         lines = [
-            json.dumps(self._line(queue, task, metrics), separators=(",", ":")) + "\n"
-            for (queue, task), each in figures.items()
+            self._line(arn.rpartition(":")[2] or "unknown", task, metrics, now)
+            for (arn, task), each in figures.items()
             for metrics in each.metrics()
         ]
-        sys.stdout.write("".join(lines))
-        sys.stdout.flush()
+        for stream in self._streams:
+            stream.write("".join(lines))
+            stream.flush()
 
     def _bounded(self, task: str | None) -> str | None:
-        """Return *task*, or the name that stands for all that are too many."""
-        if task is None or task in self._tasks:
-            return task
+        """Return what *task* is called, or the name that stands for all that are too many."""
+        if task is None:
+            return None
+        if (known := self._tasks.get(task)) is not None:
+            return known
         if len(self._tasks) >= MAXIMUM_TASKS:
             return OTHER_TASKS
-        self._tasks.add(task)
-        return task
+        self._tasks[task] = name = _dimension(task)
+        return name
 
     def _line(
-        self, queue: str, task: str | None, metrics: Mapping[str, list[float]]
-    ) -> dict[str, Any]:
-        dimensions = {QUEUE: queue, **({TASK: task} if task else {})}
+        self, queue: str, task: str | None, metrics: Mapping[str, list[float]], now: int
+    ) -> str:
+        key = queue, task, tuple(metrics)
+        if (frame := self._frames.get(key)) is None:
+            if len(self._frames) >= _MAXIMUM_FRAMES:
+                self._frames.clear()
+            frame = self._frames[key] = self._frame(*key)
+        before, after = frame
+        # Python writes a list of numbers as JSON does.
+        values = ",".join([f'"{name}":{each}' for name, each in metrics.items()])
+        return f"{before}{now}{after},{values}}}\n"
+
+    def _frame(self, queue: str, task: str | None, names: tuple[str, ...]) -> tuple[str, str]:
+        """Return what Powertools writes before the time of such a line, and after it.
+
+        But for the values: it would take longer for each line than all else here.
+        """
         line: dict[str, Any] = {
             **self._emf.serialize_metric_set(
-                metrics={n: {"Unit": UNITS[n].value, "Value": v} for n, v in metrics.items()},
-                dimensions=dimensions,
+                metrics={name: {"Unit": UNITS[name].value, "Value": 0} for name in names},
+                dimensions={QUEUE: queue, **({TASK: task} if task else {})},
                 metadata={},
             )
         }
         # The queue's own figures are those of its tasks, together.
         [directive] = line["_aws"]["CloudWatchMetrics"]
         directive["Dimensions"] = [[QUEUE], *([[QUEUE, TASK]] if task else [])]
-        return line
+        kept = {name: each for name, each in line.items() if name not in names}
+        text = json.dumps(kept, separators=(",", ":"))
+        before, _, after = text.partition(str(line["_aws"]["Timestamp"]))
+        return before, after.removesuffix("}")

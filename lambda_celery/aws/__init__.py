@@ -5,7 +5,7 @@ The main path enters at :func:`~lambda_celery.aws.clients.client`. All contact w
 private parts is in :mod:`lambda_celery.aws.fast_requests` and :mod:`lambda_celery.aws.bounded`.
 """
 
-from lambda_celery.aws.bounded import ending_at
+from lambda_celery.aws.bounded import ending_at, seconds_left
 from lambda_celery.aws.clients import client, close_connections, region_of
 from lambda_celery.aws.refusals import (
     AWS_ERRORS,
@@ -35,4 +35,5 @@ __all__ = [
     "misconfigured",
     "queue_is_absent",
     "region_of",
+    "seconds_left",
 ]

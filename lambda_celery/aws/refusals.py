@@ -16,10 +16,10 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
+from lambda_celery.aws.loopback import LOOPBACK_HOSTS
 from lambda_celery.conf import Settings, setting_names
 
 AWS_ERRORS = (BotoCoreError, ClientError)
-LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
 #: Whatever the service, and whichever way the answer names it: in a list, or as an exception.
 THROTTLED = {

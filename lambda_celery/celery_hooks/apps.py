@@ -8,6 +8,11 @@ from typing import Any
 
 from celery import Celery, _state
 
+#: How the names of tasks begin that are nobody's: Celery's, and this project's.
+OWN_PREFIXES = ("celery.", "lambda_celery.")
+#: The one task that every app has of this project. It works off bulk actions on failed tasks.
+WORK_OFF = "lambda_celery.failures.work_off"
+
 
 def on_every_app(function: Callable[[Celery], None]) -> None:
     """Call *function* with each app of this process: now, and with those yet to come."""

@@ -36,19 +36,21 @@ class AsyncRegistry:
         super().__setitem__(name, task)  # type: ignore[misc]
 
 
-def install_registry(app: Celery, call: Call) -> None:
+def install_registry(app: Celery, call: Call) -> bool:
     """Have *app* take coroutine functions for tasks, and calls of tasks come by *call*.
 
-    The tasks that it has already are included.
+    The tasks that it has already are included. Return whether it did not do so before.
     """
     registry: Any = app._tasks
-    if not isinstance(registry, AsyncRegistry):
-        registry.call = call
-        for task in registry.values():
-            note_declared(task)
-            _call_by(task, call)
-        registry.async_names = {name for name, task in registry.items() if make_synchronous(task)}
-        registry.__class__ = type("TaskRegistry", (AsyncRegistry, type(registry)), {})
+    if isinstance(registry, AsyncRegistry):
+        return False
+    registry.call = call
+    for task in registry.values():
+        note_declared(task)
+        _call_by(task, call)
+    registry.async_names = {name for name, task in registry.items() if make_synchronous(task)}
+    registry.__class__ = type("TaskRegistry", (AsyncRegistry, type(registry)), {})
+    return True
 
 
 def async_names(app: Celery) -> set[str]:

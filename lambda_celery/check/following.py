@@ -205,13 +205,7 @@ class _Walk:
         package = (module or "").partition(".")[0]
         if package in _FRAMEWORKS or not filename:
             return False
-        return package == self._package or is_of_project_cached(filename)
-
-
-@functools.cache
-def is_of_project_cached(filename: str) -> bool:
-    """Whether a file is of the project, asked often of the same few."""
-    return is_of_project(filename)
+        return package == self._package or is_of_project(filename)
 
 
 def _begin(task: Task) -> Iterator[tuple[FunctionType, type | None]]:
@@ -293,7 +287,7 @@ def _is_of_unknown(call: Call) -> bool:
 def _project_classes() -> Iterator[type]:
     for module in list(sys.modules.values()):
         filename = getattr(module, "__file__", None)
-        if isinstance(filename, str) and is_of_project_cached(filename):
+        if isinstance(filename, str) and is_of_project(filename):
             for value in list(vars(module).values()):
                 if is_a(value, type) and value.__module__ == module.__name__:
                     yield value

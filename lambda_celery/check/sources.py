@@ -10,7 +10,7 @@ import sysconfig
 import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 
@@ -148,13 +148,14 @@ class Sources:
 
         Left out are tests, migrations, and what is installed.
         """
-        paths = {
-            Path(file)
+        imported = {
+            file
             for module in list(sys.modules.values())
             if isinstance(module, ModuleType) and (file := getattr(module, "__file__", None))
         }
-        for path in sorted(paths | set(self._below(self.root))):
-            if is_of_project(path) and not _is_aside(path, self.root):
+        below = map(str, self._below(self.root))
+        for path in sorted({Path(file) for file in imported.union(below) if is_of_project(file)}):
+            if not _is_aside(path, self.root):
                 source = self.get(path)
                 if source is not None:
                     yield source
@@ -178,7 +179,8 @@ class Sources:
                 yield each
 
 
-def is_of_project(path: str | Path) -> bool:
+@cache  # each rule asks of the same thousands
+def is_of_project(path: str) -> bool:
     """Whether the file *path* is no part of Python, and of no package that is installed."""
     resolved = Path(path).resolve()
     if resolved.suffix != ".py" or {"site-packages", "dist-packages"} & set(resolved.parts):

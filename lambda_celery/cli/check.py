@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 
+from lambda_celery.cli.drawing import is_coloured
 from lambda_celery.cli.errors import told_in_a_sentence
-from lambda_celery.terminal import is_coloured
 
 
 @click.command("check", cls=CeleryCommand)

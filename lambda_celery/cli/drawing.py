@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from lambda_celery.terminal import is_coloured
+import click
+
+from lambda_celery import terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 #: A file has no width: whole lines are of more use there than short ones.
 _WIDTH_OF_A_FILE = 160
+
+
+def is_coloured(stream: TextIO) -> bool:
+    """Whether to write to *stream* in colours: not where the command was told --no-color."""
+    context = click.get_current_context(silent=True)
+    return terminal.is_coloured(stream) and not (context and context.obj.no_color)
 
 
 def console(

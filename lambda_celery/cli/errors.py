@@ -8,25 +8,30 @@ from contextlib import contextmanager
 import click
 
 from lambda_celery.exceptions import LambdaCeleryError
+from lambda_celery.terminal import printable
 
-#: Modules of the extra `deploy`, which the commands import when they run.
-_OF_DEPLOY = {"hcl2", "packaging", "rich", "tomlkit", "yaml"}
+#: Modules that the commands import when they run, and the extra that has them.
+_EXTRAS = {
+    **dict.fromkeys(("hcl2", "packaging", "rich", "tomlkit", "yaml"), "deploy"),
+    **dict.fromkeys(("starlette", "uvicorn"), "dashboard"),
+}
 
 
 @contextmanager
 def told_in_a_sentence() -> Iterator[None]:
     """Turn what the project raises in the context into the end of the command.
 
-    A module of the extra ``deploy`` that is not installed ends it, too.
+    A module of an extra that is not installed ends it, too.
     """
     try:
         yield
     except ModuleNotFoundError as exc:
         missing = (exc.name or "").partition(".")[0]
-        if missing not in _OF_DEPLOY:
+        if missing not in _EXTRAS:
             raise
         raise click.ClickException(
-            f"{missing} is missing: pip install 'lambda-celery[deploy]'."
+            f"{missing} is missing: pip install 'lambda-celery[{_EXTRAS[missing]}]'."
         ) from exc
     except LambdaCeleryError as exc:
-        raise click.ClickException(str(exc)) from exc
+        # Some repeat what a sender has written.
+        raise click.ClickException(printable(str(exc))) from exc

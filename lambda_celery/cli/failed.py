@@ -12,6 +12,7 @@ import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 
 from lambda_celery.cli.errors import told_in_a_sentence
+from lambda_celery.cli.failed_actions import begin, bulk
 from lambda_celery.exceptions import FailedTaskError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -25,6 +26,9 @@ _DONE = "What is done"
 @click.group("failed")
 def failed() -> None:
     """Tasks that have failed for good: list them, look at one, send them back."""
+
+
+failed.add_command(bulk)
 
 
 def _option(*names: str, group: str = _CHOSEN, **options: Any) -> Callable[[_Command], _Command]:
@@ -76,6 +80,10 @@ def _in_bulk(command: _Command) -> _Command:
             _option("--yes", "is_sure", group=_DONE, is_flag=True, help="Do not ask."),
             _option("--rate", "per_second", group=_DONE, type=click.FloatRange(0, min_open=True),
                     default=50, show_default=True, help="Messages a second at most."),
+            _option("--in-background", "background_name", group=_DONE, metavar="NAME",
+                    help="Have the function do it, as a bulk action of that name."),
+            _option("--on-queue", group=_DONE, metavar="NAME",
+                    help="With --in-background: the Celery queue whose function does it."),
         )
     ):  # fmt: skip
         command = add(command)
@@ -212,9 +220,19 @@ def send_again(ctx: click.Context, **options: Any) -> None:
 @click.pass_context
 @handle_preload_options
 def discard(
-    ctx: click.Context, is_dry: bool, is_sure: bool, per_second: float, **chosen: Any
+    ctx: click.Context,
+    is_dry: bool,
+    is_sure: bool,
+    per_second: float,
+    background_name: str | None,
+    on_queue: str | None,
+    **chosen: Any,
 ) -> None:
     """Delete the dead letters of failed tasks, and forget them."""
+    if _is_in_background(background_name, on_queue):
+        _begin(ctx, "discard", "Discarded", name=background_name, on_queue=on_queue,
+               is_dry=is_dry, is_sure=is_sure, per_second=per_second, **chosen)  # fmt: skip
+        return
     with told_in_a_sentence(), _opened(ctx) as tasks:
         from lambda_celery.cli.failed_bulk import Bulk
 
@@ -295,9 +313,20 @@ def _send(
     is_dry: bool,
     is_sure: bool,
     per_second: float,
+    background_name: str | None,
+    on_queue: str | None,
     **chosen: Any,
 ) -> None:
     """Do *verb*, a method of FailedTasks, with what is *chosen*."""
+    if _is_in_background(background_name, on_queue):
+        if is_edited or is_awaited:
+            raise click.UsageError(
+                "--in-background goes with neither --edit nor --wait: how far it is tells failed "
+                "bulk show NAME --wait."
+            )
+        _begin(ctx, verb, told, name=background_name, on_queue=on_queue, to_queue=to_queue,
+               is_dry=is_dry, is_sure=is_sure, per_second=per_second, **chosen)  # fmt: skip
+        return
     if is_awaited and not chosen["ids"]:
         raise click.UsageError("--wait goes with IDs: name those that are to be waited for.")
     with told_in_a_sentence(), _opened(ctx) as tasks:
@@ -321,6 +350,43 @@ def _send(
                 click.echo(end)
         if not all(end.is_good for end in ends):
             ctx.exit(1)
+
+
+def _is_in_background(name: str | None, on_queue: str | None) -> bool:
+    if name is None and on_queue is not None:
+        raise click.UsageError("--on-queue goes with --in-background.")
+    return name is not None
+
+
+def _begin(
+    ctx: click.Context,
+    verb: str,
+    told: str,
+    *,
+    ids: tuple[str, ...],
+    limit: int | None,
+    older_than: str | None,
+    newer_than: str | None,
+    task: str | None,
+    exception: str | None,
+    queue: str | None,
+    to_queue: str | None = None,
+    **options: Any,
+) -> None:
+    """Begin a bulk action with what is chosen."""
+    if ids or limit is not None:
+        raise click.UsageError("--in-background goes with neither IDs nor --limit.")
+    with told_in_a_sentence():
+        from lambda_celery.failures.selection import Selection, parse_age
+
+        selection = Selection(
+            task=task,
+            exception=exception,
+            queue=queue,
+            older_than=parse_age(older_than) if older_than else None,
+            newer_than=parse_age(newer_than) if newer_than else None,
+        )
+        begin(ctx.obj.app, verb, told, selection, to_queue=to_queue, **options)
 
 
 def _edited(tasks: Any, found: list[Any]) -> dict[str, Any]:

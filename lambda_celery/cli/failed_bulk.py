@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 
 import click
 
-from lambda_celery.cli.failed_output import print_counts, printable
+from lambda_celery.cli.failed_output import print_counts
 from lambda_celery.cli.stopping import Stop
-from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError, PublishError
+from lambda_celery.exceptions import LambdaCeleryError
 from lambda_celery.failures import Done, Failure
 from lambda_celery.failures.dead_letters import Fate
+from lambda_celery.terminal import printable
 
 #: Of so many, each is told in a line.
 _TOLD = 20
@@ -83,7 +84,7 @@ class Bulk:
                     refused += 1
                     told = f"{failure.task} {failure.task_id}: {exc}"
                     click.echo(printable(told), err=True)
-                    if _is_of_all(exc):
+                    if exc.is_misconfigured:  # the others would be refused as well
                         break
                 else:
                     done += 1
@@ -109,12 +110,6 @@ class Bulk:
         if refused:
             raise click.ClickException(f"{self.told}: {done} of {total}. See what is said above.")
         return every
-
-
-def _is_of_all(exc: LambdaCeleryError) -> bool:
-    """Whether the others would be refused as well."""
-    is_misconfigured = isinstance(exc, PublishError) and exc.is_misconfigured
-    return is_misconfigured or isinstance(exc, ConfigurationError)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lambda_celery.cli.drawing import console
-from lambda_celery.failures import Failure, LostRun
+from lambda_celery.failures import BulkAction, Failure, LostRun
+from lambda_celery.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,6 +100,50 @@ def print_counts(counts: Counter[tuple[str, str, str]]) -> None:
     click.echo(f"\n{counts.total()} in all.")
 
 
+def print_actions(actions: list[BulkAction]) -> None:
+    """Print a row for each bulk action."""
+    table = _table("name", "action", "state", show_header=True)
+    for column in ("failed", "done", "refused", "begun"):
+        table.add_column(column, justify="right")
+    for each in actions:
+        table.add_row(
+            each.name,
+            each.verb.replace("_", "-"),
+            each.state,
+            str(each.counted),
+            str(each.done),
+            str(each.refused),
+            f"{age(each.begun_at)} ago",
+        )
+    _console().print(table)
+
+
+def print_action(action: BulkAction) -> None:
+    """Print what a bulk action is, and how far, in lines."""
+    chosen = action.selection
+    lines = {
+        "name": action.name,
+        "action": f"{action.verb.replace('_', '-')}, up to {action.per_second:g} a second",
+        "state": action.state,
+        "task": chosen.task,
+        "exception": chosen.exception,
+        "queue": chosen.queue,
+        "older than": chosen.older_than,
+        "newer than": chosen.newer_than,
+        "to queue": action.to_queue,
+        "worked off on": action.on_queue,
+        "begun": f"{age(action.begun_at)} ago {action.begun_by and 'by '}{action.begun_by}".strip(),
+        "failed": action.counted,
+        "done": action.done,
+        "refused": action.refused or None,
+        "dead letters left": action.left or None,
+        "why": action.sentence,
+    }
+    for name, value in lines.items():
+        if value not in (None, ""):
+            click.echo(f"{name + ':':20}{printable(str(value))}")
+
+
 def print_one(failure: Failure) -> None:
     """Print all that is known of *failure*, in lines."""
     for name, value in document(failure).items():
@@ -118,14 +163,6 @@ def age(moment: datetime) -> str:
         if seconds >= size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
-
-
-def printable(text: str) -> str:
-    """Return *text* without what moves a terminal's cursor: whoever may send, wrote it."""
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode()
-        for each in text
-    )
 
 
 def _plain(value: Any) -> Any:

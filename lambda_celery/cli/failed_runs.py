@@ -9,7 +9,8 @@ from celery import Celery
 
 from lambda_celery import aws
 from lambda_celery.conf import settings_of
-from lambda_celery.exceptions import FailedTaskError, LambdaCeleryError
+from lambda_celery.exceptions import LambdaCeleryError
+from lambda_celery.failures.store import refusal
 from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.table.schema import EXPIRATION, KEY
 
@@ -38,7 +39,7 @@ def publication_key(app: Celery, body: str) -> str | None:
 def has_run(app: Celery, key: str | None) -> bool:
     """Whether the call with that publication *key* ran to its end, and would not run again.
 
-    :raises FailedTaskError: DynamoDB refuses.
+    :raises ConfigurationError: DynamoDB refuses.
     """
     if key is None:
         return False
@@ -48,14 +49,9 @@ def has_run(app: Celery, key: str | None) -> bool:
             TableName=settings.idempotency_table, Key={KEY: {"S": key}}, ConsistentRead=True
         )
     except aws.AWS_ERRORS as exc:
-        raise FailedTaskError(
-            aws.explain(
-                exc,
-                action="dynamodb:GetItem",
-                resource=f"the table {settings.idempotency_table}",
-                setting="idempotency_table",
-            )
-        ) from aws.cause(exc, settings)
+        raise refusal(exc, "GetItem", f"the table {settings.idempotency_table}") from aws.cause(
+            exc, settings
+        )
     item = answer.get("Item", {})
     is_kept = int(item.get(EXPIRATION, {}).get("N", 0)) > time.time()
     return is_kept and item.get(_DATA, {}).get("S") == _DONE

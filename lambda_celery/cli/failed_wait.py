@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lambda_celery.cli.failed_runs import has_run, publication_key
 from lambda_celery.failures import Done, FailedTasks
 from lambda_celery.table.schema import failure_key
+from lambda_celery.terminal import printable
 
 _PAUSE_SECONDS = 1.0
 
@@ -21,7 +22,7 @@ class End:
     is_good: bool
 
     def __str__(self) -> str:
-        return self.sentence
+        return printable(self.sentence)
 
 
 class _Awaited:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lambda_celery.cli.check import check
+from lambda_celery.cli.dashboard import dashboard
 from lambda_celery.cli.failed import failed
 from lambda_celery.cli.init import init
 from lambda_celery.cli.local import local
@@ -20,5 +21,17 @@ def lambda_command() -> None:
     """Run this app's tasks on AWS Lambda."""
 
 
-for command in (check, continue_, failed, init, local, package, pause, plan, schedule, status):
+for command in (
+    check,
+    continue_,
+    dashboard,
+    failed,
+    init,
+    local,
+    package,
+    pause,
+    plan,
+    schedule,
+    status,
+):
     lambda_command.add_command(command)

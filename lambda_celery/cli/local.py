@@ -11,9 +11,9 @@ import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 from celery.utils.log import ColorFormatter
 
+from lambda_celery.cli.drawing import is_coloured
 from lambda_celery.cli.errors import told_in_a_sentence
 from lambda_celery.cli.options import batch_size, batch_window
-from lambda_celery.terminal import is_coloured
 
 # Everything heavier is imported in the command: `celery --help` loads this module.
 
@@ -99,6 +99,14 @@ def _log_to_terminal(line_format: str) -> None:
     "[default: text on a terminal]",
 )
 @click.option(
+    "--json",
+    "is_json",
+    cls=CeleryOption,
+    is_flag=True,
+    help_group="Function",
+    help="The same as --log-format json.",
+)
+@click.option(
     "--reload/--no-reload",
     cls=CeleryOption,
     default=False,
@@ -124,22 +132,34 @@ def _log_to_terminal(line_format: str) -> None:
     help_group="Emulator",
     help="Where the emulator listens, on 127.0.0.1.",
 )
+@click.option(
+    "--dashboard-port",
+    cls=CeleryOption,
+    type=click.IntRange(0, 65535),
+    default=None,
+    help_group="Page",
+    help="Where the page of its figures is served, on 127.0.0.1; 0: nowhere.  "
+    "[default: the emulator's port + 1]",
+)
 @click.pass_context
 @handle_preload_options
-def local(ctx: click.Context, log_format: str | None, **options: Any) -> None:
+def local(ctx: click.Context, log_format: str | None, is_json: bool, **options: Any) -> None:
     """Run the deployed handler here, without AWS.
 
     Polls the project's SQS queues as Lambda's event source mapping does, and runs the
     handler under AWS's own runtime client. With no endpoint configured (the setting
     lambda_endpoint_url, or AWS_ENDPOINT_URL) it starts an emulator and makes the queues,
-    the table and the bucket that the project's settings name.
+    the table and the bucket that the project's settings name. A page shows what goes on.
     """
     app_name = _app_name(ctx)
     from lambda_celery.local.banner import LocalOptions
     from lambda_celery.local.runner import run
 
     _log_to_terminal(ctx.obj.app.conf.worker_log_format)
-    log_format = log_format or ("text" if sys.stdout.isatty() else "json")
-    made = LocalOptions(app_name=app_name, log_format=log_format, **options)
+    if is_json or log_format is None:
+        log_format = "text" if sys.stdout.isatty() and not is_json else "json"
+    made = LocalOptions(
+        app_name=app_name, log_format=log_format, no_color=ctx.obj.no_color, **options
+    )
     with told_in_a_sentence():
         run(ctx.obj.app, made, echo=ctx.obj.echo)

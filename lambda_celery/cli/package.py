@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 
+from lambda_celery.cli.drawing import console
 from lambda_celery.cli.errors import told_in_a_sentence
 from lambda_celery.exceptions import LambdaCeleryError
-from lambda_celery.terminal import is_coloured
 
 if TYPE_CHECKING:
     from lambda_celery.packaging.build import Order, Package
@@ -280,8 +280,7 @@ def _show(made: Package, *, verbose: bool) -> None:
             megabytes(sum(each.unzipped_bytes for each in rest)),
             megabytes(sum(each.zipped_bytes for each in rest)),
         )
-    console = _console()
-    console.print(table)
+    console(sys.stdout).print(table)
     lines = [
         "",
         f"Written: {made.path}, {megabytes(made.zipped_bytes)}, and unpacked "
@@ -312,13 +311,7 @@ def _show_imports(initialisation: Initialisation) -> None:
         f"\nThe handler's imports take {initialisation.total_ms:.0f} ms on this machine, measured "
         "one by one, which makes them slower. The dearest:"
     )
-    _console().print(table)
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, color_system="auto" if is_coloured(sys.stdout) else None)
+    console(sys.stdout).print(table)
 
 
 def _document(

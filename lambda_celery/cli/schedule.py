@@ -96,7 +96,7 @@ def list_(ctx: click.Context, is_json: bool) -> None:
                     "paused" if each.is_paused else "on",
                     f"{each.next_run:%Y-%m-%d %H:%M}" if each.next_run else "-",
                 )
-            console(sys.stdout).print(table)
+            console(sys.stdout, has_markup=False).print(table)
 
 
 @schedule.command("pause", cls=CeleryCommand)
@@ -105,15 +105,8 @@ def list_(ctx: click.Context, is_json: bool) -> None:
 @handle_preload_options
 def pause(ctx: click.Context, name: str) -> None:
     """Have the schedule NAME fire no more, until it is continued. sync keeps that."""
-    from lambda_celery.beat.existing import set_paused
-
-    with told_in_a_sentence():
-        is_changed = set_paused(ctx.obj.app, name, paused=True)
-    click.echo(
-        f"The schedule {name} is paused. What it has already put on the queue still runs."
-        if is_changed
-        else f"The schedule {name} was paused already."
-    )
+    now = "is paused. What it has already put on the queue still runs."
+    _set_paused(ctx, name, True, now=now, before="was paused already.")
 
 
 @schedule.command("continue", cls=CeleryCommand)
@@ -122,15 +115,16 @@ def pause(ctx: click.Context, name: str) -> None:
 @handle_preload_options
 def continue_(ctx: click.Context, name: str) -> None:
     """Have the schedule NAME, which was paused, fire again. What it has missed is not made up."""
+    _set_paused(ctx, name, False, now="is on again.", before="was not paused.")
+
+
+def _set_paused(ctx: click.Context, name: str, paused: bool, *, now: str, before: str) -> None:
+    """Pause the schedule, or have it go on, and say that it is so *now*, or was *before*."""
     from lambda_celery.beat.existing import set_paused
 
     with told_in_a_sentence():
-        is_changed = set_paused(ctx.obj.app, name, paused=False)
-    click.echo(
-        f"The schedule {name} is on again."
-        if is_changed
-        else f"The schedule {name} was not paused."
-    )
+        is_changed = set_paused(ctx.obj.app, name, paused=paused)
+    click.echo(f"The schedule {name} {now if is_changed else before}")
 
 
 @schedule.command("run", cls=CeleryCommand)

@@ -50,11 +50,11 @@ def status(ctx: click.Context, is_once: bool, is_json: bool, interval_seconds: f
         from rich.live import Live
 
         from lambda_celery.exceptions import LambdaCeleryError
-        from lambda_celery.status.gathering import Gatherer
         from lambda_celery.status.screen import screen
+        from lambda_celery.status.source import source_of
 
-        gatherer = Gatherer(ctx.obj.app)
-        found = gatherer.gather()
+        source = source_of(ctx.obj.app, has_durations=is_json)
+        found = source.status()
         if found.is_blind:
             raise LambdaCeleryError(" ".join(found.left_out))
         if is_json:
@@ -67,4 +67,4 @@ def status(ctx: click.Context, is_once: bool, is_json: bool, interval_seconds: f
         live = Live(screen(found), console=terminal, screen=True, auto_refresh=False)
         with Stop() as stop, live:
             while not stop.within(interval_seconds):
-                live.update(screen(gatherer.gather()), refresh=True)
+                live.update(screen(source.status()), refresh=True)

@@ -30,6 +30,10 @@ class Stop:
         """Wait so many seconds, or until somebody wants an end; return whether that is so."""
         return self._asked.wait(max(0.0, seconds))
 
+    def wait(self) -> None:
+        """Wait until somebody wants an end."""
+        self._asked.wait()
+
     def _ask(self, *_: object) -> None:
         if self._asked.is_set():
             raise KeyboardInterrupt

@@ -17,19 +17,26 @@ from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import include, path, reverse
+from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_GET, require_POST
 
-from lambda_celery.django.listing import FILTERS, listed
+from lambda_celery.dashboard import page
+from lambda_celery.dashboard.answers import (
+    MOST_SECONDS,
+    ROWS,
+    fields_of,
+    is_for_all,
+    queue_name,
+)
+from lambda_celery.dashboard.listing import FILTERS, listed
+from lambda_celery.django.bulk import BulkViews
+from lambda_celery.django.dashboard import api_paths
 from lambda_celery.django.models import FailedTask
-from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError
+from lambda_celery.exceptions import LambdaCeleryError
 from lambda_celery.failures import Done, FailedTasks, Failure
 from lambda_celery.failures.dead_letters import Fate
 
-#: Rows of a page, and failures that one request does something with.
-_ROWS = 100
-#: One request begins no more after so long: proxies give up after half a minute.
-_MOST_SECONDS = 15
 #: Of so many, each is told in a message.
 _TOLD = 10
 
@@ -42,7 +49,7 @@ _VERBS = {
 
 
 @admin.register(FailedTask)
-class FailedTaskAdmin(admin.ModelAdmin):
+class FailedTaskAdmin(BulkViews, admin.ModelAdmin):
     """Views over the index of failed tasks: no row of a database is read but the admin's log."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -55,8 +62,14 @@ class FailedTaskAdmin(admin.ModelAdmin):
         name = f"{self.opts.app_label}_{self.opts.model_name}"
         return [
             path("", wrap(require_GET(self.changelist_view)), name=f"{name}_changelist"),
+            path("dashboard/", wrap(require_GET(self.dashboard_view)), name=f"{name}_dashboard"),
+            path(
+                "dashboard/api/",
+                include(api_paths(self, lambda quoted: self._url("change", quoted))),
+            ),
             path("count/", wrap(require_GET(self.count_view)), name=f"{name}_count"),
             path("do/", wrap(require_POST(self.do_view)), name=f"{name}_do"),
+            *self.bulk_urls(name),
             path("<path:object_id>/history/", wrap(self.history_view), name=f"{name}_history"),
             path("<path:object_id>/change/", wrap(self.change_view), name=f"{name}_change"),
         ]
@@ -70,13 +83,13 @@ class FailedTaskAdmin(admin.ModelAdmin):
         values = request.GET
         try:
             with FailedTasks(app_or_default()) as tasks:
-                page = listed(tasks, values, rows=_ROWS)
+                found = listed(tasks, values, rows=ROWS)
         except LambdaCeleryError as exc:
             context["error"] = str(exc)
         else:
-            context["rows"] = [_row(each) for each in page.failures]
-            context["is_cut"] = page.is_cut
-            context["next"] = page.after and _query(values, after=page.after)
+            context["rows"] = [_row(each) for each in found.failures]
+            context["is_cut"] = found.is_cut
+            context["next"] = found.after and _query(values, after=found.after)
         return self._page(
             request,
             "change_list",
@@ -85,9 +98,22 @@ class FailedTaskAdmin(admin.ModelAdmin):
             query=values.urlencode(),
             is_filtered=any(values.get(name) for name in FILTERS),
             is_first="after" not in values,
+            may_be_all=not values.get("q"),
             are_ticked="ticked" in values,
             ticked=_query(values, ticked="1"),
             first=_query(values, after=""),
+        )
+
+    def dashboard_view(self, request: HttpRequest) -> HttpResponse:
+        """Show the page of figures, which asks for them by itself."""
+        self._let_look(request)
+        return self._page(
+            request,
+            "dashboard",
+            {"title": "Dashboard"},
+            fragment=mark_safe(page.fragment(f"{self._url('dashboard')}api/")),  # noqa: S308
+            styles=page.STYLES,
+            scripts=page.SCRIPTS,
         )
 
     def count_view(self, request: HttpRequest) -> HttpResponse:
@@ -105,7 +131,7 @@ class FailedTaskAdmin(admin.ModelAdmin):
                 {
                     "task": task,
                     "exception": exception,
-                    "queue": _queue_name(queue),
+                    "queue": queue_name(queue),
                     "number": number,
                     "query": _query(
                         QueryDict(), task=escape(task), exception=escape(exception), queue=queue
@@ -141,7 +167,7 @@ class FailedTaskAdmin(admin.ModelAdmin):
                 return HttpResponseRedirect(self._url("changelist"))
             context["failure"] = failure
             context["subtitle"] = _name(failure)
-            context["fields"] = _fields(failure)
+            context["fields"] = fields_of(failure)
         return self._page(
             request,
             "change_form",
@@ -160,10 +186,10 @@ class FailedTaskAdmin(admin.ModelAdmin):
         if not ids:
             self.message_user(request, "No failed task was chosen.", messages.WARNING)
             return back
-        if len(ids) > _ROWS:
+        if len(ids) > ROWS:
             self.message_user(
                 request,
-                f"{len(ids)} are too many for one request: choose {_ROWS} at most, or use "
+                f"{len(ids)} are too many for one request: choose {ROWS} at most, or use "
                 "celery -A proj lambda failed.",
                 messages.ERROR,
             )
@@ -199,7 +225,7 @@ class FailedTaskAdmin(admin.ModelAdmin):
         """Do *verb* with each of *ids*, and tell what has become of it."""
         done: list[Done] = []
         refused: list[str] = []
-        ends_at = time.monotonic() + _MOST_SECONDS
+        ends_at = time.monotonic() + MOST_SECONDS
         for each in ids:
             if time.monotonic() > ends_at:
                 break
@@ -207,7 +233,7 @@ class FailedTaskAdmin(admin.ModelAdmin):
                 result = getattr(tasks, verb)(tasks.get(each))
             except LambdaCeleryError as exc:
                 refused.append(str(exc))
-                if isinstance(exc, ConfigurationError) or getattr(exc, "is_misconfigured", False):
+                if is_for_all(exc):
                     break
             else:
                 done.append(result)
@@ -268,7 +294,10 @@ class FailedTaskAdmin(admin.ModelAdmin):
                 "checkbox": ACTION_CHECKBOX_NAME,
                 "list_url": self._url("changelist"),
                 "count_url": self._url("count"),
+                "dashboard_url": self._url("dashboard"),
                 "do_url": self._url("do"),
+                "bulk_url": self._url("bulk"),
+                "begin_url": self._url("begin"),
                 **context,
                 **more,
             },
@@ -283,37 +312,8 @@ def _name(failure: Failure) -> str:
     return f"{failure.task} {failure.task_id}".strip() or failure.id
 
 
-def _queue_name(arn: str) -> str:
-    return arn.rpartition(":")[2]
-
-
 def _row(failure: Failure) -> dict[str, Any]:
-    return {"failure": failure, "key": quote(failure.id), "queue": _queue_name(failure.queue)}
-
-
-def _fields(failure: Failure) -> list[tuple[str, Any]]:
-    """Return what the page of a failure shows in lines, as far as it is known."""
-    every = [
-        ("Task", failure.task),
-        ("Id", failure.task_id),
-        ("Reason", failure.reason),
-        ("Exception", failure.exception),
-        ("Message", failure.message),
-        ("Failed at", failure.failed_at),
-        ("Sent back at", failure.retried_at),
-        ("Attempts", failure.attempts),
-        ("Retries of Celery's", failure.retries),
-        ("Positional arguments", failure.args),
-        ("Keyword arguments", failure.kwargs),
-        ("Queue", failure.queue),
-        ("Dead-letter queue", failure.dead_letter_queue),
-        ("Id of the root task", failure.root_id),
-        ("Id of the parent task", failure.parent_id),
-        ("Version of the function", failure.version),
-        ("Trace id", failure.trace_id),
-        ("Bytes of the message", failure.size),
-    ]
-    return [(label, value) for label, value in every if value not in ("", None)]
+    return {"failure": failure, "key": quote(failure.id), "queue": queue_name(failure.queue)}
 
 
 def _query(values: QueryDict, **changed: str) -> str:

@@ -20,14 +20,16 @@ from lambda_celery.conf import setting_names, settings_of
 from lambda_celery.exceptions import (
     ConfigurationError,
     FailedTaskError,
+    NoLongerFailedError,
     PayloadMissingError,
     UnreadableMessageError,
 )
 from lambda_celery.failures.dead_letters import MAXIMUM_LOOKED_AT, DeadLetters, Fate
 from lambda_celery.failures.record import REASON_ATTRIBUTE, Failure
+from lambda_celery.failures.refusals import refused
 from lambda_celery.failures.rewriting import Call
 from lambda_celery.failures.selection import Selection
-from lambda_celery.failures.sending import plain_attributes, queue_url_of
+from lambda_celery.failures.sending import plain_attributes, queue_url_of, url_of_name
 from lambda_celery.failures.signature import check_arguments
 from lambda_celery.failures.store import Failures
 from lambda_celery.message import MAXIMUM_ATTRIBUTES, OutgoingMessage, is_fifo
@@ -133,11 +135,11 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
     def get(self, failure_id: str) -> Failure:
         """Return the whole failure with that id, its message included.
 
-        :raises FailedTaskError: there is none.
+        :raises NoLongerFailedError: there is none.
         """
         found = self.records.get(failure_id)
         if found is None:
-            raise FailedTaskError(
+            raise NoLongerFailedError(
                 f"There is no failure {failure_id}: it has run since, was discarded, or its time "
                 "is over."
             )
@@ -203,17 +205,19 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         queue: str | None = None,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
     ) -> Done:
         """Publish what failed as a new call, with a new id, and delete its dead letter.
 
-        Parameters, and what is raised, are those of :meth:`retry`.
+        :param task_id: the new id; with one that is derived of something, the call that is sent
+            twice runs once. The other parameters, and what is raised, are those of :meth:`retry`.
         """
         failure = self._unless_retried(failure)
         letter = self._letter(failure)
         message = self._message(failure, letter)
         call = self._call(message)
         self._set_arguments(call, args, kwargs)
-        call.set_id(str(uuid.uuid4()))
+        call.set_id(task_id or str(uuid.uuid4()))
         done = self._sent(failure, message, call, queue, is_changed=True)
         return self._settled(done, letter, self.records.forget)
 
@@ -235,9 +239,13 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
     def _unless_retried(self, failure: Failure) -> Failure:
         """Return all that is known of *failure*, unless somebody has sent it back since."""
         whole = self.get(failure.id)
-        is_same = whole.failed_at == failure.failed_at
-        if is_same and failure.retried_at is None and whole.retried_at is not None:
-            raise FailedTaskError(
+        if whole.failed_at != failure.failed_at:
+            raise NoLongerFailedError(
+                f"It has failed again at {whole.failed_at.isoformat(timespec='seconds')}, since it "
+                "was looked up."
+            )
+        if failure.retried_at is None and whole.retried_at is not None:
+            raise NoLongerFailedError(
                 f"It was sent back at {whole.retried_at.isoformat(timespec='seconds')}, since it "
                 "was looked up."
             )
@@ -277,9 +285,9 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         try:
             payload = payloads.fetch(message.body)
         except aws.AWS_ERRORS as exc:
-            raise FailedTaskError(
-                aws.explain(exc, action="s3:GetObject", resource="the message's body")
-            ) from aws.cause(exc, self.settings)
+            raise refused(exc, action="s3:GetObject", resource="the message's body") from aws.cause(
+                exc, self.settings
+            )
         payloads.renew(message.body, payload.stored_at)
         return Call(self.app, self.settings, payload.text)
 
@@ -311,7 +319,7 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
     ) -> Done:
         """Publish *message*; or *call* in its place, if that is changed, or its queue is."""
         if queue is not None and "://" not in queue:
-            url = self._url_of_name(queue)
+            url = url_of_name(self.app, self.settings, queue)
             if call is not None:
                 call.set_queue(queue)
                 is_changed = True
@@ -364,15 +372,6 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
             )
         return self._walks.setdefault(url, DeadLetters(self.settings, url))
 
-    def _url_of_name(self, name: str) -> str:
-        known = {*self.settings.queues, *self.app.amqp.queues, self.app.conf.task_default_queue}
-        if name not in known:
-            raise FailedTaskError(
-                f"The app has no Celery queue {name!r}: name one of {', '.join(sorted(known))}, or "
-                "the URL of an SQS queue."
-            )
-        return self.settings.url_of(name)
-
     def _url_of_arn(self, failure: Failure, call: Call | None) -> str:
         """Return the URL of the queue that *failure* came from."""
         arn = failure.queue
@@ -381,7 +380,7 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
                 raise FailedTaskError(
                     "It is not known which queue the message came from: name one with --queue."
                 )
-            return self._url_of_name(call.queue)
+            return url_of_name(self.app, self.settings, call.queue)
         if arn not in self._urls:
             self._urls[arn] = queue_url_of(self.settings, arn)
         return self._urls[arn]

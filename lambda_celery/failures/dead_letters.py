@@ -8,6 +8,7 @@ ends, and by SQS itself soon after where it does not come to that.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -16,7 +17,8 @@ from typing import Any
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import FailedTaskError
-from lambda_celery.failures.record import Failure
+from lambda_celery.failures.record import MAXIMUM_KEPT_BYTES, Failure
+from lambda_celery.failures.refusals import refused
 from lambda_celery.message import MAXIMUM_ENTRIES, is_fifo
 from lambda_celery.table.schema import failure_key
 
@@ -28,6 +30,8 @@ _HIDDEN_SECONDS = 120
 _HELD_SECONDS = 100
 #: Messages that are looked at for one that is looked for.
 MAXIMUM_LOOKED_AT = 5_000
+#: In the function, nothing more is looked at when less than this is left of the invocation.
+_ANSWER_SECONDS = 3
 #: With it SQS asks all its servers; without, some of them, and may say that a queue is empty. Once
 #: it was, a look is enough for what has come since.
 _WAIT_SECONDS = 1
@@ -49,6 +53,8 @@ class DeadLetters:
     def __init__(self, settings: Settings, url: str) -> None:
         self.url = url
         self._settings = settings
+        #: Several threads may look for theirs.
+        self._lock = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
@@ -60,17 +66,24 @@ class DeadLetters:
     def find(self, failure: Failure) -> list[dict[str, Any]]:
         """Return the messages of *failure*, in the words of ReceiveMessage: none, or one, or more.
 
+        They have a body if that is too large for the failure's record.
+
         :raises FailedTaskError: SQS refuses.
         """
-        if time.monotonic() >= self._ends_at:
-            self.close()
-        looked_at = 0
-        while failure.id not in self._held and looked_at < MAXIMUM_LOOKED_AT:
-            received = self._receive()
-            if not received:
-                break
-            looked_at += len(received)
-        return list(self._held.get(failure.id, {}).values())
+        with self._lock:
+            if time.monotonic() >= self._ends_at:
+                self.close()
+            looked_at = 0
+            while (
+                failure.id not in self._held
+                and looked_at < MAXIMUM_LOOKED_AT
+                and aws.seconds_left() > _ANSWER_SECONDS
+            ):
+                received = self._receive()
+                if not received:
+                    break
+                looked_at += len(received)
+            return list(self._held.get(failure.id, {}).values())
 
     def delete(self, failure: Failure, found: Sequence[Mapping[str, Any]]) -> Fate:
         """Delete the messages that were *found* of *failure*, and say what has become of them.
@@ -79,15 +92,16 @@ class DeadLetters:
 
         :raises FailedTaskError: SQS refuses.
         """
-        held = self._held.get(failure.id, {})
         for message in found:
             try:
                 self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
             except aws.AWS_ERRORS as exc:
                 raise self._refusal(exc, "sqs:DeleteMessage") from aws.cause(exc, self._settings)
-            held.pop(message["MessageId"], None)
-        if not held:
-            self._held.pop(failure.id, None)
+            with self._lock:
+                held = self._held.get(failure.id, {})
+                held.pop(message["MessageId"], None)
+                if not held:
+                    self._held.pop(failure.id, None)
         if found:
             return Fate.DELETED
         # A FIFO queue hands out nothing of a group of which something is hidden.
@@ -144,11 +158,20 @@ class DeadLetters:
             # A standard queue may hand out twice what is hidden.
             if message["MessageId"] not in held:
                 new.append(message)
-            held[message["MessageId"]] = message
+            held[message["MessageId"]] = _held(message)
         self._has_ended = not new
         return new
 
     def _refusal(self, exc: Exception, action: str) -> FailedTaskError:
-        return FailedTaskError(
-            aws.explain(exc, action=action, resource=self.url, setting="dead_letter_queue_url")
-        )
+        return refused(exc, action=action, resource=self.url, setting="dead_letter_queue_url")
+
+
+def _held(message: dict[str, Any]) -> dict[str, Any]:
+    """Return what has to be held of *message*: all of it, if its record may not have its body.
+
+    Ten thousands may be held, in a function that has little memory.
+    """
+    # A character is four bytes at most, and of a binary attribute one of its base64.
+    if len(repr(message)) > MAXIMUM_KEPT_BYTES // 4:
+        return message
+    return {name: message[name] for name in ("MessageId", "ReceiptHandle")}

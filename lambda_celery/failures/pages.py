@@ -49,7 +49,7 @@ def page_of(
     # One more than are shown says whether there is another page.
     page_rows = _SEARCHED_ROWS if is_meant else rows + 1
     every = records.all(until=place and place[0], page_rows=page_rows)
-    for each in _in_order(every):
+    for each in in_order(every):
         if place is not None and each.failed_at == place[0] and each.id <= place[1]:
             continue
         if last is not None and (len(found) == rows or looked_at == MAXIMUM_LOOKED_AT):
@@ -61,7 +61,7 @@ def page_of(
     return Page(found)
 
 
-def _in_order(failures: Iterator[Failure]) -> Iterator[Failure]:
+def in_order(failures: Iterator[Failure]) -> Iterator[Failure]:
     """Yield *failures*, by id where they are of the same moment: a page begins at one of them."""
     for _, same in groupby(failures, key=lambda each: each.failed_at):
         yield from sorted(same, key=lambda each: each.id)

@@ -27,7 +27,7 @@ from lambda_celery.envelope import (
     read_message,
 )
 from lambda_celery.exceptions import FailedTaskError, UnreadableMessageError
-from lambda_celery.publishing.marks import new_mark
+from lambda_celery.publishing.marks import mark_for
 
 
 class Call:
@@ -140,7 +140,7 @@ class Call:
         headers |= {"id": task_id, "retries": 0, "eta": None, "expires": None}
         headers.pop(SCHEDULE_HEADER, None)
         if MARK_HEADER in headers:
-            headers[MARK_HEADER] = new_mark()
+            headers[MARK_HEADER] = mark_for(task_id)
         self._envelope["properties"]["correlation_id"] = task_id
 
     def set_queue(self, name: str) -> None:

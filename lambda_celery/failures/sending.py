@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from celery import Celery
+
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import FailedTaskError
+from lambda_celery.failures.refusals import refused
 
 
 def queue_url_of(settings: Settings, arn: str) -> str:
@@ -24,10 +27,25 @@ def queue_url_of(settings: Settings, arn: str) -> str:
             QueueName=name, QueueOwnerAWSAccountId=account
         )
     except aws.AWS_ERRORS as exc:
-        raise FailedTaskError(
-            aws.explain(exc, action="sqs:GetQueueUrl", resource=f"the queue {arn}")
-        ) from aws.cause(exc, settings)
+        resource = f"the queue {arn}"
+        raise refused(exc, action="sqs:GetQueueUrl", resource=resource) from aws.cause(
+            exc, settings
+        )
     return str(answer["QueueUrl"])
+
+
+def url_of_name(app: Celery, settings: Settings, name: str) -> str:
+    """Return the URL of the Celery queue *name*.
+
+    :raises FailedTaskError: the app has no such queue.
+    """
+    known = {*settings.queues, *app.amqp.queues, app.conf.task_default_queue}
+    if name not in known:
+        raise FailedTaskError(
+            f"The app has no Celery queue {name!r}: name one of {', '.join(sorted(known))}, or "
+            "the URL of an SQS queue."
+        )
+    return settings.url_of(name)
 
 
 def plain_attributes(attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

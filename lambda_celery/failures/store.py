@@ -25,10 +25,14 @@ from lambda_celery.failures.record import (
 from lambda_celery.table.schema import (
     EXPIRATION,
     FAILED_AT,
+    FAILURE_PREFIX,
     FAILURES_INDEX,
     FAILURES_PARTITION,
     KEY,
 )
+
+#: A moment, in epoch milliseconds, that no failure is later than.
+_END_OF_TIME = 10**15
 
 
 class Failures:
@@ -72,7 +76,9 @@ class Failures:
 
     def get(self, key: str) -> Failure | None:
         """Return all that is known of the failure *key*, if there is one."""
-        with self._told("GetItem"):
+        if not key.startswith(FAILURE_PREFIX):
+            return None
+        with refusals_told(self._settings, "GetItem"):
             answer = self._dynamodb.get_item(
                 TableName=self._table, Key={KEY: {"S": key}}, ConsistentRead=True
             )
@@ -90,16 +96,18 @@ class Failures:
         self,
         *,
         newest_first: bool = True,
+        since: datetime | None = None,
         until: datetime | None = None,
         page_rows: int | None = None,
     ) -> Iterator[Failure]:
         """Yield the failures by their time, page by page, without what only :meth:`get` tells.
 
+        :param since: leaves out what has failed earlier.
         :param until: leaves out what has failed later.
         :param page_rows: how many of a partition are read at once; as many as AWS gives otherwise.
         """
         found = [
-            self._of_partition(each, newest_first, until=until, page_rows=page_rows)
+            self._of_partition(each, newest_first, since=since, until=until, page_rows=page_rows)
             for each in partitions()
         ]
         yield from heapq.merge(*found, key=lambda each: each.failed_at, reverse=newest_first)
@@ -152,7 +160,7 @@ class Failures:
     ) -> bool:
         method = {"UpdateItem": "update_item", "DeleteItem": "delete_item"}[operation]
         failed_at = str(milliseconds(failure.failed_at))
-        with self._told(operation):
+        with refusals_told(self._settings, operation):
             try:
                 getattr(self._dynamodb, method)(
                     TableName=self._table,
@@ -172,17 +180,19 @@ class Failures:
         partition: str,
         newest_first: bool,
         *,
+        since: datetime | None = None,
         until: datetime | None = None,
         page_rows: int | None = None,
     ) -> Iterator[Failure]:
-        condition = f"{FAILURES_PARTITION} = :partition"
-        values = {":partition": {"S": partition}}
-        if until is not None:
-            condition += f" AND {FAILED_AT} <= :until"
-            values[":until"] = {"N": str(milliseconds(until))}
+        condition = f"{FAILURES_PARTITION} = :partition AND {FAILED_AT} BETWEEN :since AND :until"
+        values = {
+            ":partition": {"S": partition},
+            ":since": {"N": str(milliseconds(since) if since is not None else 0)},
+            ":until": {"N": str(milliseconds(until) if until is not None else _END_OF_TIME)},
+        }
         parameters: dict[str, Any] = {"Limit": page_rows} if page_rows else {}
         while True:
-            with self._told("Query"):
+            with refusals_told(self._settings, "Query"):
                 answer = self._dynamodb.query(
                     TableName=self._table,
                     IndexName=FAILURES_INDEX,
@@ -203,27 +213,28 @@ class Failures:
     def _dynamodb(self) -> Any:
         return aws.client("dynamodb", self._settings)
 
-    @contextmanager
-    def _told(self, operation: str) -> Iterator[None]:
-        try:
-            yield
-        except aws.AWS_ERRORS as exc:
-            is_query = operation == "Query"
-            if is_query and aws.error_code(exc) == "ValidationException":
-                raise ConfigurationError(
-                    f"The table {self._table} has no index {FAILURES_INDEX}, by which failed tasks "
-                    "are found. Deploy the infrastructure of this version, or add the index as "
-                    "docs/operations/failed-tasks.md shows."
-                ) from aws.cause(exc, self._settings)
-            of_index = f"the index {FAILURES_INDEX} of " if is_query else ""
-            raise refusal(exc, operation, f"{of_index}the table {self._table}") from aws.cause(
-                exc, self._settings
-            )
+
+@contextmanager
+def refusals_told(settings: Settings, operation: str) -> Iterator[None]:
+    """Raise what DynamoDB refuses of *operation* as a :exc:`ConfigurationError`."""
+    try:
+        yield
+    except aws.AWS_ERRORS as exc:
+        table = settings.idempotency_table
+        is_query = operation == "Query"
+        if is_query and aws.error_code(exc) == "ValidationException":
+            raise ConfigurationError(
+                f"The table {table} has no index {FAILURES_INDEX}, by which failed tasks "
+                "are found. Deploy the infrastructure of this version, or add the index as "
+                "docs/operations/failed-tasks.md shows."
+            ) from aws.cause(exc, settings)
+        of_index = f"the index {FAILURES_INDEX} of " if is_query else ""
+        raise refusal(exc, operation, f"{of_index}the table {table}") from aws.cause(exc, settings)
 
 
 def refusal(exc: BaseException, operation: str, resource: str) -> ConfigurationError:
     """Return what says that DynamoDB refuses *operation* on *resource*."""
-    return ConfigurationError(
+    refused = ConfigurationError(
         aws.explain(
             exc,
             action=f"dynamodb:{operation}",
@@ -231,3 +242,5 @@ def refusal(exc: BaseException, operation: str, resource: str) -> ConfigurationE
             setting="idempotency_table",
         )
     )
+    refused.is_transient = aws.is_transient(exc)
+    return refused

@@ -10,6 +10,8 @@ from lambda_celery.conf import ENV_PREFIX, Settings
 from lambda_celery.infrastructure.computed import Figures
 from lambda_celery.infrastructure.inputs import Deployment
 
+#: Where each alarm has a page.
+RUN_BOOK = "Run book: docs/operations/alarms"
 _SECONDS = 60
 #: The function's own metrics that the dashboard shows of each queue.
 _FATES = (
@@ -26,6 +28,7 @@ class Alarm:
     :ivar of: what its logical id begins with: a queue's or a function's name, or a table's word.
     :ivar what: what its logical id ends with.
     :ivar slug: the end of its name on AWS.
+    :ivar page: what its page of the run book is called, if not by *slug*.
     """
 
     of: str
@@ -38,6 +41,12 @@ class Alarm:
     statistic: str
     minutes: int
     threshold: int
+    page: str = ""
+
+    @property
+    def told(self) -> str:
+        """Return the description on AWS: it names the page for whoever is woken by it."""
+        return f"{self.description} {RUN_BOOK}/{self.page or self.slug}.md"
 
 
 def metrics_namespace(deployment: Deployment) -> str:
@@ -102,7 +111,7 @@ def alarms(deployment: Deployment, figures: Figures) -> Iterator[Alarm]:
                 f"DynamoDB refuses {what.lower()}s of the table. Set warm_throughput before the "
                 "next burst.",
                 "AWS/DynamoDB", f"{what}ThrottleEvents",
-                ("TableName", f"{deployment.name}-{table}"), "Sum", 5, 0,
+                ("TableName", f"{deployment.name}-{table}"), "Sum", 5, 0, "throttled-table",
             )  # fmt: skip
 
 

@@ -37,6 +37,13 @@ def function(deployment: Deployment) -> tuple[Statement, ...]:
             ("sqs:SendMessage", "sqs:GetQueueAttributes"),
             "own_dead_letter_queues",
         ),
+        # Bulk actions on failed tasks: they need none of an operator's rights.
+        Statement(
+            "WorkOffFailedTasks",
+            ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"),
+            "own_dead_letter_queues",
+        ),
+        Statement("FindFailedTasks", ("dynamodb:Query",), "failures_index"),
         # A task may call one of another queue.
         Statement(
             "SendToOtherQueues", ("sqs:SendMessage", "sqs:GetQueueAttributes"), "other_queues"

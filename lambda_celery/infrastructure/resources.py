@@ -18,7 +18,7 @@ from lambda_celery.infrastructure.computed import (
     compute,
 )
 from lambda_celery.infrastructure.inputs import STANZA, Deployment, resource_name
-from lambda_celery.table.schema import TABLE_DEFINITION
+from lambda_celery.table.schema import FAILURES_INDEX, TABLE_DEFINITION
 
 #: As Retain, but for a stack whose very creation fails: what it leaves behind would have the names
 #: that the next attempt needs.
@@ -618,6 +618,7 @@ class _Definition:
                 self._dead_letter_queue_arn(each) for each in queues if not each.fifo
             ],
             "idempotency_table": [_att("IdempotencyTable")],
+            "failures_index": [_sub(f"${{IdempotencyTable.Arn}}/index/{FAILURES_INDEX}")],
             "results_table": [_att("ResultsTable")],
             "payloads": [_sub("${PayloadBucket.Arn}/*")],
             "payload_bucket": [_att("PayloadBucket")],
@@ -690,7 +691,7 @@ class _Definition:
                 "AWS::CloudWatch::Alarm",
                 {
                     "AlarmName": f"{prefix}-{alarm.slug}",
-                    "AlarmDescription": alarm.description,
+                    "AlarmDescription": alarm.told,
                     "Namespace": alarm.namespace,
                     "MetricName": alarm.metric,
                     "Dimensions": [{"Name": dimension, "Value": watched}],

@@ -10,6 +10,7 @@ from celery import Celery
 
 from lambda_celery import __version__
 from lambda_celery.celery_hooks.amqp import routing_of
+from lambda_celery.celery_hooks.apps import OWN_PREFIXES
 from lambda_celery.conf import CONF_PREFIX, Settings
 from lambda_celery.local.emulator import DEFAULT_PORT
 from lambda_celery.local.endpoint import Endpoint
@@ -33,10 +34,14 @@ class LocalOptions:
     writable: tuple[Path, ...] = ()
     reload: bool = False
     log_format: str = "json"
+    no_color: bool = False
     port: int = DEFAULT_PORT
+    dashboard_port: int | None = None
 
 
-def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: Endpoint) -> str:
+def banner(
+    app: Celery, configured: Settings, options: LocalOptions, endpoint: Endpoint, page: str
+) -> str:
     """Return what is shown at the start, in the manner of a worker's banner.
 
     Arguments:
@@ -44,6 +49,7 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
         configured: the project's settings, as they are.
         options: the command's.
         endpoint: where the function runs, and with which settings.
+        page: where the page of its figures is, or why it is nowhere; "" to say nothing of it.
     """
     whose = "ministack, ends with this command, with all messages"
     if not endpoint.emulated:
@@ -62,6 +68,8 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
         f"{used.loop_concurrency} asynchronous ones{per_environment}",
         f".> endpoint:    {endpoint.url} ({whose})",
     ]
+    if page:
+        lines.append(f".> page:        {page}")
     for name in ("queue_url", "idempotency_table", "payload_bucket"):
         made, wanted = getattr(used, name), getattr(configured, name)
         if made and not wanted and not (name == "queue_url" and configured.queues):
@@ -89,7 +97,7 @@ def banner(app: Celery, configured: Settings, options: LocalOptions, endpoint: E
 
 
 def _tasks_to_sqs(app: Celery) -> list[str]:
-    names = sorted(name for name in app.tasks if not name.startswith("celery."))
+    names = sorted(name for name in app.tasks if not name.startswith(OWN_PREFIXES))
     if str(app.conf.broker_transport or "").startswith("lambda_celery."):
         return names
     if routing_of(app) is None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from lambda_celery.aws.refusals import LOOPBACK_HOSTS
+from lambda_celery.aws.loopback import loopback_port
 from lambda_celery.conf import ENV_PREFIX, QueueSettings, Settings
 from lambda_celery.local import emulator
 from lambda_celery.local.provision import (
@@ -86,7 +86,7 @@ def open_endpoint(
         return
     # A loopback endpoint where nothing listens is the line that an earlier run told the user to
     # put into the settings: that emulator is ours to start.
-    port = port if url is None else _loopback_port(url) or port
+    port = port if url is None else loopback_port(url) or port
     with emulator.ministack(port, account_id=_account_id(settings)) as url:
         yield _provisioned(
             settings,
@@ -139,13 +139,8 @@ def _provisioned(
 
 
 def _nothing_listens_at(url: str) -> bool:
-    port = _loopback_port(url)
+    port = loopback_port(url)
     return port is not None and emulator.port_is_free(port)
-
-
-def _loopback_port(url: str) -> int | None:
-    parts = urlsplit(url)
-    return parts.port if parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS else None
 
 
 def _account_id(settings: Settings) -> str:

@@ -11,13 +11,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from lambda_celery.conf import ENV_PREFIX
+from lambda_celery.conf import ENV_PREFIX, FEED_VARIABLE
 from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError
 from lambda_celery.local.process import ChildProcess, describe_exit
 from lambda_celery.local.runtime_api import Outcome, RuntimeApi
@@ -92,6 +92,8 @@ class LocalFunction:
             which stand for what Lambda's runtime has, and the standard library. Nor have they
             any other of this process's variables than those of AWS and Lambda Celery.
         output: takes the processes' standard output and error; default: this process's own.
+        feed: called, on threads of this object, with each line that the runtime writes for the
+            local runner: of metrics, and of what has become of a call.
 
     Raises:
         ConfigurationError: awslambdaric is not installed, or a number is one that Lambda refuses.
@@ -109,6 +111,7 @@ class LocalFunction:
         writable: Sequence[Path] = (),
         runtime_packages: Sequence[Path] | None = None,
         output: IO[Any] | None = None,
+        feed: Callable[[str], None] | None = None,
     ) -> None:
         if importlib.util.find_spec("awslambdaric") is None:
             raise ConfigurationError(
@@ -146,6 +149,7 @@ class LocalFunction:
         ]
         self._runtime_packages = runtime_packages
         self._output = output
+        self._feed = feed
         self._changed = threading.Condition()
         self._environments: list[_ExecutionEnvironment] = []
         #: Those that take one more event; the one used last is the last.
@@ -258,6 +262,7 @@ class LocalFunction:
                         self._writable,
                         self._runtime_packages,
                         self._output,
+                        self._feed,
                         self._generation,
                         self.per_execution_environment_max_concurrency,
                     )
@@ -377,6 +382,7 @@ class _ExecutionEnvironment:
         writable: Sequence[str],
         runtime_packages: Sequence[Path] | None,
         output: IO[Any] | None,
+        feed: Callable[[str], None] | None,
         generation: int,
         max_concurrency: int | None,
     ) -> None:
@@ -387,6 +393,7 @@ class _ExecutionEnvironment:
         self._environment = environment
         self._working_directory = working_directory
         self._output = output
+        self._feed = feed
         self._interpreter = [sys.executable]
         if runtime_packages is not None:
             # Neither variables nor what `site` finds: the script puts the path together.
@@ -476,6 +483,7 @@ class _ExecutionEnvironment:
             tmp.cleanup()
             api.process_exited(describe_exit(returncode))
 
+        variables, pass_on = self._open_feed()
         log_stream = f"{time.strftime('%Y/%m/%d')}/[$LATEST]{os.urandom(16).hex()}"
         try:
             self._process = ChildProcess(
@@ -483,20 +491,34 @@ class _ExecutionEnvironment:
                 environment={
                     **self._environment,
                     **self._of_managed_instances(),
+                    **variables,
                     "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
                     "AWS_LAMBDA_RUNTIME_API": api.address,
                     **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), tmp.name),
                 },
                 working_directory=self._working_directory,
                 output=self._output,
+                pass_on=pass_on,
                 on_exit=ended,
             )
         except BaseException:
             api.close()
             tmp.cleanup()
             raise
+        finally:
+            for each in pass_on:
+                os.close(each)
         logger.debug("Started the runtime process %d", self._process.pid)
         return api
+
+    def _open_feed(self) -> tuple[dict[str, str], list[int]]:
+        """Return variables and descriptors with which a process writes to the feed, if any."""
+        if self._feed is None:
+            return {}, []
+        read, write = os.pipe()
+        # One for each process: lines of several would be torn.
+        threading.Thread(target=_pass_on, args=(read, self._feed), name="feed", daemon=True).start()
+        return {FEED_VARIABLE: str(write)}, [write]
 
     def _of_managed_instances(self) -> dict[str, str]:
         """Return what there is more in the environment on Lambda Managed Instances."""
@@ -506,3 +528,10 @@ class _ExecutionEnvironment:
             "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances",
             "AWS_LAMBDA_MAX_CONCURRENCY": str(self._max_concurrency),
         }
+
+
+def _pass_on(descriptor: int, feed: Callable[[str], None]) -> None:
+    """Call *feed* with each line, until whoever writes them has ended."""
+    with open(descriptor, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            feed(line)

@@ -39,6 +39,7 @@ class ChildProcess:
         environment: all of its environment variables.
         working_directory: where it runs; default: here.
         output: takes its standard output and error; default: this process's own.
+        pass_on: file descriptors that it has, too, under the same numbers.
         on_exit: called once with the return code, on a thread of this object.
     """
 
@@ -50,6 +51,7 @@ class ChildProcess:
         working_directory: Path | None = None,
         output: IO[Any] | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
+        pass_on: Sequence[int] = (),
         on_exit: Callable[[int], None] | None = None,
     ) -> None:
         self._on_exit = on_exit
@@ -70,6 +72,7 @@ class ChildProcess:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            pass_fds=pass_on,
             # Its own session: Ctrl-C in the terminal is for us alone, to end it in order.
             start_new_session=True,
         ).result()

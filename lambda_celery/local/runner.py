@@ -16,18 +16,19 @@ from pathlib import Path
 from celery import Celery
 
 from lambda_celery.aws import client
+from lambda_celery.aws.loopback import loopback_port
 from lambda_celery.conf import APP_VARIABLE, ENV_PREFIX, Settings
-from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError
 from lambda_celery.local.banner import LocalOptions, banner
-from lambda_celery.local.endpoint import open_endpoint
+from lambda_celery.local.endpoint import Endpoint, open_endpoint
 from lambda_celery.local.event_source_mapping import (
-    BatchReport,
     EventSourceMapping,
     EventSourceMappingConfig,
 )
 from lambda_celery.local.function import LocalFunction
-from lambda_celery.local.provision import provision_results_table, queue_name
+from lambda_celery.local.provision import provision_results_table
 from lambda_celery.local.reload import watch
+from lambda_celery.local.traffic import Traffic
 from lambda_celery.results import DynamoDBBackend
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
         settings = endpoint.settings
         if endpoint.emulated and isinstance(app.backend, DynamoDBBackend):
             provision_results_table(settings, app.backend.table_name)
+        traffic = Traffic(app, settings, options.concurrency)
         function = stack.enter_context(
             LocalFunction(
                 options.handler,
@@ -85,20 +87,31 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
                     **endpoint.environment,
                     APP_VARIABLE: options.app_name,
                     f"{ENV_PREFIX}LOG_FORMAT": options.log_format,
+                    **({"NO_COLOR": "1"} if options.no_color else {}),
                     _METRICS: os.environ.get(_METRICS, "off"),
                 },
                 writable=options.writable,
+                feed=traffic.take,
             )
         )
+
+        def reload() -> None:
+            function.recycle()
+            traffic.note_deployment()
+
         mappings = [
-            EventSourceMapping(url, function, config, client("sqs", settings), on_batch=_log_batch)
+            EventSourceMapping(
+                url, function, config, client("sqs", settings), on_batch=traffic.note_batch
+            )
             for url in settings.queue_urls
         ]
-        echo(banner(app, configured, options, endpoint))
+        traffic.note_deployment()
+        page = stack.enter_context(_page(app, traffic, endpoint, options))
+        echo(banner(app, configured, options, endpoint, page))
         ending = threading.Event()
         stack.callback(ending.set)
         if options.reload:
-            watch(Path.cwd(), function.recycle, ending)
+            watch(Path.cwd(), reload, ending)
         for mapping in mappings:
             stack.callback(mapping.stop)
             mapping.start()
@@ -136,6 +149,37 @@ def import_tasks(app: Celery) -> None:
 
 
 @contextmanager
+def _page(
+    app: Celery, traffic: Traffic, endpoint: Endpoint, options: LocalOptions
+) -> Iterator[str]:
+    """Serve the page of *traffic*; yield its URL, or a sentence that says why it is not served."""
+    port = options.dashboard_port
+    if port == 0:
+        yield ""
+        return
+    try:
+        from lambda_celery.dashboard.server import serving
+    except ImportError:
+        if port is not None:
+            raise ConfigurationError(
+                "--dashboard-port needs Starlette and Uvicorn: install `lambda-celery[dashboard]`."
+            ) from None
+        yield "not served: install `lambda-celery[dashboard]`"
+        return
+    chosen = port or (loopback_port(endpoint.url) or options.port) + 1
+    with ExitStack() as stack:
+        try:
+            # Who plays with an emulator loses nothing there.
+            may_change = endpoint.emulated
+            page = stack.enter_context(serving(app, traffic, port=chosen, allow_retry=may_change))
+        except LambdaCeleryError as exc:
+            if port is not None:
+                raise
+            page = f"not served: {exc}"
+        yield page
+
+
+@contextmanager
 def _signals() -> Iterator[queue.SimpleQueue[int | None]]:
     """Collect SIGINT and SIGTERM in a queue, as a handler must not wait for a lock."""
     signals: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -148,15 +192,3 @@ def _signals() -> Iterator[queue.SimpleQueue[int | None]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _log_batch(report: BatchReport) -> None:
-    if report.error is None:  # the event source mapping logs the others itself
-        logger.info(
-            "Batch of %d from %s: %d done, %d left on the queue, in %.3f s",
-            len(report.message_ids),
-            queue_name(report.queue_url),
-            len(report.message_ids) - len(report.failed_message_ids),
-            len(report.failed_message_ids),
-            report.result.duration_seconds,
-        )

@@ -83,6 +83,11 @@ def new_mark() -> str:
     return uuid.uuid4().hex
 
 
+def mark_for(task_id: str) -> str:
+    """Return the mark of a call that is made once, under an id of its own: *task_id*."""
+    return hashlib.sha256(task_id.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
 def mark_of(message: Mapping[str, Any]) -> str:
     """Return the mark of the call that *message*, in kombu's form, is published for."""
     if (run := _run.get()) is None:

@@ -185,4 +185,5 @@ def _ask_limit(queue_url: str, sqs: Any) -> int:
 def _refusal(sentence: str, exc: Exception) -> PublishError:
     refusal = PublishError(sentence)
     refusal.is_misconfigured = aws.misconfigured(exc)
+    refusal.is_transient = aws.is_transient(exc)
     return refusal

@@ -9,6 +9,11 @@ from typing import Any, NamedTuple
 
 #: The last minutes, by which the time to drain is told.
 TREND_SECONDS = 300
+#: What is written for what is not known.
+NOTHING = "-"
+#: In milliseconds: how long runs take is told by how many took so long at most. The last of all is
+#: above these.
+DURATION_BOUNDS_MS = (10, 50, 100, 500, 1_000, 5_000, 30_000)
 #: Fewer messages an hour than one are no trend.
 _SMALLEST_TREND = 1 / 3600
 
@@ -84,16 +89,53 @@ class FunctionStatus:
 
 
 @dataclass(frozen=True)
+class TaskStatus:
+    """A task on one queue. What could not be read is ``None``, or empty.
+
+    The counts are by minute, of the last hour; the last is the latest.
+
+    :ivar queue: SQS's name of the queue.
+    :ivar duration_ms: the mean of the latest minute in which it ran.
+    :ivar durations: by minute, and then by :data:`DURATION_BOUNDS_MS`, how many runs took so long;
+        the last of a minute are those above all bounds.
+    """
+
+    name: str
+    queue: str
+    succeeded: tuple[float, ...] = ()
+    failed: tuple[float, ...] = ()
+    retried: tuple[float, ...] = ()
+    duration_ms: float | None = None
+    durations: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """When a function became another one.
+
+    :ivar version: ``$LATEST`` where no version was published.
+    """
+
+    time: datetime
+    function: str
+    version: str
+
+
+@dataclass(frozen=True)
 class Status:
     """All figures of one look.
 
     :ivar left_out: a sentence for each thing that could not be read.
+    :ivar started: the first minute of what is told by minute; ``None`` if nothing is.
     """
 
     time: datetime
     queues: tuple[QueueStatus, ...]
     functions: tuple[FunctionStatus, ...]
     left_out: tuple[str, ...] = field(default=())
+    tasks: tuple[TaskStatus, ...] = field(default=())
+    deployments: tuple[Deployment, ...] = field(default=())
+    started: datetime | None = field(default=None)
 
     @property
     def is_blind(self) -> bool:
@@ -103,7 +145,17 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures as one JSON object."""
-        return {**asdict(self), "time": self.time.isoformat(timespec="seconds")}
+        return {
+            **asdict(self),
+            "time": _iso(self.time),
+            "started": _iso(self.started) if self.started else None,
+            "deployments": [{**asdict(e), "time": _iso(e.time)} for e in self.deployments],
+            "duration_bounds_ms": list(DURATION_BOUNDS_MS),
+        }
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")
 
 
 def trend_per_second(samples: Iterable[Sample]) -> float | None:
@@ -149,3 +201,17 @@ def by_minute(points: Iterable[tuple[float, float]], now: float, minutes: int) -
 def latest(values: Sequence[tuple[float, float]]) -> float | None:
     """Return the value of the latest of *values* (seconds since 1970, value)."""
     return max(values)[1] if values else None
+
+
+def span(seconds: float | None) -> str:
+    """Return *seconds* as people say them: in the largest unit, and the next one."""
+    if seconds is None:
+        return NOTHING
+    whole = round(seconds)
+    for size, unit, small_size, small in (
+        (86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"),
+    ):  # fmt: skip
+        if whole >= size:
+            rest = whole % size // small_size
+            return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"

@@ -6,38 +6,27 @@ Queues, mappings and functions are found as the check of what is deployed finds 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from celery import Celery
 
-from lambda_celery.check.deployed.deployment import (
-    Deployed,
-    Function,
-    Queue,
-    queue_name,
-    queue_names,
-)
-from lambda_celery.check.deployed.reading import Thing
+from lambda_celery.check.deployed.deployment import Deployed, Function, Queue
 from lambda_celery.conf import Settings, setting_names, settings_of
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.plan.cost import lambda_items
-from lambda_celery.status import metrics
+from lambda_celery.status import metrics, tasks
 from lambda_celery.status.figures import (
-    TREND_SECONDS,
+    Deployment,
     FunctionStatus,
     MappingStatus,
-    QueueStatus,
-    Sample,
     Status,
     by_minute,
     latest,
-    seconds_to_drain,
-    trend_per_second,
 )
 from lambda_celery.status.metrics import Metric, Points
+from lambda_celery.status.queues import Queues, look, unseen
 
 #: What is drawn.
 MINUTES = 60
@@ -51,21 +40,29 @@ class _Measured:
 
     minute: int
     wanted: frozenset[Metric]
+    pairs: Sequence[tasks.Pair]
     last_hour: Mapping[Metric, Points]
     today: Mapping[Metric, Points]
     left_out: list[str]
+
+    def of_queue(self, queue: Queue | None, metric: str) -> Points:
+        """Return what there is of the last hour."""
+        return self.last_hour.get(metrics.of_queue(queue.name, metric), []) if queue else []
 
 
 @dataclass
 class Gatherer:
     """Looks again and again; what it has seen of the queues before makes the trend.
 
+    :ivar has_durations: whether to ask how long single runs of the busiest tasks took: that is
+        twice as many metrics.
     :raises ConfigurationError: the settings name no queue.
     """
 
     app: Celery
+    has_durations: bool = False
     settings: Settings = field(init=False)
-    _samples: dict[str, deque[Sample]] = field(default_factory=dict, init=False)
+    _queues: Queues = field(init=False)
     _measured: _Measured | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -74,6 +71,7 @@ class Gatherer:
             raise ConfigurationError(
                 f"The settings name no queue: set {setting_names('queue_url')}."
             )
+        self._queues = Queues(self.settings)
 
     def gather(self) -> Status:
         """Return the figures as they are now. What cannot be read is left out in a sentence."""
@@ -84,7 +82,7 @@ class Gatherer:
         functions: dict[str, Function | None] = {}
         mappings: dict[str, tuple[MappingStatus, ...]] = {}
         for url, thing in deployed.queue_things():
-            queue = _queue(deployed, url, thing, left_out)
+            queue = look(deployed, url, thing, left_out)
             queues.append((url, queue))
             if queue is not None:
                 found = deployed.mappings_of(queue)
@@ -95,18 +93,34 @@ class Gatherer:
                     # CloudWatch knows it by its name alone.
                     name = str(mapping.said["FunctionArn"]).split(":")[6]
                     functions[name] = functions.get(name) or deployed.function_of(mapping)
-        left_out += _unseen(deployed)
+        left_out += unseen(deployed)
         measured = self._measure(deployed, [q for _, q in queues if q], functions, now)
         made = tuple(
-            self._queue_status(deployed, url, queue, mappings.get(url, ()), measured, now)
+            self._queues.status(
+                deployed,
+                url,
+                queue,
+                now,
+                samples=measured.of_queue(queue, _WAITING),
+                oldest_seconds=latest(measured.of_queue(queue, _OLDEST)),
+                waiting_by_minute=by_minute(measured.of_queue(queue, _WAITING), now, MINUTES),
+                mappings=mappings.get(url, ()),
+            )
             for url, queue in queues
         )
-        left_out += _unseen(deployed)  # of dead-letter queues
+        left_out += unseen(deployed)  # of dead-letter queues
+        time_ = datetime.fromtimestamp(now, UTC)
+        namespace = self.settings.metrics_namespace
         return Status(
-            datetime.fromtimestamp(now, UTC),
+            time_,
             made,
             tuple(_function_status(*each, measured, now) for each in functions.items()),
             tuple(dict.fromkeys([*left_out, *measured.left_out])),
+            tasks=tuple(
+                tasks.statuses(namespace, measured.pairs, measured.last_hour, now, MINUTES)
+            ),
+            deployments=tuple(_deployments(functions.values())),
+            started=_first_minute(time_),
         )
 
     def _measure(
@@ -122,77 +136,67 @@ class Gatherer:
         ]
         minute = int(now // 60)
         known = self._measured
+        names = {each.name for each in queues}
         if known and known.minute == minute and known.wanted == frozenset(wanted):
             return known
         left_out: list[str] = []
         end = datetime.fromtimestamp(now, UTC)
         midnight = end.replace(hour=0, minute=0, second=0, microsecond=0)
-        last_hour: Mapping[Metric, Points] = {}
+        last_hour: dict[Metric, Points] = {}
+        pairs: Sequence[tasks.Pair] = ()
         today: Mapping[Metric, Points] = {}
         if wanted:
-            start = end.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES)
-            last_hour = metrics.read(deployed.reader, wanted, start, end, 60)
+            start = _first_minute(end)
+            pairs = self._busiest_tasks(deployed, names, start, end, left_out)
+            namespace = self.settings.metrics_namespace
+            of_tasks = tasks.wanted(namespace, pairs)
+            last_hour |= metrics.read(deployed.reader, [*wanted, *of_tasks], start, end, 60)
+            if self.has_durations and last_hour:
+                # By themselves: what plays AWS may not know the statistic.
+                durations = tasks.durations(namespace, pairs)
+                last_hour |= metrics.read(deployed.reader, durations, start, end, 60)
             # One range of time a request: the day's sums are another one.
             sums = [each for name in functions for each in _billed(name)]
             if sums and last_hour:
                 today = metrics.read(deployed.reader, sums, midnight, end, 3600)
-            left_out = _unseen(deployed)
-            if not left_out and not any(last_hour.values()):
+            if refused := unseen(deployed):
+                left_out += refused
+            elif not any(last_hour.values()):
                 left_out.append("CloudWatch has no figures of the last hour.")
-        self._measured = _Measured(minute, frozenset(wanted), last_hour, today, left_out)
+        self._measured = _Measured(minute, frozenset(wanted), pairs, last_hour, today, left_out)
         return self._measured
 
-    def _queue_status(
+    def _busiest_tasks(
         self,
         deployed: Deployed,
-        url: str,
-        queue: Queue | None,
-        mappings: tuple[MappingStatus, ...],
-        measured: _Measured,
-        now: float,
-    ) -> QueueStatus:
-        name = next(iter(queue_names(self.settings, url)))
-        if queue is None:
-            return QueueStatus(name, queue_name(url))
-        waiting = int(queue.attributes["ApproximateNumberOfMessages"])
-        in_flight = int(queue.attributes["ApproximateNumberOfMessagesNotVisible"])
-        points = measured.last_hour.get(metrics.of_queue(queue.name, _WAITING), [])
-        own = self._samples.setdefault(url, deque())
-        own.append(Sample(now, waiting))
-        while own[0].time < now - TREND_SECONDS:
-            own.popleft()
-        trend = trend_per_second([*(Sample(*each) for each in points), *own])
-        parked = deployed.dead_letter_queue(queue)
-        oldest = latest(measured.last_hour.get(metrics.of_queue(queue.name, _OLDEST), []))
-        return QueueStatus(
-            name,
-            queue.name,
-            waiting=waiting,
-            in_flight=in_flight,
-            delayed=int(queue.attributes["ApproximateNumberOfMessagesDelayed"]),
-            parked=int(parked.attributes["ApproximateNumberOfMessages"]) if parked else None,
-            oldest_seconds=oldest if waiting or in_flight else None,
-            trend_per_minute=trend * 60 if trend is not None else None,
-            drain_seconds=seconds_to_drain(waiting, trend),
-            waiting_by_minute=by_minute(points, now, MINUTES),
-            mappings=mappings,
-        )
+        queues: Collection[str],
+        start: datetime,
+        end: datetime,
+        left_out: list[str],
+    ) -> Sequence[tasks.Pair]:
+        namespace = self.settings.metrics_namespace
+        if not namespace:
+            left_out.append(
+                f"There are no figures by task: {setting_names('metrics_namespace')} is off."
+            )
+            return ()
+        pairs, others = tasks.busiest(deployed.reader, namespace, queues, start, end)
+        if others:
+            left_out.append(
+                f"{others} more tasks have run: the {len(pairs)} with the most messages are shown."
+            )
+        return pairs
 
 
-def _queue(deployed: Deployed, url: str, thing: Thing, left_out: list[str]) -> Queue | None:
-    attributes = deployed.look_at_queue(url, thing)
-    if attributes:
-        return Queue(thing, url, attributes)
-    if attributes is not None:
-        left_out.append(
-            f"There is no {thing.subject} in this account and region. "
-            f"Check {setting_names(thing.setting or 'queue_url')}."
-        )
-    return None
+def _first_minute(now: datetime) -> datetime:
+    return now.replace(second=0, microsecond=0) - timedelta(minutes=MINUTES)
 
 
-def _unseen(deployed: Deployed) -> list[str]:
-    return [each.sentence for each in deployed.reader.take_unseen()]
+def _deployments(functions: Iterable[Function | None]) -> Iterator[Deployment]:
+    for each in functions:
+        if each is not None and (modified := each.configuration.get("LastModified")):
+            time_ = datetime.fromisoformat(modified).astimezone(UTC)
+            yield Deployment(time_, each.name, each.configuration.get("Version", "$LATEST"))
 
 
 def _mapping(said: Mapping[str, object]) -> MappingStatus:

@@ -1,4 +1,4 @@
-"""CloudWatch's figures: which there are for queues and functions, and reading them at once."""
+"""CloudWatch's figures: which there are of queues and functions, and reading them at once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ _THING = Thing("metrics of CloudWatch", "*")
 
 
 class Metric(NamedTuple):
-    """A metric of one queue or function, and the statistic of it that is asked for."""
+    """A metric of one queue, function or task, and the statistic of it that is asked for.
+
+    :ivar dimensions: name and value of each.
+    """
 
     namespace: str
     name: str
-    dimension: str
-    value: str
+    dimensions: tuple[tuple[str, str], ...]
     statistic: str
 
 
@@ -29,12 +31,12 @@ Points = Sequence[tuple[float, float]]
 
 def of_queue(name: str, metric: str) -> Metric:
     """Return SQS's *metric* of the queue *name*."""
-    return Metric("AWS/SQS", metric, "QueueName", name, "Maximum")
+    return Metric("AWS/SQS", metric, (("QueueName", name),), "Maximum")
 
 
 def of_function(name: str, metric: str, statistic: str = "Sum") -> Metric:
     """Return Lambda's *metric* of the function *name*, with all its versions."""
-    return Metric("AWS/Lambda", metric, "FunctionName", name, statistic)
+    return Metric("AWS/Lambda", metric, (("FunctionName", name),), statistic)
 
 
 def read(
@@ -70,7 +72,7 @@ def _query(number: int, metric: Metric, period_seconds: int) -> dict[str, Any]:
             "Metric": {
                 "Namespace": metric.namespace,
                 "MetricName": metric.name,
-                "Dimensions": [{"Name": metric.dimension, "Value": metric.value}],
+                "Dimensions": [{"Name": n, "Value": v} for n, v in metric.dimensions],
             },
             "Period": period_seconds,
             "Stat": metric.statistic,

@@ -9,12 +9,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lambda_celery.status.figures import FunctionStatus, QueueStatus, Status
+from lambda_celery.status.figures import (
+    NOTHING,
+    FunctionStatus,
+    QueueStatus,
+    Status,
+    TaskStatus,
+    span,
+)
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 #: So many columns are drawn of the last hour: each is of some minutes.
 _COLUMNS = 20
-_NOTHING = "-"
 
 
 def sparkline(values: Sequence[float], columns: int = _COLUMNS) -> str:
@@ -34,20 +40,6 @@ def sparkline(values: Sequence[float], columns: int = _COLUMNS) -> str:
     )
 
 
-def span(seconds: float | None) -> str:
-    """Return *seconds* as people say them: in the largest unit, and the next one."""
-    if seconds is None:
-        return _NOTHING
-    whole = round(seconds)
-    for size, unit, small_size, small in (
-        (86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"),
-    ):  # fmt: skip
-        if whole >= size:
-            rest = whole % size // small_size
-            return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
-    return f"{whole} s"
-
-
 def screen(status: Status) -> RenderableType:
     """Return all of *status*, for rich to print."""
     parts: list[RenderableType] = [
@@ -56,7 +48,9 @@ def screen(status: Status) -> RenderableType:
         _queues(status.queues),
     ]
     if status.functions:
-        parts += [Text(), _functions(status.functions)]
+        parts += [Text(), _functions(status)]
+    if status.tasks:
+        parts += [Text(), _tasks(status.tasks)]
     if status.left_out:
         parts += [Text(), *(Text(each, style="yellow") for each in status.left_out)]
     return Group(*parts)
@@ -82,12 +76,14 @@ def _queues(queues: Sequence[QueueStatus]) -> Table:
     return table
 
 
-def _functions(functions: Sequence[FunctionStatus]) -> Table:
+def _functions(status: Status) -> Table:
     table = _table(
-        "Function", "Invocations", "Errors", "Throttles", "Mean", "Longest", "At once", "Today"
-    )
+        "Function", "Invocations", "Errors", "Throttles", "Mean", "Longest", "At once", "Today",
+        "Deployed",
+    )  # fmt: skip
     table.add_column("Last hour", no_wrap=True)
-    for each in functions:
+    ages = {e.function: (status.time - e.time).total_seconds() for e in status.deployments}
+    for each in status.functions:
         table.add_row(
             each.name,
             _sum(each.invocations),
@@ -96,8 +92,26 @@ def _functions(functions: Sequence[FunctionStatus]) -> Table:
             _milliseconds(each.duration_ms),
             _milliseconds(each.duration_maximum_ms),
             _count(each.concurrent),
-            _NOTHING if each.usd_today is None else f"${each.usd_today:.2f}",
+            NOTHING if each.usd_today is None else f"${each.usd_today:.2f}",
+            _ago(ages.get(each.name)),
             sparkline(each.invocations),
+        )
+    return table
+
+
+def _tasks(tasks: Sequence[TaskStatus]) -> Table:
+    table = _table("Task", "Queue", "Succeeded", "Failed", "Retried", "Mean")
+    table.columns[1].justify = "left"
+    table.add_column("Last hour", no_wrap=True)
+    for each in sorted(tasks, key=lambda each: -sum(each.succeeded + each.failed + each.retried)):
+        table.add_row(
+            each.name,
+            each.queue,
+            _sum(each.succeeded),
+            Text(_sum(each.failed), style="bold red" if sum(each.failed) else ""),
+            _sum(each.retried),
+            _milliseconds(each.duration_ms),
+            sparkline(each.succeeded),
         )
     return table
 
@@ -116,24 +130,28 @@ def _mappings(queue: QueueStatus) -> Text:
         maximum = f", {each.maximum_concurrency} at once" if each.maximum_concurrency else ""
         style = "" if each.state == "Enabled" else "bold yellow"
         lines.append(Text(f"{state}{maximum}", style=style))
-    return Text("\n").join(lines) if lines else Text(_NOTHING)
+    return Text("\n").join(lines) if lines else Text(NOTHING)
 
 
 def _drain(queue: QueueStatus) -> str:
     if queue.drain_seconds is not None:
         return span(queue.drain_seconds)
     if queue.trend_per_minute is None:
-        return _NOTHING
+        return NOTHING
     growth = round(queue.trend_per_minute)
     return f"+{growth:,}/min" if growth > 0 else "steady"
 
 
+def _ago(seconds: float | None) -> str:
+    return NOTHING if seconds is None else f"{span(max(0.0, seconds))} ago"
+
+
 def _count(number: float | None) -> str:
-    return _NOTHING if number is None else f"{number:,.0f}"
+    return NOTHING if number is None else f"{number:,.0f}"
 
 
 def _sum(values: Sequence[float]) -> str:
-    return _count(sum(values)) if values else _NOTHING
+    return _count(sum(values)) if values else NOTHING
 
 
 def _bad(values: Sequence[float], function: FunctionStatus) -> Text:
@@ -143,4 +161,4 @@ def _bad(values: Sequence[float], function: FunctionStatus) -> Text:
 
 
 def _milliseconds(number: float | None) -> str:
-    return _NOTHING if number is None else f"{number:,.0f} ms"
+    return NOTHING if number is None else f"{number:,.0f} ms"

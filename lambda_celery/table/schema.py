@@ -23,7 +23,7 @@ IN_PROGRESS = "INPROGRESS"
 ATTEMPTS = "attempts"
 MESSAGE_ID = "message_id"
 #: The index of failures: its partition is one of some, by the task's id, and its sort key the time
-#: in epoch milliseconds. No other items have them.
+#: in epoch milliseconds. Bulk actions are in a partition of their own, by when they began.
 FAILURES_INDEX = "failures"
 FAILURES_PARTITION = "failures"
 FAILED_AT = "failed_at"
@@ -35,6 +35,9 @@ FAILURES_PROJECTED = (
 
 #: How the key of a failure's record begins.
 FAILURE_PREFIX = "failure#"
+#: How the key of a bulk action begins, and its partition of the index.
+BULK_PREFIX = "bulk#"
+BULK_PARTITION = "bulk"
 
 #: Statements of BatchExecuteStatement, and items of BatchWriteItem.
 MAXIMUM_WRITES = 25
@@ -91,6 +94,11 @@ def failure_key(body: str) -> str:
     The body is what a message, its redrive and its retry have in common, be it readable or not.
     """
     return f"{FAILURE_PREFIX}{_digest(body)[:32]}"
+
+
+def bulk_key(name: str) -> str:
+    """Return the key of the bulk action *name*."""
+    return f"{BULK_PREFIX}{name}"
 
 
 def revoked_key(task_id: str) -> str:

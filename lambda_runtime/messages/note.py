@@ -23,6 +23,11 @@ class Note:
 
     #: Its task's name, once it has been read.
     task: str | None = None
+    #: As Celery's headers have them.
+    task_id: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    retries: int | None = None
     #: When it was due, in seconds since the epoch, if that is not when it was sent.
     since: float | None = None
     #: Whether it counts as a run of its task, and when that began, in seconds since the epoch.
@@ -60,6 +65,8 @@ class Note:
     def take(self, other: Note) -> None:
         """Take over what another process has noted of the same delivery."""
         self.task, self.since = other.task, other.since
+        self.task_id, self.retries = other.task_id, other.retries
+        self.root_id, self.parent_id = other.root_id, other.parent_id
         self.is_attempt, self.began_at = other.is_attempt, other.began_at
         self.run_seconds, self.table_seconds = other.run_seconds, other.table_seconds
         self.end, self.fate, self.reason = other.end, other.fate, other.reason

@@ -14,13 +14,18 @@ import tempfile
 from typing import IO, Any
 
 
-def share_standard_output() -> None:
-    """Have the log handlers that write to standard output write whole lines, here and in forks."""
+def share_standard_output() -> Lines:
+    """Have the log handlers that write to standard output write whole lines, here and in forks.
+
+    Return the stream by which others do.
+    """
     lock = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as there are handlers
+    shared = Lines(sys.stdout, lock)
     for name in (None, "celery.task"):
         for handler in logging.getLogger(name).handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
-                handler.setStream(Lines(handler.stream, lock))
+                handler.setStream(shared)
+    return shared
 
 
 class Lines:

@@ -74,7 +74,8 @@ class Processes:
         self._begin: Begin | None = None
         self._failed_starts = 0
         self._counted = 0
-        share_standard_output()
+        #: For whole lines among those of the children.
+        self.standard_output = share_standard_output()
 
     def begin(self, deadline: Deadline, context: Any) -> None:
         """Begin an invocation. With the first, the children are forked.

@@ -4,7 +4,7 @@ Celery's tracer is synchronous. Where nothing but the body takes time, it runs i
 loop's thread (:func:`start`). Else it runs on a thread of the pool. There it waits for the task's
 coroutine, which runs here among the others. What Celery keeps for each thread, or greenlet, the
 request for one, is therefore put in place before each step of a coroutine, and taken away after
-it::
+it, as are X-Ray's subsegments::
 
     tracer            prerun |- - - - - - waits - - - - - -| success, chain, result, postrun
     loop's thread            | step |  ...  | step | step |
@@ -29,6 +29,7 @@ from typing import Any
 from weakref import WeakSet
 
 from lambda_celery.celery_hooks.thread_state import CeleryState
+from lambda_celery.trace_context import XRayEntities
 from lambda_runtime.python_hooks import abandon, has_threads
 from lambda_runtime.running import connections, greenlets
 from lambda_runtime.running.left_behind import end_if_forked
@@ -125,6 +126,7 @@ class _Body:
         finished: _Finished,
     ) -> None:
         self.state = CeleryState()
+        self.entities = XRayEntities.under_way()
         self.finished = finished
         self.children: WeakSet[asyncio.Task[Any]] | None = None
         self._coroutine = coroutine
@@ -142,7 +144,8 @@ class _Body:
         """Begin; in the loop's thread, in a context of its own."""
         _current.set(self)
         # Whatever the loop's task factory is by now: an eager one would begin right here.
-        self._task = asyncio.Task(_BodySteps(self._run(), self), loop=loop, name=self._task_id)
+        steps = _BodySteps(self._run(), self, self.entities)
+        self._task = asyncio.Task(steps, loop=loop, name=self._task_id)
         self._task.add_done_callback(self._let_go)
 
     def _let_go(self, _task: asyncio.Task[None]) -> None:
@@ -204,25 +207,33 @@ _current: ContextVar[_Body | None] = ContextVar("lambda_runtime_async_body", def
 
 
 class _Steps(Coroutine[Any, Any, Any]):
-    """A coroutine each of whose steps finds Celery's state of the task that it belongs to."""
+    """A coroutine each of whose steps finds the state of the task that it belongs to."""
 
-    __slots__ = ("_body", "_coroutine")
+    __slots__ = ("_body", "_coroutine", "_entities")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], body: _Body) -> None:
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], body: _Body, entities: XRayEntities | None
+    ) -> None:
         self._coroutine = coroutine
         self._body = body
+        self._entities = entities
 
     def send(self, value: Any) -> Any:
         """Go on with *value*."""
-        return self._body.state.call(self._coroutine.send, value)
+        return self._step(self._coroutine.send, value)
 
     def throw(self, *exception: Any) -> Any:
         """Go on with an exception."""
-        return self._body.state.call(self._coroutine.throw, *exception)
+        return self._step(self._coroutine.throw, *exception)
 
     def close(self) -> None:
         """End."""
-        self._body.state.call(self._coroutine.close)
+        self._step(self._coroutine.close)
+
+    def _step(self, function: Callable[..., Any], *args: Any) -> Any:
+        if self._entities is None:
+            return self._body.state.call(function, *args)
+        return self._entities.call(self._body.state.call, function, *args)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._coroutine.__await__()
@@ -260,7 +271,7 @@ def _make_task(
     body = _current.get()
     if body is None or isinstance(coroutine, _BodySteps):
         return asyncio.Task(coroutine, loop=loop, **options)
-    task = asyncio.Task(_Steps(coroutine, body), loop=loop, **options)
+    task = asyncio.Task(_Steps(coroutine, body, XRayEntities.under_way()), loop=loop, **options)
     if body.children is None:
         body.children = WeakSet()
     body.children.add(task)

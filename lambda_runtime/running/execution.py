@@ -249,7 +249,10 @@ def _retry_by_queue(task: Task, req: Context, exc: Exception, attempt: Attempt) 
     assert isinstance(attempt.outcome, Returned)
     seconds = attempt.outcome.delay_seconds
     # Celery logs a retry without its reason's traceback; nobody asked for this one.
-    logger.warning("%s raised, and comes back in %d s", _label(task, req), seconds, exc_info=exc)
+    logger.warning(
+        "%s raised, and comes back in %d s", _label(task, req), seconds, exc_info=exc,
+        extra={"end": End.RETRIED.value},
+    )  # fmt: skip
     attempt.comes_back = True
     return Retry(exc=exc, when=seconds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,9 @@ from lambda_runtime.refusals import sentence
 
 logger = logging.getLogger(__name__)
 
+#: The reason of what is known to be parked, and no more.
+_PARKED_BEFORE = "its process died when it was parked: the dead letter says why"
+
 
 class FailedTasks:
     """Writes down what is parked, and takes it back when it has come back and was settled.
@@ -36,14 +39,34 @@ class FailedTasks:
 
     def remember(self, delivery: Delivery, outcome: Parked) -> None:
         """Write down that *delivery* is in the dead-letter queue. Raises nothing."""
+        self._write(delivery, outcome, datetime.now(UTC), self._failures.put)
+
+    def remember_parked_before(self, delivery: Delivery) -> None:
+        """Write down, unless it is, that *delivery* was parked by a process that died then.
+
+        Raises nothing.
+        """
+        # What it wrote down, if it did, is of a later time; what was written of an earlier failure
+        # of the message, before it was sent back, is of an earlier one.
+        failed_at = datetime.fromtimestamp(delivery.sent_at, UTC)
+        self._write(delivery, Parked(_PARKED_BEFORE), failed_at, self._failures.put_unless_known)
+
+    def _write(
+        self,
+        delivery: Delivery,
+        outcome: Parked,
+        failed_at: datetime,
+        put: Callable[[Failure, int], object],
+    ) -> None:
         try:
             queue = self._queues.get(delivery.source_arn)
             told = texts_of(
                 outcome.headers if outcome.headers is not None else _headers_of(delivery),
                 redact=queue.settings.redact_arguments,
             )
-            failure = _failure(delivery, outcome, queue.dead_letter_queue_url or "", told)
-            self._failures.put(failure, queue.dead_letter_life_seconds)
+            dead_letter_queue = queue.dead_letter_queue_url or ""
+            failure = _failure(delivery, outcome, dead_letter_queue, failed_at, told)
+            put(failure, queue.dead_letter_life_seconds)
         except Exception as exc:  # noqa: BLE001 - the message is parked all the same
             logger.warning(
                 "Message %s is in the dead-letter queue, and not in the list of failed tasks: %s",
@@ -69,7 +92,11 @@ def has_been_parked(delivery: Delivery) -> bool:
 
 
 def _failure(
-    delivery: Delivery, outcome: Parked, dead_letter_queue: str, told: dict[str, Any]
+    delivery: Delivery,
+    outcome: Parked,
+    dead_letter_queue: str,
+    failed_at: datetime,
+    told: dict[str, Any],
 ) -> Failure:
     exception = outcome.exception
     told["trace_id"] = told["trace_id"] or delivery.attributes.get("AWSTraceHeader", "")
@@ -80,7 +107,7 @@ def _failure(
         dead_letter_queue=dead_letter_queue,
         reason=outcome.reason,
         exception=type(exception).__name__ if exception is not None else "",
-        failed_at=datetime.now(UTC),
+        failed_at=failed_at,
         attempts=outcome.attempts or delivery.receive_count,
         size=OutgoingMessage(delivery.body, attributes).size_bytes,
         message=_described(exception),

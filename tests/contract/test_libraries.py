@@ -221,3 +221,6 @@ def test_xrays_sdk_keeps_what_is_under_way_where_it_is_looked_for():
     context.put_segment(Segment("web"))
     assert getattr(context._local, "entities", None)
     assert LambdaContext().context_missing is None
+    # All that a context keeps of a thread, which a coroutine takes along.
+    assert context._local.__dict__.keys() == {"entities"}
+    assert isinstance(context._local.entities, list)

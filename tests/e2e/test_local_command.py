@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+from urllib.request import urlopen
 
 import boto3
 import pytest
 
 from lambda_celery.local.emulator import HOST, ministack
+from lambda_celery.status.local_run import LocalRun
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 
@@ -77,6 +79,7 @@ class Command:
         directory: Path,
         *options: str,
         app: str = "proj",
+        of_celery: tuple[str, ...] = (),
         on_terminal: bool = False,
         **environ: str,
     ) -> None:
@@ -92,7 +95,7 @@ class Command:
         ours, its = pty.openpty() if on_terminal else (None, subprocess.PIPE)
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "celery", "-A", app, "lambda", "local"),
+                *(sys.executable, "-m", "celery", "-A", app, *of_celery, "lambda", "local"),
                 *("--handler", "lambda_module.handler", "--port", str(self.port), *options),
             ],
             cwd=directory,
@@ -309,9 +312,10 @@ def handler(event, context):
 
 def test_a_project_without_any_setting_gets_a_queue(start: StartCommand, tmp_path: Path) -> None:
     (tmp_path / "proj.py").write_text('from celery import Celery\napp = Celery("proj")\n')
-    command = start()
+    command = start("--dashboard-port", "0")
 
     exports = command.exports()
+    assert "page:" not in "\n".join(command.output)
     send(exports, exports["LAMBDA_CELERY_QUEUE_URL"], "hello")
 
     assert exports["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{command.port}"
@@ -556,7 +560,7 @@ def test_a_terminal_shows_a_workers_lines(tmp_path, start):
 
 def test_a_terminal_shows_json_if_told_to(tmp_path, start):
     (tmp_path / "proj.py").write_text(TASK_PROJECT)
-    running = start(*OF_THE_RUNTIME, "--log-format", "json", on_terminal=True)
+    running = start(*OF_THE_RUNTIME, "--json", on_terminal=True)
     publish(tmp_path, running.exports(), "ann")
     line = running.wait_for(r'^\{.*"message":"Task proj\.send\[[0-9a-f-]+\] received').string
     assert json.loads(line)["level"] == "INFO"
@@ -570,14 +574,73 @@ def test_what_is_no_terminal_gets_json(tmp_path, start):
     assert json.loads(line)["level"] == "INFO"
 
 
-@pytest.mark.parametrize("where", ["on a terminal with NO_COLOR", "into a pipe"])
+@pytest.mark.parametrize("where", ["with NO_COLOR", "with --no-color", "into a pipe"])
 def test_a_workers_lines_have_no_colour_where_none_is_wanted(tmp_path, start, where):
     (tmp_path / "proj.py").write_text(TASK_PROJECT)
     if where == "into a pipe":
         running = start(*OF_THE_RUNTIME, "--log-format", "text")
+    elif where == "with --no-color":
+        running = start(*OF_THE_RUNTIME, of_celery=("--no-color",), on_terminal=True)
     else:
         running = start(*OF_THE_RUNTIME, on_terminal=True, NO_COLOR="1")
     publish(tmp_path, running.exports(), "nobody")
     raised = running.wait_for(r"proj\.send\[[0-9a-f-]+\] raised, and comes back in \d+ s").string
     assert re.match(r"\[\d{4}-\d\d-\d\d .*: WARNING/", raised)
     assert COLOUR not in "\n".join(running.output)
+
+
+RETRIED = """
+
+@app.task(name="proj.again", bind=True)
+def again(self):
+    if not self.request.retries:
+        self.retry(exc=ValueError("451"), countdown=0)
+"""
+
+
+def test_the_page_moves_with_the_first_task(tmp_path, start):
+    # Given
+    (tmp_path / "proj.py").write_text(TASK_PROJECT + RETRIED)
+    running = start(*OF_THE_RUNTIME, on_terminal=True)
+    page = running.wait_for(r"page: +(http://127\.0\.0\.1:(\d+)/)")
+    exports = running.exports()
+
+    # When: a task is retried, and succeeds
+    code = "from proj import again; print(again.delay().id)"
+    task_id = subprocess.check_output(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, **exports}, text=True
+    ).strip()
+    running.wait_for(rf"{task_id}\] succeeded")
+    run = LocalRun.at(int(page[2]))
+    assert run is not None
+    for _ in range(600):
+        if sum(sum(each.succeeded) for each in run.status().tasks):
+            break
+        threading.Event().wait(0.05)
+
+    # Then: its attempts are one chain
+    found = run.attempts(task_id)
+    assert [(e.task, e.end, e.retries) for e in found.attempts] == [
+        ("proj.again", "retried", 0), ("proj.again", "succeeded", 1),
+    ]  # fmt: skip
+    assert found.attempts[0].exception == "Retry in 0s: ValueError('451')"
+
+    # And: the figures are the run's in another shell, too
+    printed = subprocess.check_output(
+        [sys.executable, "-m", "celery", "-A", "proj", "lambda", "status", "--json"],
+        cwd=tmp_path, env={**os.environ, **exports}, text=True,
+    )  # fmt: skip
+    figures = json.loads(printed)
+    [task] = figures["tasks"]
+    assert (task["name"], task["queue"]) == ("proj.again", "mail")
+    assert [sum(task[each]) for each in ("succeeded", "retried", "failed")] == [1, 1, 0]
+    assert sum(map(sum, task["durations"])) == 2
+    assert [(each["name"], each["waiting"]) for each in figures["queues"]] == [("mail", 0)]
+    assert [each["version"] for each in figures["deployments"]] == ["$LATEST"]
+    assert sum(figures["functions"][0]["invocations"]) == 2
+    assert figures["left_out"] == []
+    # And: the page looks where the run does
+    with urlopen(f"{page[1]}api/failed", timeout=60) as answer:
+        assert json.load(answer)["failures"] == []
+    # And: nothing of it is in the person's log
+    assert not any(line.startswith("{") for line in running.output)

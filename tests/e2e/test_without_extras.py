@@ -28,6 +28,8 @@ main()
         (["init", "--yes"], "yaml"),
         (["init", "--yes", "--form", "terraform"], "hcl2"),
         (["package"], "packaging"),
+        (["dashboard"], "starlette"),
+        (["dashboard"], "uvicorn"),
     ],
 )
 def test_a_missing_extra_is_told_in_a_sentence(
@@ -44,6 +46,7 @@ def test_a_missing_extra_is_told_in_a_sentence(
     )
 
     assert done.returncode == 1
-    assert "pip install 'lambda-celery[deploy]'" in done.stderr
+    extra = "dashboard" if command == ["dashboard"] else "deploy"
+    assert f"pip install 'lambda-celery[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
     assert [each.name for each in tmp_path.iterdir() if each.name != "__pycache__"] == ["proj.py"]

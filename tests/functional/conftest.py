@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from lambda_celery.aws import client
@@ -22,7 +21,7 @@ from lambda_celery.local.event_source_mapping import (
 )
 from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.provision import provision
-from tests.emulated_aws import REGION, aws_environment
+from tests.emulated_aws import REGION, aws_environment, own_client
 from tests.functional.postgres_server import postgres_url  # noqa: F401 - a fixture
 from tests.functional.redis_server import redis_url  # noqa: F401 - a fixture
 
@@ -154,7 +153,7 @@ def stack(make_stack: MakeStack) -> Stack:
 def results_table(aws_endpoint: str) -> str:
     """A table as the infrastructure supplies it."""
     name = f"results-{uuid.uuid4().hex[:12]}"
-    dynamodb = boto3.client("dynamodb")  # not a runtime's own, whose calls are watched
+    dynamodb = own_client("dynamodb")
     dynamodb.create_table(
         TableName=name,
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
@@ -208,7 +207,7 @@ def event_source_mapping(
                 stack.queue_url,
                 function,
                 EventSourceMappingConfig(**config),
-                stack.sqs,
+                own_client("sqs"),
                 on_batch=on_batch,
             )
             return exit_stack.enter_context(mapping)

@@ -6,10 +6,11 @@ import io
 import json
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -269,6 +270,12 @@ class World:
         for metric in ("ReadThrottleEvents", "WriteThrottleEvents"):
             self.set_alarm(metric, "AWS/DynamoDB", metric, "TableName", self.name)
 
+    def delete_alarms(self) -> None:
+        """Spare the other tests them: whoever asks for those of one queue is answered with all."""
+        cloudwatch = self.client("cloudwatch")
+        found = cloudwatch.describe_alarms(AlarmNamePrefix=self.name)["MetricAlarms"]
+        cloudwatch.delete_alarms(AlarmNames=[each["AlarmName"] for each in found])
+
     def check(self) -> list[Finding]:
         """Return what every rule of ``--deployed`` finds."""
         deployed = Deployed(self.app, self.settings, self.deployment, "proj", self.producer_role)
@@ -327,7 +334,7 @@ def create_table(world: World, name: str, ttl: str | None, key: str = "id", **op
 
 
 @pytest.fixture
-def world(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     # Shared tasks of other tests are none of this project's.
     monkeypatch.setattr("celery._state._on_app_finalizers", set())
     name = f"proj-{uuid.uuid4().hex[:12]}"
@@ -349,7 +356,8 @@ def world(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> World:
         region=REGION,
     )
     made.create()
-    return made
+    yield made
+    made.delete_alarms()
 
 
 def test_what_is_deployed_as_it_must_be_is_green(world):
@@ -919,7 +927,9 @@ def test_nothing_is_asked_without_credentials(world, monkeypatch, tmp_path):
     assert "No AWS credentials were found" in found.sentence
 
 
-def test_an_endpoint_that_does_not_answer_is_red(world):
+def test_an_endpoint_that_does_not_answer_is_red(world, monkeypatch):
+    # Retries are botocore's own; their waiting is not what is tested.
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
     world.settings = replace(world.settings, endpoint_url="http://127.0.0.1:9")
 
     found = world.differences()

@@ -196,6 +196,62 @@ for address in ("", "count/", "failure_231/change/"):
     assert "the table absent does not exist" in answer.text or "absent" in answer.context["error"]
 assert "absent" in do(browser, "retry", 1, confirmed="yes").text
 """,
+    "all that match are worked off by the function, after a page that counts them": """
+for number in range(3):
+    fail(number)
+fail(3, task="shop.other")
+browser = client("view", "change")
+asked = {"verb": "retry", "query": "task=shop.send&after=1_x"}
+assert "All that match" in browser.get(BASE).text
+assert "All that match" not in browser.get(BASE + "?q=shop").text
+
+page = browser.post(BASE + "bulk/begin/", asked)
+assert page.context["total"] == 3
+assert "3 failed tasks match." in page.text
+assert depth() == 0
+until = page.context["until"]
+fail(4, failed_at=datetime(2026, 8, 1, tzinfo=UTC))  # since it was asked
+confirmed = {**asked, "confirmed": "yes", "until": until, "name": "mend", "per_second": "20"}
+assert "'x' is no number" in browser.post(
+    BASE + "bulk/begin/", {**confirmed, "per_second": "x"}
+).context["error"]
+page = browser.post(BASE + "bulk/begin/", confirmed, follow=True)
+assert "Bulk action mend, retry: Begun, with 3 failed tasks." in page.text
+assert "0 of 3" in page.text
+assert depth() == 1
+again = browser.post(BASE + "bulk/begin/", confirmed)
+assert "There is a bulk action mend already" in again.context["error"]
+
+page = browser.post(BASE + "bulk/", {"name": "mend", "change": "abort"}, follow=True)
+assert "It is aborted now." in page.text
+assert 'value="resume"' in page.text
+page = browser.post(BASE + "bulk/", {"name": "other", "change": "abort"}, follow=True)
+assert "There is no bulk action other" in page.text
+browser.post(BASE + "bulk/", {"name": "mend", "change": "resume"})
+assert depth() == 2
+logged = [each.change_message for each in LogEntry.objects.order_by("id")]
+assert logged == [
+    "Bulk action mend, retry: Begun, with 3 failed tasks.",
+    "Bulk action mend, retry: It is aborted now.", "Bulk action mend, retry: It is running now.",
+]
+""",
+    "who may not do it with one may not with all": """
+fail(1)
+looks, discards = client("view"), client("view", "delete")
+asked = {"verb": "retry", "query": "", "confirmed": "yes", "name": "mend"}
+for browser in (looks, discards):
+    assert browser.post(BASE + "bulk/begin/", asked).status_code == 403
+assert "All that match" not in looks.get(BASE).text
+assert client("view", "change").post(BASE + "bulk/begin/", asked).status_code == 302
+for browser in (looks, discards):
+    page = browser.get(BASE + "bulk/")
+    assert "0 of 1" in page.text
+    assert "Abort" not in page.text
+    assert browser.post(BASE + "bulk/", {"name": "mend", "change": "abort"}).status_code == 403
+assert client().get(BASE + "bulk/").status_code == 403
+page = client("view", "change").post(BASE + "bulk/begin/", {"verb": "retry", "query": "q=shop"})
+assert "What is searched for cannot be done with at once" in page.context["error"]
+""",
     "Django's own commands ask no database for failed tasks": """
 call_command("dumpdata", "--all", "lambda_celery", verbosity=0)
 call_command("makemigrations", "--check", verbosity=0)

@@ -48,6 +48,7 @@ def test_the_environment_wins_and_is_converted():
             "LAMBDA_CELERY_MAX_RECEIVE_COUNT": "5",
             "LAMBDA_CELERY_RETRY_JITTER": "no",
             "LAMBDA_CELERY_TIME_RESERVE_SECONDS": "0.5",
+            "LAMBDA_CELERY_METRICS_NAMESPACE": " Shop/Tasks ",  # as the alarms' is read
         },
     )
     assert settings.queue_url == QUEUE + "-2"
@@ -56,6 +57,7 @@ def test_the_environment_wins_and_is_converted():
     assert settings.max_receive_count == 5
     assert settings.retry_jitter is False
     assert settings.time_reserve_seconds == 0.5
+    assert settings.metrics_namespace == "Shop/Tasks"
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,13 @@ import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import click
 import pytest
 
+from lambda_celery.cli.errors import told_in_a_sentence
 from lambda_celery.cli.failed_output import age, document, print_counts, print_list, print_one
+from lambda_celery.cli.failed_wait import End
+from lambda_celery.exceptions import FailedTaskError
 from lambda_celery.failures import Failure
 
 NASTY = "[/red] :smile: \x1b[2J\u202e[link=x]"
@@ -65,3 +69,13 @@ def test_a_document_is_json():
 )
 def test_ages(ago, text):
     assert age(datetime.now(UTC) - ago) == text
+
+
+def test_an_end_that_was_waited_for():
+    assert str(End(NASTY, is_good=False)) == SHOWN
+
+
+def test_an_error():
+    with pytest.raises(click.ClickException) as raised, told_in_a_sentence():
+        raise FailedTaskError(NASTY)
+    assert raised.value.format_message() == SHOWN

@@ -24,11 +24,12 @@ def test_the_handlers_on_standard_output_write_whole_lines(name):
     for each in handlers:
         logger.addHandler(each)
     try:
-        share_standard_output()
+        shared = share_standard_output()
     finally:
         for each in handlers:
             logger.removeHandler(each)
-    assert isinstance(handlers[0].stream, Lines)
+    assert isinstance(shared, Lines)
+    assert handlers[0].stream is shared
     assert handlers[1].stream is sys.stderr
 
 

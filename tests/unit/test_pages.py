@@ -49,7 +49,7 @@ def test_links_lead_somewhere(page):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), f"{link} on {page.name} leads nowhere."
-        if anchor:
+        if anchor and target.suffix != ".png":  # of a picture, the theme it is for
             assert anchor in anchors(target), f"{link} on {page.name}: there is no such heading."
 
 

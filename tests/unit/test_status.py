@@ -12,18 +12,22 @@ from rich.console import Console
 
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.plan.cost import lambda_items
+from lambda_celery.status import tasks
 from lambda_celery.status.figures import (
+    Deployment,
     FunctionStatus,
     MappingStatus,
     QueueStatus,
     Sample,
     Status,
+    TaskStatus,
     by_minute,
     seconds_to_drain,
+    span,
     trend_per_second,
 )
 from lambda_celery.status.gathering import Gatherer
-from lambda_celery.status.screen import screen, span, sparkline
+from lambda_celery.status.screen import screen, sparkline
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -67,6 +71,34 @@ class TestByMinute:
 
     def test_no_points_are_no_minutes(self):
         assert by_minute([], 245, 4) == ()
+
+
+class TestTasks:
+    def test_each_run_is_in_the_bucket_that_its_duration_is_at_most(self):
+        # Given: a run of 10 ms at most, and two that took longer than all bounds
+        pairs = [("proj-mail", "proj.send")]
+        asked = list(tasks.durations("ns", pairs))
+        points = {each: [] for each in [*tasks.wanted("ns", pairs), *asked]}
+        points[asked[0]], points[asked[-1]] = [(60, 1.0)], [(120, 2.0)]
+
+        # When
+        [found] = tasks.statuses("ns", pairs, points, 185, 2)
+
+        # Then
+        statistics = [each.statistic for each in asked]
+        assert statistics[:2] == ["TC(:10)", "TC(10:50)"]
+        assert statistics[-1] == "TC(30000:)"
+        assert found.durations == ((1, 0, 0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0, 0, 2))
+        assert (found.succeeded, found.duration_ms) == ((0, 0), None)
+
+    def test_what_could_not_be_read_is_no_zero(self):
+        [found] = tasks.statuses("ns", [("q", "t")], {}, 185, 2)
+        assert found == TaskStatus("t", "q")
+
+    def test_durations_are_asked_of_the_busiest_alone(self):
+        pairs = [("q", f"t{n}") for n in range(20)]
+        asked = list(tasks.durations("ns", pairs))
+        assert {dict(each.dimensions)["TaskName"] for each in asked} == {f"t{n}" for n in range(5)}
 
 
 class TestSparkline:
@@ -117,6 +149,18 @@ class TestScreen:
         assert "proj-mail 30 1 0 812 ms 3,000 ms 7 $1.23" in " ".join(text.split())
         assert text.rstrip().endswith("AWS refused it.")
 
+    def test_has_a_line_of_each_task_the_busiest_first(self):
+        rare = TaskStatus("proj.bill", "proj-mail", (0.0, 0.0), (0.0, 2.0), (0.0, 0.0))
+        often = TaskStatus("proj.send", "proj-mail", (9.0, 8.0), (0.0, 0.0), (1.0, 0.0), 12.3)
+        out = io.StringIO()
+        status = Status(NOW, (QueueStatus("mail", "proj-mail", 1),), (), (), (rare, often))
+        Console(file=out, width=160, color_system=None).print(screen(status))
+
+        lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+
+        assert lines[-2] == "proj.send proj-mail 17 0 1 12 ms █▇"
+        assert lines[-1] == "proj.bill proj-mail 0 2 0 - ▁▁"
+
     @pytest.mark.parametrize(("trend", "said"), [(None, "-"), (12.4, "+12/min"), (0.0, "steady")])
     def test_says_how_messages_grow_that_do_not_become_fewer(self, trend, said):
         queue = QueueStatus("mail", "mail", 10, 0, 0, trend_per_minute=trend)
@@ -131,7 +175,10 @@ class TestScreen:
 
 
 def test_as_json_it_is_one_object():
-    status = Status(NOW, (QueueStatus("mail", "proj-mail", 1),), (), ("A sentence.",))
+    status = Status(
+        NOW, (QueueStatus("mail", "proj-mail", 1),), (), ("A sentence.",),
+        (TaskStatus("proj.send", "proj-mail"),), (Deployment(NOW, "mail", "7"),),
+    )  # fmt: skip
 
     read = json.loads(json.dumps(status.as_json()))
 
@@ -139,6 +186,11 @@ def test_as_json_it_is_one_object():
     assert read["queues"][0]["waiting"] == 1
     assert read["queues"][0]["parked"] is None
     assert read["left_out"] == ["A sentence."]
+    assert read["tasks"][0]["name"] == "proj.send"
+    assert read["deployments"] == [
+        {"time": "2026-05-01T12:00:00+00:00", "function": "mail", "version": "7"}
+    ]
+    assert read["started"] is None
 
 
 def test_without_a_queue_in_the_settings_there_is_nothing_to_look_at():

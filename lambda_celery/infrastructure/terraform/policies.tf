@@ -6,6 +6,7 @@ locals {
     queues                      = values(local.queue_arns)
     standard_dead_letter_queues = [for name, arn in local.dead_letter_queue_arns : arn if !module.figures.queues[name].fifo]
     idempotency_table           = aws_dynamodb_table.idempotency[*].arn
+    failures_index              = [for table in aws_dynamodb_table.idempotency : "${table.arn}/index/failures"]
     results_table               = aws_dynamodb_table.results[*].arn
     payload_bucket              = aws_s3_bucket.payloads[*].arn
     payloads                    = [for bucket in aws_s3_bucket.payloads : "${bucket.arn}/*"]

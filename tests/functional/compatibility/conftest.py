@@ -30,6 +30,7 @@ from lambda_celery.failures.record import REASON_ATTRIBUTE
 from lambda_celery.local.event_source_mapping import EventSourceMapping, EventSourceMappingConfig
 from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.process import ChildProcess
+from tests.emulated_aws import own_client
 
 DIRECTORY = Path(__file__).parent
 WAIT_SECONDS = 120
@@ -251,7 +252,7 @@ def deployment(peer: Peer, *writable: Path) -> LocalFunction:
 def feed(stack: Any, function: LocalFunction) -> EventSourceMapping:
     """Return an event source mapping from the queue of *stack*, to be started."""
     config = EventSourceMappingConfig(batch_size=4, maximum_concurrency=2)
-    return EventSourceMapping(stack.queue_url, function, config, stack.sqs)
+    return EventSourceMapping(stack.queue_url, function, config, own_client("sqs"))
 
 
 @pytest.fixture(scope="session")

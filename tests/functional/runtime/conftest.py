@@ -11,12 +11,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
-import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 from celery import Celery
@@ -28,7 +28,9 @@ from lambda_celery.local.records import record
 from lambda_runtime import make_handler
 from lambda_runtime.celery_hooks import tracing
 from lambda_runtime.deadline import Deadline
+from tests.emulated_aws import own_client
 from tests.functional.runtime.deployments import deployment  # noqa: F401 - a fixture
+from tests.functional.runtime.xray_daemon import daemon  # noqa: F401 - a fixture
 
 
 @dataclass
@@ -69,7 +71,7 @@ class Runtime:
         self.stack = stack
         self.app = app
         self.settings: Settings = Settings.from_app(app)
-        self.sqs = boto3.client("sqs")  # not the one that faults are put into
+        self.sqs = own_client("sqs")
         self._handler: Callable[..., dict[str, Any]] | None = None
 
     def task(self, *args: Any, **options: Any) -> Any:
@@ -125,7 +127,7 @@ class Runtime:
                     )
         return answer
 
-    @property
+    @cached_property
     def queue_arn(self) -> str:
         answer = self.sqs.get_queue_attributes(
             QueueUrl=self.settings.queue_url, AttributeNames=["QueueArn"]

@@ -40,17 +40,24 @@ class Deployment:
         return dict(json.loads(done.output))
 
     def measure(
-        self, namespace: str, dimension: str, metric: str, *by_minute: float, ago: int = 1
+        self,
+        namespace: str,
+        dimension: str,
+        metric: str,
+        *by_minute: float,
+        ago: int = 1,
+        task: str | None = None,
     ) -> None:
         """Give CloudWatch the values of minutes, the latest last, which was *ago* minutes ago."""
         minute = datetime.now(UTC).replace(second=0, microsecond=0)
         name = self.name if dimension == "FunctionName" else self.queue_name
+        of_task = [{"Name": "TaskName", "Value": task}] if task else []
         boto3.client("cloudwatch", region_name=REGION).put_metric_data(
             Namespace=namespace,
             MetricData=[
                 {
                     "MetricName": metric,
-                    "Dimensions": [{"Name": dimension, "Value": name}],
+                    "Dimensions": [{"Name": dimension, "Value": name}, *of_task],
                     "Timestamp": minute - timedelta(minutes=len(by_minute) - 1 - n + ago),
                     "Value": value,
                 }

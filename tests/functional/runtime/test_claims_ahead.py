@@ -95,8 +95,9 @@ def test_of_what_is_not_to_run_twice_it_can_be_told_whether_it_began(runtime, op
     value = option == "retry_on_worker_lost"
     begun = []
     counts = []
+    # When all that run at a time have begun, nothing else is between its claim and its run.
     together = threading.Barrier(
-        2, action=lambda: counts.append((in_progress(runtime), len(begun)))
+        CONCURRENCY, action=lambda: counts.append((in_progress(runtime), len(begun)))
     )
 
     @runtime.task(**{option: value})
@@ -104,11 +105,12 @@ def test_of_what_is_not_to_run_twice_it_can_be_told_whether_it_began(runtime, op
         begun.append(1)
         together.wait(WAIT_SECONDS)
 
-    for _ in range(6):
+    for _ in range(3 * CONCURRENCY):
         send.delay()
-    assert runtime.deliver(6).all_deleted
+    assert runtime.deliver(3 * CONCURRENCY).all_deleted
+    assert len(counts) == 3
     assert all(claims <= begun_by_then for claims, begun_by_then in counts)
-    assert len(begun) == 6
+    assert len(begun) == 3 * CONCURRENCY
 
 
 def test_a_claim_that_time_does_not_allow_is_released_and_counts_no_attempt(runtime, monkeypatch):

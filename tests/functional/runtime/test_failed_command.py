@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lambda_celery.cli import lambda_command
-from lambda_celery.failures import FailedTasks
+from lambda_celery.failures import BulkActions, FailedTasks
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations" / "failed-tasks.md"
 COMMANDS = re.findall(r"`celery -A proj lambda failed ([^`]+)`", PAGE.read_text())
@@ -103,7 +103,12 @@ def test_every_command_of_the_page_works(failed, command, editor, monkeypatch, t
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: failed.runtime.deliver())
     monkeypatch.setattr("lambda_celery.cli.failed_wait.time", clock)
 
-    arguments = [ann if each == "ID" else each for each in shlex.split(command)]
+    if "NAME" in command:
+        BulkActions(failed.runtime.app).begin("mend", "retry")
+        if "--wait" in command:
+            failed.runtime.deliver()
+    names = {"ID": ann, "NAME": "mend"}
+    arguments = [names.get(each, each) for each in shlex.split(command)]
     output = failed.output(*arguments, answer="y\n")
     assert "No failed task matches." not in output
 
@@ -391,3 +396,66 @@ class TestSentences:
         assert failed.ids("--exception", "its task has run since*") == {ann}
         failed.output("discard", "--yes")
         assert (failed.ids(), failed.parked) == (set(), 0)
+
+
+class TestInBackground:
+    """What the function does with many."""
+
+    def test_it_is_counted_and_begun_after_a_question(self, failed):
+        failed.fail("ann", "bob")
+        failed.is_mended = True
+        begin = ("retry", "--task", "shop.*", "--in-background", "mend")
+
+        assert failed.output(*begin, "--dry-run").endswith("2 in all. Nothing was changed.")
+        refused = failed(*begin, answer="n\n")
+        assert refused.exit_code == 1
+        assert "2 failed tasks are to be sent back by the function, up to 50 a second. Go on?" in (
+            refused.output
+        )
+        assert failed.output("bulk", "list") == "There is no bulk action."
+
+        assert "failed bulk show mend --wait" in failed.output(*begin, "--yes")
+        shown = failed.output("bulk", "show", "mend")
+        assert "action: retry, up to 50 a second state: running task: shop.*" in shown
+        failed.runtime.deliver()
+        failed.runtime.deliver(2)
+        assert sorted(failed.ran) == ["ann", "bob"]
+        (ended,) = failed.lines("bulk", "show", "mend", "--wait", "--json")
+        assert (ended["state"], ended["counted"], ended["done"]) == ("done", 2, 2)
+        assert failed.lines("bulk", "list", "--json") == [ended]
+
+    def test_ending_and_going_on(self, failed):
+        failed.fail("ann")
+        failed.output("discard", "--in-background", "throw", "--yes")
+        assert "state: aborted" in failed.output("bulk", "abort", "throw")
+        again = failed("bulk", "abort", "throw")
+        assert again.exit_code == 1
+        assert again.stderr == "Error: The bulk action throw is aborted already.\n"
+        # Whoever waits for what was ended hears of it.
+        assert failed("bulk", "show", "throw", "--wait").exit_code == 1
+        assert "state: running" in failed.output("bulk", "resume", "throw")
+        failed.runtime.deliver(2)
+        assert "throw discard done 1 1 0" in failed.output("bulk", "list")
+        assert failed.parked == 0
+
+    def test_one_that_nothing_is_heard_of(self, failed, monkeypatch):
+        failed.fail("ann")
+        failed.output("retry", "--in-background", "mend", "--yes")
+        monkeypatch.setattr("lambda_celery.cli.failed_actions._QUIET_SECONDS", -1)
+        assert "It goes on with: failed bulk resume mend" in failed.output("bulk", "show", "mend")
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (("retry", "id"), "--in-background goes with neither IDs nor --limit."),
+            (("retry", "--limit", "2"), "--in-background goes with neither IDs nor --limit."),
+            (("send-again", "--edit"), "--in-background goes with neither --edit nor --wait"),
+        ],
+    )
+    def test_what_does_not_go_together(self, failed, arguments, told):
+        done = failed(*arguments, "--in-background", "mend")
+        assert done.exit_code == 2
+        assert told in done.output
+
+    def test_a_queue_for_it_alone_means_nothing(self, failed):
+        assert "--on-queue goes with --in-background." in failed("retry", "--on-queue", "a").output

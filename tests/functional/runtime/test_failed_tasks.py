@@ -336,6 +336,31 @@ def test_the_message_is_parked_although_it_cannot_be_listed(runtime, faults, cap
     assert "not in the list of failed tasks" in caplog.text
 
 
+def test_what_was_parked_and_not_listed_is_listed_when_it_comes_again(runtime, faults):
+    """As if its process had died in between: Lambda never hears of its end."""
+    mends = []
+
+    @runtime.task
+    def send(n):
+        mends.append(faults.fail(runtime.settings, "dynamodb", "PutItem", "ServiceUnavailable"))
+        raise Reject(requeue=False)
+
+    sent = send.delay(7)
+    (message,) = runtime.receive()
+    assert runtime.invoke([message]).all_deleted
+    assert failures(runtime) == []
+    for mend in mends:
+        mend()
+
+    for receive_count in (2, 3):
+        assert runtime.invoke([received(message, receive_count)]).all_deleted
+        (failure,) = failures(runtime)
+        assert (failure.task_id, failure.args) == (sent.id, "(7,)")
+        assert failure.body == message["Body"]
+    assert len(mends) == 1
+    assert len(runtime.stack.dead_letters()) == 1
+
+
 def test_who_may_not_read_the_list_is_told_in_a_sentence(runtime, faults):
     faults.fail(runtime.settings, "dynamodb", "Query", "AccessDeniedException")
     with pytest.raises(ConfigurationError, match="dynamodb:Query"):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from celery import signals
+from celery.exceptions import Reject
 from celery.utils.log import get_logger, get_task_logger
 
 
@@ -56,6 +57,73 @@ def test_lines_are_json_with_the_task_and_the_message(hijacking, capsys):
     assert sending["message_age_seconds"] >= 0
     assert sending["function_request_id"]
     assert sending["message_id"]
+
+
+def test_one_line_of_each_attempt_tells_its_end(hijacking, capsys):
+    # Given: a task that is retried once and succeeds then, and calls another one in its body
+    @hijacking.task(name="proj.inner")
+    def inner():
+        pass
+
+    @hijacking.task(name="proj.send", bind=True)
+    def send(self):
+        inner.apply()
+        if not self.request.retries:
+            self.retry(exc=ValueError("451"), countdown=0)
+
+    @hijacking.task(name="proj.fails", acks_on_failure_or_timeout=True)
+    def fails():
+        raise ValueError("no such mailbox")
+
+    # When
+    sent = send.delay()
+    hijacking.deliver()
+    hijacking.deliver()
+    failed = fails.apply_async(root_id=sent.id, parent_id=sent.id)
+    hijacking.deliver()
+
+    # Then
+    retried, succeeded, of_failed = (line for line in lines(capsys) if "end" in line)
+    assert [retried[each] for each in ("end", "task_id", "task_name", "retries", "queue")] == [
+        "retried", sent.id, "proj.send", 0, hijacking.settings.queue_url.rpartition("/")[2],
+    ]  # fmt: skip
+    assert "451" in retried["error"]
+    assert retried["duration_ms"] > 0
+    assert (succeeded["end"], succeeded["retries"]) == ("succeeded", 1)
+    assert succeeded.keys().isdisjoint({"error", "root_id", "parent_id"})
+    assert (of_failed["end"], of_failed["error"]) == ("failed", "ValueError('no such mailbox')")
+    assert (of_failed["task_id"], of_failed["root_id"]) == (failed.id, sent.id)
+    assert of_failed["parent_id"] == sent.id
+
+
+def test_what_was_not_run_or_is_parked_tells_its_end_too(hijacking, capsys):
+    # Given
+    @hijacking.task(name="proj.send")
+    def send():
+        pass
+
+    @hijacking.task(name="proj.rejects")
+    def rejects():
+        raise Reject("not ours", requeue=False)
+
+    # When
+    expired, rejected = send.apply_async(expires=-1), rejects.delay()
+    hijacking.deliver(2)
+    sent = send.delay()
+    [message] = hijacking.receive()
+    for _ in range(2):
+        hijacking.hand_over([message])
+
+    # Then: of each invocation the last line counts
+    last = {
+        (line["task_id"], line["function_request_id"]): line["end"]
+        for line in lines(capsys)
+        if "end" in line
+    }
+    assert [(task_id, end) for (task_id, _), end in last.items()] == [
+        (expired.id, "revoked"), (rejected.id, "failed"),
+        (sent.id, "succeeded"), (sent.id, "duplicate"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import ctypes
+import io
 import json
 import logging
+import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import pytest
@@ -21,7 +25,10 @@ from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.alarms import alarms, dashboard
 from lambda_celery.infrastructure.computed import compute
 from lambda_celery.infrastructure.inputs import Deployment
-from lambda_runtime.metrics import MAXIMUM_TASKS, OTHER_TASKS, UNITS
+from lambda_runtime.messages.delivery import Delivery
+from lambda_runtime.metrics import MAXIMUM_TASKS, OTHER_TASKS, UNITS, Metrics
+
+NOW = 1_800_000_000
 
 #: The embedded metric format's own schema, from its specification:
 #: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
@@ -329,6 +336,25 @@ class TestWays:
         assert len(said.values["IdempotencyDuration", queue]) == 11
         assert len(said.blobs) == 4  # two invocations, each the queue's and the task's
 
+    def test_a_run_that_ends_with_its_process_is_one(self, make_runtime, told):
+        runtime = make_runtime(lambda_processes=1, lambda_time_reserve_seconds=2)
+
+        @runtime.task(name="proj.hang", time_limit=0.2, max_retries=0)
+        def hang():
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            ctypes.PyDLL(None).sleep(60)  # it keeps the interpreter's lock
+
+        hang.delay()
+        runtime.deliver()
+
+        said = told()
+        queue = _queue(runtime)
+        assert said.sums(queue, "proj.hang") == {
+            "MessagesReceived": 1, "TasksFailed": 1, "MessagesParked": 1,
+        }  # fmt: skip
+        assert said.values["TaskDuration", queue] == [200]
+        assert len(said.values["QueueLatency", queue]) == 1
+
     def test_more_than_a_line_takes(self, runtime, told):
         @runtime.task(name="proj.many")
         def many(n):
@@ -449,6 +475,56 @@ def test_what_the_infrastructure_names_is_written(make_runtime, told):
     assert namespaces == {Settings.metrics_namespace}
     written = {name for name, *of in said.values if of == [_queue(runtime)]}
     assert {name for name, *_ in named} <= written
+
+
+class TestWhatCloudWatchTakes:
+    """It drops a line as a whole that has what it does not take."""
+
+    def _written(self, told: Any, *attributes: dict[str, str], task: str = "proj.some") -> Told:
+        metrics = Metrics("LambdaCelery", sys.stdout)
+        deliveries = []
+        for each in attributes:
+            delivery = Delivery.from_record(
+                {
+                    "messageId": "1",
+                    "eventSourceARN": "arn:aws:sqs:eu-central-1:000000000000:mail",
+                    "attributes": each,
+                }
+            )
+            delivery.note.task, delivery.note.began_at = task, NOW + 1
+            deliveries.append(delivery)
+        metrics.write(deliveries, NOW)
+        return cast("Told", told())
+
+    @pytest.mark.parametrize(
+        ("name", "written"),
+        [
+            ("proj.prüfe", r"proj.pr\xfcfe"),
+            ("proj.send\n\x00", r"proj.send\x0a\x00"),
+            ('proj."send"{}', 'proj."send"{}'),
+            ("p" * 5000, "p" * 1024),
+            (" ", "(no name)"),
+        ],
+    )
+    def test_of_a_task_s_name(self, told, name, written):
+        said = self._written(told, {"SentTimestamp": str(NOW * 1000)}, task=name)
+        assert said.sums("mail", written) == {"MessagesReceived": 1}
+
+    def test_of_times(self, told):
+        ahead, absent, no_number = str((NOW + 60) * 1000), {}, {"SentTimestamp": "-1"}
+        said = self._written(told, {"SentTimestamp": ahead}, absent, no_number)
+        assert said.values["OldestMessageAge", "mail"] == [0]
+        assert said.values["QueueLatency", "mail"] == [0]
+        assert said.sums("mail", "proj.some") == {"MessagesReceived": 3}
+
+    def test_whatever_a_task_makes_of_the_standard_output(self, runtime, told, monkeypatch):
+        @runtime.task(name="proj.some")
+        def some():
+            monkeypatch.setattr(sys, "stdout", io.StringIO())
+
+        some.delay()
+        runtime.deliver()
+        assert told().sums(_queue(runtime), "proj.some")["TasksSucceeded"] == 1
 
 
 class TestSummary:

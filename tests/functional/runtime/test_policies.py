@@ -34,6 +34,7 @@ import lambda_runtime
 from lambda_celery import batch, payloads
 from lambda_celery.aws import fast_requests
 from lambda_celery.cli import lambda_command
+from lambda_celery.failures import BulkActions
 from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.infrastructure.resources import resources
 from lambda_celery.schedules import scheduler
@@ -52,7 +53,7 @@ BIG = "x" * 1_200_000  # more than SQS takes
 SERVICES = ("dynamodb", "lambda", "s3", "scheduler", "sqs")
 #: Rooms that neither a function nor a producer enters. `schedule sync`, which is in beat, belongs
 #: to a deployment, and has a policy of its own in docs/operations/permissions.md. Of `failures` the
-#: function has what it does when it parks a message, and when that comes back.
+#: function has what it does when it parks a message, when that comes back, and in a bulk action.
 TOOLS = {
     "beat",
     "check",
@@ -107,7 +108,7 @@ KEY_USES = {
         f"dynamodb:{each}": {"kms:Decrypt"}
         for each in (
             "BatchGetItem", "BatchWriteItem", "DeleteItem", "GetItem", "PartiQLInsert",
-            "PartiQLUpdate", "PutItem", "UpdateItem",
+            "PartiQLUpdate", "PutItem", "Query", "UpdateItem",
         )
     },
 }  # fmt: skip
@@ -181,6 +182,8 @@ class Calls:
                 return
             case {"QueueUrl": url}:
                 resource = self.names[url.rpartition("/")[2]]
+            case {"TableName": table, "IndexName": index}:
+                resource = f"{self.names[table]}/index/{index}"
             case {"TableName": table}:
                 resource = self.names[table]
             case {"RequestItems": items}:
@@ -302,6 +305,11 @@ def use(runtime: Any, calls: Calls) -> None:
         for n in range(2):
             send.delay(n)
     deliver(2, receive_count=5)  # the last, although none of them was an attempt
+    # What was parked by now is sent back by the function itself, and others are given back.
+    dead_letters = runtime.settings.dead_letter_queue_url
+    runtime.sqs.send_message(QueueUrl=dead_letters, MessageBody="somebody else's")
+    BulkActions(runtime.app).begin(uuid.uuid4().hex, "retry")
+    deliver(1)
 
 
 @pytest.fixture
@@ -366,7 +374,7 @@ def logical_id(resource: Any) -> str:
             return "Key"
         case {"Fn::GetAtt": [name, "Arn"]}:
             return str(name)
-        case {"Fn::Sub": text} if found := re.search(r"\$\{(\w+)(?:\.Arn)?\}(/[\w*-]+)$", text):
+        case {"Fn::Sub": text} if found := re.search(r"\$\{(\w+)(?:\.Arn)?\}(/[\w*/-]+)$", text):
             return found[1] + found[2]
     raise AssertionError(f"{resource} is no resource that is known here.")
 

@@ -758,6 +758,11 @@ class TestList:
 
         assert name in [each["name"] for each in json.loads(command("list", "--json"))]
 
+    def test_what_is_no_markup_is_shown_as_it_is(self, sync, beat_schedule, command):
+        beat_schedule["[/] :wave:"] = beat_schedule["poll"]
+        sync("--yes")
+        assert "[/] :wave:" in command("list")
+
 
 class TestRun:
     """``schedule run``."""

@@ -65,6 +65,60 @@ def test_cloudwatch_tells_the_last_hour_the_trend_and_what_it_cost(runtime, depl
     assert figures["left_out"] == []
 
 
+@pytest.fixture
+def namespace(runtime) -> str:
+    """The name space of the runtime's metrics, for this test alone."""
+    name = f"of-{runtime.settings.queue_url.rpartition('/')[2]}"
+    runtime.app.conf.lambda_metrics_namespace = name
+    return name
+
+
+def test_the_functions_own_metrics_tell_of_each_task(runtime, deployment, namespace):
+    # Given
+    for task, name, *values in (
+        ("proj.send", "MessagesReceived", 9, 7), ("proj.send", "TasksSucceeded", 7, 5),
+        ("proj.send", "TasksRetried", 2, 2), ("proj.send", "TaskDuration", 100, 300),
+        ("proj.bill", "MessagesReceived", 1), ("proj.bill", "TasksFailed", 1),
+    ):  # fmt: skip
+        deployment.measure(namespace, "QueueName", name, *values, task=task)
+
+    # When
+    figures = deployment.figures()
+
+    # Then
+    send, bill = sorted(figures["tasks"], key=lambda each: each["name"], reverse=True)
+    assert (send["name"], send["queue"]) == ("proj.send", deployment.queue_name)
+    assert [n for n in send["succeeded"] if n] == [7, 5]
+    assert [sum(send[each]) for each in ("retried", "failed")] == [4, 0]
+    assert send["duration_ms"] == 300
+    assert (sum(bill["succeeded"]), sum(bill["failed"])) == (0, 1)
+    assert len(bill["failed"]) == len(figures["queues"][0]["waiting_by_minute"] or [0] * 60) == 60
+    assert figures["duration_bounds_ms"][0] == 10
+    [deployed] = figures["deployments"]
+    assert (deployed["function"], deployed["version"]) == (deployment.name, "$LATEST")
+    assert figures["started"] < deployed["time"] <= figures["time"]
+
+
+def test_of_many_tasks_the_busiest_are_read(runtime, deployment, namespace, monkeypatch):
+    monkeypatch.setattr("lambda_celery.status.tasks.MAXIMUM_TASKS", 2)
+    for number, task in enumerate(("proj.c", "proj.a", "proj.b")):
+        deployment.measure(namespace, "QueueName", "MessagesReceived", number + 1, task=task)
+
+    figures = deployment.figures()
+
+    assert {each["name"] for each in figures["tasks"]} == {"proj.a", "proj.b"}
+    assert "1 more tasks have run: the 2 with the most messages are shown." in figures["left_out"]
+
+
+def test_without_metrics_there_are_no_figures_by_task(runtime, deployment):
+    runtime.app.conf.lambda_metrics_namespace = "off"
+
+    figures = deployment.figures()
+
+    assert figures["tasks"] == []
+    assert "There are no figures by task: lambda_metrics_namespace" in figures["left_out"][0]
+
+
 def test_what_lambda_cost_is_that_since_midnight(deployment):
     function = ("AWS/Lambda", "FunctionName")
     deployment.measure(*function, "Invocations", 1_000_000, ago=0)
@@ -95,6 +149,7 @@ def test_once_it_prints_one_screen(runtime, deployment):
     ("service", "operation", "code", "sentence"),
     [
         ("cloudwatch", "GetMetricData", "AccessDenied", "allow cloudwatch:GetMetricData there"),
+        ("cloudwatch", "ListMetrics", "AccessDenied", "allow cloudwatch:ListMetrics there"),
         ("cloudwatch", "GetMetricData", "Throttling", "GetMetricData on the metrics of CloudWatch"),
         ("lambda", "ListEventSourceMappings", "AccessDeniedException",
          "allow lambda:ListEventSourceMappings there"),

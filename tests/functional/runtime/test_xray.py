@@ -6,11 +6,13 @@ import base64
 import json
 import logging
 import re
-import socket
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import botocore.client
@@ -20,63 +22,20 @@ import pytest
 from lambda_celery import batch, delay_many
 from lambda_celery.failures import FailedTasks
 from lambda_celery.schedules import scheduler
+from tests.functional.runtime.conftest import Context
+from tests.functional.runtime.xray_daemon import (
+    INVOCATION,
+    INVOCATION_SEGMENT,
+    begin_invocation,
+)
 
 pytest.importorskip("aws_xray_sdk")
 
 from aws_lambda_powertools import Tracer
 from aws_xray_sdk.core import patch, patcher, xray_recorder
-from aws_xray_sdk.core.context import Context
-from aws_xray_sdk.core.lambda_launcher import LambdaContext
 
-INVOCATION = "1-5759e988-bd862e3fe1be46a994272793"
 PRODUCER = "1-67891233-abcdef012345678912345678"
 HEADER = f"Root={PRODUCER};Parent=463ac35c9f6413ad;Sampled=1"
-WAIT_SECONDS = 30
-
-
-class Daemon:
-    """What X-Ray's daemon is sent: segments and subsegments."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.settimeout(WAIT_SECONDS)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._socket.getsockname()[1]}"
-
-    def read(self) -> dict[str, Any]:
-        _, _, document = self._socket.recv(65_536).partition(b"\n")
-        return dict(json.loads(document))
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-@pytest.fixture
-def daemon() -> Iterator[Daemon]:
-    made = Daemon()
-    emitter = xray_recorder.emitter
-    before: dict[str, Any] = {
-        "context": xray_recorder.context,
-        "daemon_address": f"{emitter.ip}:{emitter.port}",
-        "sampling": xray_recorder.sampling,
-        "streaming_threshold": xray_recorder.streaming_threshold,  # Powertools changes it
-    }
-    xray_recorder.configure(
-        daemon_address=made.address, sampling=False, service="web", context=Context()
-    )
-    yield made
-    xray_recorder.configure(**before)
-    made.close()
-
-
-def begin_invocation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have what follows happen in an invocation that X-Ray traces."""
-    header = f"Root={INVOCATION};Parent=53995c3f42cd8ad8;Sampled=1;Lineage=1:abc:0"
-    monkeypatch.setenv("_X_AMZN_TRACE_ID", header)
-    xray_recorder.configure(context=LambdaContext())
 
 
 @pytest.fixture
@@ -266,19 +225,27 @@ def test_a_run_is_in_the_invocations_trace_and_so_is_what_it_sends(runtime, daem
 def test_the_recipe_of_the_page_traces_a_run(runtime, daemon, monkeypatch):
     page = (Path(__file__).parents[3] / "docs/observability.md").read_text()
     section = page.partition("\n### X-Ray\n")[2].partition("\n##")[0]
-    in_function, in_web = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    in_tasks, in_handler, in_web = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     monkeypatch.setenv("LAMBDA_TASK_ROOT", "/var/task")  # without, Powertools does not trace
-    project = {"app": runtime.app, "__name__": "proj.tasks"}
+    tasks: Any = ModuleType("proj.tasks")
+    tasks.app = runtime.app
+    monkeypatch.setitem(sys.modules, "proj", ModuleType("proj"))
+    monkeypatch.setitem(sys.modules, "proj.tasks", tasks)
+    deployed: dict[str, Any] = {}
 
-    exec(in_function, project)
-    exec(in_web, project)
+    exec(in_tasks, vars(tasks))
+    exec(in_handler, deployed)
+    exec(in_web, vars(tasks))
     assert daemon.read()["name"] == "web"
+    messages = runtime.receive()
     begin_invocation(monkeypatch)
-    assert runtime.deliver().all_deleted
+    answer = deployed["handler"](runtime.event(messages), Context(time.time() + 60))
+    assert answer == {"batchItemFailures": []}
 
-    ran = daemon.read()
+    ran, around = daemon.take()
     assert (ran["trace_id"], ran["name"]) == (INVOCATION, "## proj.tasks.send")
     assert ran["annotations"].keys() == {"task_id"}
+    assert (around["name"], around["id"]) == ("## handler", ran["parent_id"])
 
 
 def test_runs_at_the_same_time_have_subsegments_of_their_own(make_runtime, daemon, monkeypatch):
@@ -297,7 +264,7 @@ def test_runs_at_the_same_time_have_subsegments_of_their_own(make_runtime, daemo
     documents = [daemon.read() for _ in ids]
     assert {each["annotations"]["task_id"] for each in documents} == ids
     assert {each["trace_id"] for each in documents} == {INVOCATION}
-    assert {each["parent_id"] for each in documents} == {"53995c3f42cd8ad8"}
+    assert {each["parent_id"] for each in documents} == {INVOCATION_SEGMENT}
 
 
 def test_the_requests_of_a_batch_are_in_its_segment(runtime, daemon, send, watched, caplog):

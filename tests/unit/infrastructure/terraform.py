@@ -148,10 +148,13 @@ def run(folder: Path, *command: str) -> str:
     return str(output)
 
 
+_loaded = cache(hcl2.loads)
+
+
 def blocks(text: str, kind: str) -> list[tuple[str, ...]]:
     """Return the labels and the body of each block of a *kind*, in HCL."""
     found: list[Any] = []
-    for entry in hcl2.loads(text).get(kind, []):
+    for entry in _loaded(text).get(kind, []):
         labels, body = [], entry
         while not body.get("__is_block__"):
             ((label, body),) = body.items()
@@ -233,13 +236,13 @@ def dependencies(text: str) -> list[str]:
     ]
 
 
-def write_played_module(folder: Path) -> None:
-    """Write the module to *folder*, with stand-ins for all that AWS's provider does."""
+@cache
+def played_module() -> Mapping[str, str]:
+    """Return the module's files, with stand-ins for all that AWS's provider does."""
+    files = {}
     for path in MODULE.rglob("*.tf"):
         if path.parent != MODULE:
-            target = folder / path.relative_to(MODULE)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(path.read_text())
+            files[str(path.relative_to(MODULE))] = path.read_text()
     for name, variables in (("sqs", SQS), ("lambda", LAMBDA)):
         stub = [f'variable "{each}" {{\n  default = null\n}}' for each in sorted(variables)]
         given = ", ".join(f"{each} = var.{each}" for each in variables)
@@ -247,8 +250,7 @@ def write_played_module(folder: Path) -> None:
         stub += [
             f'output "{key}" {{\n  value = {value}\n}}' for key, value in OUTPUTS[name].items()
         ]
-        (folder / name).mkdir()
-        (folder / name / "main.tf").write_text("\n".join(stub))
+        files[f"{name}/main.tf"] = "\n".join(stub)
     lines = []
     for path in sorted(MODULE.glob("*.tf")):
         text = path.read_text()
@@ -275,7 +277,16 @@ def write_played_module(folder: Path) -> None:
                 if key not in ("source", "version")
             ]
             lines.append(f'module "{name}" {{\nsource = "{source}"\n' + "\n".join(given) + "\n}\n")
-    (folder / "main.tf").write_text("\n".join(lines))
+    files["main.tf"] = "\n".join(lines)
+    return files
+
+
+def write_played_module(folder: Path) -> None:
+    """Write the module to *folder*, with stand-ins for all that AWS's provider does."""
+    for name, text in played_module().items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
 
 
 def resources_of(module: Mapping[str, Any]) -> dict[str, Any]:

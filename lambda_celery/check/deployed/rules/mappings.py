@@ -57,7 +57,7 @@ def _work_of(mapping: SourceMapping) -> Iterator[Difference]:
             mapping.thing,
             f"The event source mapping is {state}, so no task runs.",
             Wrong.AWS,
-            "enable it.",
+            f"switch it on by celery -A proj lambda continue {mapping.queue.name} and wait for it.",
         )
     if (mapping.said.get("FilterCriteria") or {}).get("Filters"):
         yield Difference(

@@ -9,7 +9,7 @@ locals {
     for name, queue in local.queues : {
       "${name}: oldest received" = {
         name               = "${var.name}-${local.slugs[name]}-oldest-received"
-        description        = "A task is run, or comes back, long after it was due. SQS's own metric leaves out what was received three times or more."
+        description        = "A task is run, or comes back, long after it was due. SQS's own metric leaves out what was received three times or more. Run book: docs/operations/alarms/oldest-received.md"
         namespace          = local.metrics_namespace
         metric_name        = "OldestMessageAge"
         dimensions         = { QueueName = queue.name }
@@ -20,7 +20,7 @@ locals {
       }
       "${name}: failed tasks" = {
         name               = "${var.name}-${local.slugs[name]}-failed-tasks"
-        description        = "A task has failed for good, whether its message was parked or deleted."
+        description        = "A task has failed for good, whether its message was parked or deleted. Run book: docs/operations/alarms/failed-tasks.md"
         namespace          = local.metrics_namespace
         metric_name        = "TasksFailed"
         dimensions         = { QueueName = queue.name }
@@ -36,7 +36,7 @@ locals {
     for name, queue in local.queues : {
       "${name}: dead letters" = {
         name               = "${var.name}-${local.slugs[name]}-dead-letters"
-        description        = "A message was parked. Its attributes say why; redrive it when that is mended."
+        description        = "A message was parked. Its attributes say why; redrive it when that is mended. Run book: docs/operations/alarms/dead-letters.md"
         namespace          = "AWS/SQS"
         metric_name        = "ApproximateNumberOfMessagesVisible"
         dimensions         = { QueueName = queue.dead_letter_queue_name }
@@ -47,7 +47,7 @@ locals {
       }
       "${name}: oldest message" = {
         name               = "${var.name}-${local.slugs[name]}-oldest-message"
-        description        = "Tasks wait for too long. The function fails, or maximum_concurrency is too low."
+        description        = "Tasks wait for too long. The function fails, or maximum_concurrency is too low. Run book: docs/operations/alarms/oldest-message.md"
         namespace          = "AWS/SQS"
         metric_name        = "ApproximateAgeOfOldestMessage"
         dimensions         = { QueueName = queue.name }
@@ -63,7 +63,7 @@ locals {
     for key, function in local.functions : {
       "${key}: errors" = {
         name               = "${function.name}-errors"
-        description        = "Invocations fail as a whole. Their messages come back and are parked in the end."
+        description        = "Invocations fail as a whole. Their messages come back and are parked in the end. Run book: docs/operations/alarms/errors.md"
         namespace          = "AWS/Lambda"
         metric_name        = "Errors"
         dimensions         = { FunctionName = function.name }
@@ -74,7 +74,7 @@ locals {
       }
       "${key}: throttles" = {
         name               = "${function.name}-throttles"
-        description        = "Lambda refuses invocations, and each counts as a receive. Raise the account's concurrency, or lower maximum_concurrency."
+        description        = "Lambda refuses invocations, and each counts as a receive. Raise the account's concurrency, or lower maximum_concurrency. Run book: docs/operations/alarms/throttles.md"
         namespace          = "AWS/Lambda"
         metric_name        = "Throttles"
         dimensions         = { FunctionName = function.name }
@@ -85,7 +85,7 @@ locals {
       }
       "${key}: duration" = {
         name               = "${function.name}-duration"
-        description        = "An invocation took nearly all of its time-out. Raise timeout, or lower batch_size."
+        description        = "An invocation took nearly all of its time-out. Raise timeout, or lower batch_size. Run book: docs/operations/alarms/duration.md"
         namespace          = "AWS/Lambda"
         metric_name        = "Duration"
         dimensions         = { FunctionName = function.name }
@@ -105,7 +105,7 @@ locals {
       for metric, what in { ReadThrottleEvents = "reads", WriteThrottleEvents = "writes" } :
       "${key}: throttled ${what}" => {
         name               = "${table}-throttled-${what}"
-        description        = "DynamoDB refuses ${what} of the table. Set warm_throughput before the next burst."
+        description        = "DynamoDB refuses ${what} of the table. Set warm_throughput before the next burst. Run book: docs/operations/alarms/throttled-table.md"
         namespace          = "AWS/DynamoDB"
         metric_name        = metric
         dimensions         = { TableName = table }

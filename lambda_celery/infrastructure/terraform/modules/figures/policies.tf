@@ -48,6 +48,19 @@ locals {
           on        = ["own_dead_letter_queues"]
           condition = {}
         },
+        # Bulk actions on failed tasks: they need none of an operator's rights.
+        {
+          sid       = "WorkOffFailedTasks"
+          actions   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
+          on        = ["own_dead_letter_queues"]
+          condition = {}
+        },
+        {
+          sid       = "FindFailedTasks"
+          actions   = ["dynamodb:Query"]
+          on        = ["failures_index"]
+          condition = {}
+        },
       ],
       # A task may call one of another queue.
       var.functions == "each" && length(local.queues) > 1 ? [

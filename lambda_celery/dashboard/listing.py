@@ -1,9 +1,11 @@
-"""Which failed tasks a page of the admin lists: what its form's fields mean."""
+"""Which failed tasks a page lists: what its form's fields mean."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from lambda_celery.exceptions import FailedTaskError
 from lambda_celery.failures import FailedTasks, Failure, Selection
 from lambda_celery.failures.pages import Page, page_of
 
@@ -23,14 +25,30 @@ def listed(tasks: FailedTasks, values: Mapping[str, str], rows: int) -> Page:
         by_id = list(tasks.select(Selection(frozenset({searched}))))
         if by_id:
             return Page(by_id)
-    selection = Selection(
+    selection = replace(_selection(values), with_retried=True)
+    is_meant = _both(selection, searched.casefold()) if any(map(values.get, FILTERS)) else None
+    return page_of(tasks.records, is_meant, after=after, rows=rows)
+
+
+def selection_of(values: Mapping[str, str]) -> Selection:
+    """Return which failures *values* mean, on every page.
+
+    :raises FailedTaskError: a text is searched for, which a selection does not tell.
+    """
+    if values.get("q"):
+        raise FailedTaskError(
+            "What is searched for cannot be done with at once: use the fields for task, exception "
+            "and queue."
+        )
+    return _selection(values)
+
+
+def _selection(values: Mapping[str, str]) -> Selection:
+    return Selection(
         task=values.get("task") or None,
         exception=values.get("exception") or None,
         queue=values.get("queue") or None,
-        with_retried=True,
     )
-    is_meant = _both(selection, searched.casefold()) if any(map(values.get, FILTERS)) else None
-    return page_of(tasks.records, is_meant, after=after, rows=rows)
 
 
 def _both(selection: Selection, searched: str) -> Callable[[Failure], bool]:

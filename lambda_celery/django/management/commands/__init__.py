@@ -1,0 +1,1 @@
+"""What Django lists as commands: each module is one, by its name."""

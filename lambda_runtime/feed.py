@@ -1,0 +1,27 @@
+"""What the local runner is told beside the log: metrics, and lines that tell the end of a call."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TextIO
+
+from lambda_celery.conf import FEED_VARIABLE
+from lambda_runtime.log import Formatter, LineHandler, TaskFields
+
+
+def opened() -> TextIO | None:
+    """Return the stream to the local runner, where that runs the function."""
+    descriptor = os.environ.get(FEED_VARIABLE)
+    if descriptor is None:
+        return None
+    return open(int(descriptor), "w", encoding="utf-8", closefd=False)
+
+
+def tell_ends(feed: TextIO, fields: TaskFields) -> None:
+    """Have the lines that tell the end of a call written to *feed*, too, whatever the log has."""
+    handler = LineHandler(feed)
+    handler.setFormatter(Formatter())
+    handler.addFilter(fields)
+    handler.addFilter(lambda record: hasattr(record, "end"))
+    logging.getLogger().addHandler(handler)

@@ -1,0 +1,93 @@
+"""The site on loopback: what it answers to a browser, and to other sites in that browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from celery import Celery
+
+from lambda_celery.dashboard.server import serving
+from lambda_celery.exceptions import LambdaCeleryError
+from tests.functional.dashboard.figures import Figures
+
+
+@contextmanager
+def site(*, allow_retry: bool = False) -> Iterator[httpx.Client]:
+    served = serving(Celery("shop"), Figures(), port=0, allow_retry=allow_retry)
+    with served as url, httpx.Client(base_url=url) as client:
+        yield client
+
+
+def token(client: httpx.Client) -> str:
+    return client.get("/").text.partition('data-token="')[2].partition('"')[0]
+
+
+def test_the_page_its_files_and_its_figures_are_served():
+    with site() as client:
+        page = client.get("/")
+        paths = [each.partition('"')[0] for each in page.text.split('src="')[1:]]
+        assert len(paths) == 8
+        for path in paths:
+            assert client.get(path).headers["Content-Type"].startswith("text/javascript")
+        assert client.get("/api/status").json()["queues"][0]["name"] == "mail"
+        attempts = client.get("/api/attempts/a%2Fb").json()["attempts"]
+        assert [each["end"] for each in attempts][:2] == ["succeeded", "retried"]
+
+
+def test_nothing_of_the_page_may_come_from_elsewhere():
+    with site() as client:
+        policy = client.get("/").headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        refused = client.get("/", headers={"Origin": "https://evil.example"})
+        assert "Access-Control-Allow-Origin" not in refused.headers
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example"])
+def test_a_name_that_somebody_else_has_pointed_here_is_refused(host):
+    with site() as client:
+        assert client.get("/api/status", headers={"Host": host}).status_code == 400
+
+
+def test_a_page_that_only_reads_has_no_way_to_send_back():
+    with site() as client:
+        assert token(client) == ""
+        # Even an empty token is none.
+        origin = str(client.base_url).rstrip("/")
+        given = {"Origin": origin, "X-Lambda-Celery-Token": ""}
+        answer = client.post("/api/failed/retry", json={"ids": ["a"]}, headers=given)
+        assert answer.status_code == 405
+
+
+def test_what_does_not_come_from_the_page_changes_nothing():
+    with site(allow_retry=True) as client:
+        origin = str(client.base_url).rstrip("/")
+        right = {"Origin": origin, "X-Lambda-Celery-Token": token(client)}
+        wrong = [
+            {},
+            {"Origin": origin},
+            {**right, "Origin": "https://evil.example"},
+            {**right, "X-Lambda-Celery-Token": "é"},
+            {"X-Lambda-Celery-Token": token(client)},
+        ]
+        for headers in wrong:
+            encoded = {name: value.encode() for name, value in headers.items()}
+            answer = client.post("/api/failed/discard", json={"ids": ["a"]}, headers=encoded)
+            assert answer.status_code == 403, headers
+        for body in (b"", b"[]", b'{"ids": "a"}', b'{"ids": [1]}'):
+            answer = client.post("/api/failed/discard", content=body, headers=right)
+            assert answer.status_code == 400, body
+        refused = client.post("/api/failed/discard", json={"ids": ["a"]}, headers=right)
+        assert refused.status_code == 503
+        assert "Set lambda_idempotency_table" in refused.json()["error"]
+
+
+def test_a_port_that_is_taken_is_told_in_a_sentence():
+    with site() as client:
+        again = serving(Celery("shop"), Figures(), port=client.base_url.port)
+        with pytest.raises(LambdaCeleryError, match="is taken by another program"), again:
+            pass
