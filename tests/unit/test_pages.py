@@ -32,6 +32,7 @@ GLOBAL = re.compile(
 NO_GLOBAL: set[str] = {
     "lambda_celery/check/rules/processes.py",  # words in what it looks for
     "lambda_celery/check/rules/state.py",
+    "lambda_celery/django/mail/form.py",  # a mail's attributes
 }
 
 

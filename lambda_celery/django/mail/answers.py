@@ -49,7 +49,7 @@ def read_answer(exc: BaseException, *, opening: bool) -> Answer | None:
             found = Answer(Meaning.CLOSED if is_distrust else Meaning.TEMPORARY)
         if found is not None:
             is_refused = opening and found.meaning is Meaning.PERMANENT
-            return found._replace(meaning=Meaning.CLOSED) if is_refused else found
+            return Answer(Meaning.CLOSED, found.wait_seconds) if is_refused else found
     return None
 
 

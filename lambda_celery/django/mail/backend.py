@@ -25,6 +25,9 @@ class EmailBackend(BaseEmailBackend):
     :param queue: the Celery queue of the mails, if it is not the task's.
     """
 
+    #: What delivers must not have it: a mail would go round and round.
+    publishes_mails = True
+
     def __init__(
         self,
         fail_silently: bool = False,

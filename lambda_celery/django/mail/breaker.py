@@ -11,7 +11,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
@@ -28,7 +29,8 @@ _LONGEST_SECONDS = 900.0
 _KEPT_SECONDS = 86_400
 
 
-class _State(NamedTuple):
+@dataclass(frozen=True)
+class _State:
     """What is known of a mailer: until when it is left alone, and after how many probes."""
 
     until: float = 0.0
@@ -103,7 +105,7 @@ class Breaker:
 
     def _take_probe(self, state: _State, now: float) -> bool:
         """Whether this process tries the mailer next; the others wait for what becomes of it."""
-        return self._write(state._replace(until=now + _FIRST_SECONDS), state)
+        return self._write(replace(state, until=now + _FIRST_SECONDS), state)
 
     def _write(self, state: _State, expected: _State | None) -> bool:
         condition: dict[str, Any] = {}

@@ -32,7 +32,7 @@ def _read(form: Mapping[str, Any]) -> EmailMessage:
     mail: EmailMessage = cls(**fields)
     for name, value in later.items():
         if name == "content_subtype" or name in extra or django.VERSION < (6, 0):
-            setattr(mail, name, value)
+            vars(mail)[name] = value
     return mail
 
 

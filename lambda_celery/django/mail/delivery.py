@@ -20,8 +20,8 @@ from lambda_celery.django.mail.breaker import Breaker
 from lambda_celery.django.mail.connections import Connections
 from lambda_celery.django.mail.contents import contents_of
 from lambda_celery.django.mail.form import mail_from_json
+from lambda_celery.django.mail.options import REPRS
 from lambda_celery.django.mail.refused import noting_refused
-from lambda_celery.django.mail.tasks import REPRS
 
 #: How often a mail that its server takes later is tried again.
 _RETRIES = 5

@@ -14,6 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 BACKEND_PATH = "lambda_celery.django.mail.EmailBackend"
+#: The name of the task that delivers.
+DELIVER = "lambda_celery.django.mail.deliver"
+#: A mail's text and addresses are nothing for headers and logs.
+REPRS = {"argsrepr": "(<a mail>,)", "kwargsrepr": "{}"}
 _DEFAULT_DELIVERY = "django.core.mail.backends.smtp.EmailBackend"
 
 
@@ -35,14 +39,12 @@ def make_delivery(using: str | None, arguments: Mapping[str, Any]) -> Any:
     :param arguments: what was given to ``get_connection``; only where *using* is ``None``.
     :raises ImproperlyConfigured: there is no such mailer, or it would publish the mail again.
     """
-    from lambda_celery.django.mail.backend import EmailBackend
-
     if using is None and has_mailers():
         # It was sent before the project had mailers.
         default = _mailer("default")
-        using = default.using if isinstance(default, EmailBackend) else "default"
+        using = default.using if _publishes(default) else "default"
     made = import_string(delivery_backend())(**arguments) if using is None else _mailer(using)
-    if isinstance(made, EmailBackend):
+    if _publishes(made):
         name = f"The mailer {using!r}" if using else "CELERY_EMAIL_BACKEND"
         raise ImproperlyConfigured(
             f"{name} is {BACKEND_PATH} itself, which would send each mail to the queue again. "
@@ -53,3 +55,7 @@ def make_delivery(using: str | None, arguments: Mapping[str, Any]) -> Any:
 
 def _mailer(alias: str) -> Any:
     return mail.mailers[alias]  # type: ignore[attr-defined,unused-ignore]
+
+
+def _publishes(backend: Any) -> bool:
+    return getattr(backend, "publishes_mails", False) is True

@@ -12,7 +12,7 @@ from django.core.mail import DNS_NAME, EmailMessage, make_msgid
 
 from lambda_celery.django.mail.contents import contents_of
 from lambda_celery.django.mail.form import mail_to_json
-from lambda_celery.django.mail.tasks import REPRS, deliver
+from lambda_celery.django.mail.options import DELIVER, REPRS
 from lambda_celery.publishing.batch_block import batch
 
 #: What Django raises for a line break in a header: from 6.0 on, Python's own error.
@@ -55,6 +55,7 @@ def publish(
     options = {"queue": queue} if queue else {}
     known = {"using": using, "arguments": dict(arguments)}
     kwargs = {name: each for name, each in known.items() if each}
+    deliver = app_or_default().tasks[DELIVER]
     with batch():
         for form in forms:
             deliver.apply_async((form,), kwargs, **REPRS, **options)

@@ -8,10 +8,9 @@ from typing import Any
 from celery import Task
 from django.conf import settings
 
+from lambda_celery.django.mail.options import DELIVER
 from lambda_celery.task import task
 
-#: A mail's text and addresses are nothing for headers and logs.
-REPRS = {"argsrepr": "(<a mail>,)", "kwargsrepr": "{}"}
 #: The name that django-celery-email gives its task, if the settings give no other.
 _CELERY_EMAIL_NAME = "djcelery_email_send_multiple"
 
@@ -20,7 +19,7 @@ _configured: Mapping[str, Any] = getattr(settings, "CELERY_EMAIL_TASK_CONFIG", {
 _OPTIONS = {"ignore_result": True, **_configured, "max_retries": None}
 
 
-@task(**{**_OPTIONS, "bind": True, "name": "lambda_celery.django.mail.deliver"})
+@task(**{**_OPTIONS, "bind": True, "name": DELIVER})
 def deliver(
     self: Task,
     mail: Mapping[str, Any],
