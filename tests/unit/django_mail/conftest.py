@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from django.conf import settings
 from django.test import override_settings
 
-if not settings.configured:
-    settings.configure(USE_TZ=True, USE_I18N=False, DEFAULT_FROM_EMAIL="default@example.com")
+import tests.django_settings  # noqa: F401 - before what reads them
 
 
 @pytest.fixture
