@@ -39,7 +39,7 @@ class DynamoDB:
         table, key = self._table(TableName), _key(Item)
         before = table.get(key)
         _check(before, options)
-        table[key] = dict(Item)
+        table[key] = _stored(Item)
         return _returned(options, before, Item)
 
     def update_item(self, *, TableName: str, Key: Item, **options: Any) -> dict[str, Any]:  # noqa: N803
@@ -53,7 +53,7 @@ class DynamoDB:
             options.get("ExpressionAttributeNames"),
             options.get("ExpressionAttributeValues"),
         )
-        table[key] = after
+        table[key] = _stored(after)
         return _returned(options, before, after)
 
     def delete_item(self, *, TableName: str, Key: Item, **options: Any) -> dict[str, Any]:  # noqa: N803
@@ -115,6 +115,14 @@ class DynamoDB:
 
 def _key(item: Item) -> str:
     return str(item[KEY]["S"])
+
+
+def _stored(item: Item) -> Item:
+    # A request may have text for bytes; an answer has bytes.
+    return {
+        name: {"B": each["B"].encode()} if isinstance(each.get("B"), str) else each
+        for name, each in item.items()
+    }
 
 
 def _of_expressions(options: Mapping[str, Any]) -> tuple[Any, Any]:

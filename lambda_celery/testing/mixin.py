@@ -5,11 +5,11 @@ from __future__ import annotations
 import unittest
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from celery import Celery
+
+from lambda_celery.testing.queue import LambdaCeleryQueue
+
 if TYPE_CHECKING:
-    from celery import Celery
-
-    from lambda_celery.testing.queue import LambdaCeleryQueue
-
     _Base = unittest.TestCase
 else:
     _Base = object
@@ -31,8 +31,6 @@ class LambdaCeleryTestMixin(_Base):
 
     def setUp(self) -> None:
         """Open the queue, and close it after the test."""
-        from lambda_celery.testing.queue import LambdaCeleryQueue  # loads boto3
-
         super().setUp()
         self.lambda_celery_queue = self.enterContext(
             LambdaCeleryQueue(self.celery_app, **self.lambda_celery_options)

@@ -25,8 +25,6 @@ from lambda_celery.testing.environment import Environment
 from lambda_celery.testing.messages import Message, read
 from lambda_celery.testing.sqs import SQS, StoredMessage
 
-__all__ = ["LambdaCeleryQueue", "Message", "Outcome"]
-
 #: As the infrastructure has it, where nothing else is set.
 _MAX_RECEIVE_COUNT = 5
 _TIMEOUT_SECONDS = 60
@@ -276,11 +274,12 @@ class LambdaCeleryQueue:
         :raises LambdaCeleryError: no seconds are given, and no message waits.
         """
         if seconds is None:
-            waiting = [each.visible_at for each in self._sqs.waiting()]
-            if not waiting:
+            now = self._clock.now()
+            waits = [each.visible_at - now for each in self._sqs.waiting() if each.visible_at > now]
+            if not waits:
                 raise LambdaCeleryError("No message waits: give advance() the seconds.")
             # A little more, for what was rounded to whole seconds on the way.
-            seconds = max(0.0, min(waiting) - self._clock.now()) + 1
+            seconds = min(waits) + 1
         self._aws.advance(seconds)
         self._environment = None
         return seconds
@@ -304,8 +303,9 @@ class LambdaCeleryQueue:
     def kill_delivery(self, number: int) -> None:
         """Have the process of delivery *number* die when its task's body is through.
 
-        That is the worst moment: the work is done, and nobody is told. The message is hidden for
-        six times the function's time-out, and then comes again.
+        That is the worst moment: the work is done, and AWS is not told. The message is hidden for
+        six times the function's time-out, and then comes again. (Of what only this process knows,
+        signals are sent, and a result back end in memory has the result.)
         """
         self._killed.add(number)
 

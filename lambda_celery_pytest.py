@@ -1,4 +1,8 @@
-"""The pytest plugin. It loads nothing before a test asks for the queue."""
+"""The pytest plugin of Lambda Celery.
+
+It is no part of the package, since pytest loads the plugins of all that is installed: it loads
+neither Celery nor boto3 before a test asks for the queue.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from lambda_celery.testing.queue import LambdaCeleryQueue
+    from celery import Celery
+
+    from lambda_celery.testing import LambdaCeleryQueue
 
 
 @pytest.fixture
-def lambda_celery_app() -> Any:
-    """The Celery app whose queue is meant, for a project to override; the current one."""
+def lambda_celery_app() -> Celery | None:
+    """The Celery app whose queue is meant, for a project to override; ``None``: the current one."""
     return None
 
 
@@ -25,10 +31,10 @@ def lambda_celery_options() -> dict[str, Any]:
 
 @pytest.fixture
 def lambda_celery_queue(
-    lambda_celery_app: Any, lambda_celery_options: dict[str, Any]
+    lambda_celery_app: Celery | None, lambda_celery_options: dict[str, Any]
 ) -> Iterator[LambdaCeleryQueue]:
     """The queue of this test alone, in memory, with the real handler behind it."""
-    from lambda_celery.testing.queue import LambdaCeleryQueue
+    from lambda_celery.testing import LambdaCeleryQueue
 
     with LambdaCeleryQueue(lambda_celery_app, **lambda_celery_options) as queue:
         yield queue
