@@ -16,10 +16,12 @@ from lambda_celery.celery_hooks.amqp import routing_of
 from lambda_celery.celery_hooks.in_tests import as_in_worker, body_replaced
 from lambda_celery.conf import Settings
 from lambda_celery.testing.django_connections import hidden, kept_open
+from lambda_runtime.batch import Batch
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.invocation import Handler
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.note import Note
+from lambda_runtime.running.threads import Lane
 
 #: What Celery's Django fixup goes by; a function sets it for good.
 _SKIP_CHECKS = "CELERY_SKIP_CHECKS"
@@ -43,8 +45,25 @@ class _Context:
         return max(0, int((self.ends_at - time.time()) * 1000))
 
 
+class _OnThisThread:
+    """Runs lanes on the test's thread, asynchronous ones too: there is its transaction."""
+
+    dies_with_its_tasks = True
+
+    def run(self, batch: Batch, lanes: list[Lane]) -> None:
+        for lane in lanes:
+            batch.run_lane(lane)
+
+    def run_alone(self, batch: Batch, lane: Lane) -> None:
+        batch.run_lane(lane, is_alone=True)
+
+
 class _ObservedHandler(Handler):
     deliveries: list[Delivery]
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        super().__init__(app, settings)
+        self._place = _OnThisThread()
 
     def tell(self, deliveries: list[Delivery], deadline: Deadline) -> None:
         super().tell(deliveries, deadline)

@@ -16,6 +16,9 @@ from lambda_celery.failures.record import EXCEPTION_ATTRIBUTE, REASON_ATTRIBUTE
 from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.testing.sqs import StoredMessage
 
+#: Of the arguments, where a message is written in a line.
+_SHOWN_CHARACTERS = 200
+
 
 @dataclass(frozen=True)
 class Message:
@@ -61,7 +64,10 @@ class Message:
     def __str__(self) -> str:
         """Return it as a person would write the call, and what is special about it."""
         arguments = [*map(repr, self.args), *(f"{n}={each!r}" for n, each in self.kwargs.items())]
-        told = f"{self.task}({', '.join(arguments)}) on queue {self.queue!r}"
+        shown = ", ".join(arguments)
+        if len(shown) > _SHOWN_CHARACTERS:
+            shown = f"{shown[:_SHOWN_CHARACTERS]}…"
+        told = f"{self.task}({shown}) on queue {self.queue!r}"
         if self.countdown is not None:
             told += f", countdown {self.countdown:.0f} s"
         if self.retries:

@@ -13,6 +13,7 @@ from celery.app import app_or_default
 from kombu.utils.json import dumps, loads
 
 from lambda_celery import aws
+from lambda_celery.celery_hooks.async_tasks import RunBy
 from lambda_celery.conf import Settings, other_settings
 from lambda_celery.exceptions import LambdaCeleryError
 from lambda_celery.local.records import record
@@ -91,7 +92,8 @@ class _Body:
             try:
                 if self._raises is not None:
                     raise self._raises
-                self.result = body(*args, **kwargs)
+                with RunBy(None):  # a coroutine's loop is this thread's own
+                    self.result = body(*args, **kwargs)
             except BaseException as exc:
                 self.exception = exc
                 raise
