@@ -6,14 +6,19 @@ Nothing of it is imported by what runs on AWS. The main path enters at
 
 AWS is stood in for by the events of a boto3 session (:mod:`~lambda_celery.testing.aws`): botocore
 checks each request as ever, and raises its own exceptions. SQS, DynamoDB and S3 answer from
-memory, as far as this project asks them. An emulator would have to be told of a clock, of lost
-processes and of second deliveries, which is what such tests are about; moto's conditional writes
-are not atomic, and an emulator's process, or the import of it, costs more than all the tests of a
-small project.
+memory, as far as this project asks them. Neither moto nor ministack has a clock that a test can
+move on, or can lose a process's writes and deliver a message twice, which is what such tests are
+about; and each is a large dependency of tests that need three services.
 """
 
-from lambda_celery.testing.messages import Message
-from lambda_celery.testing.mixin import LambdaCeleryTestMixin
-from lambda_celery.testing.queue import LambdaCeleryQueue, Outcome
+try:
+    from lambda_celery.testing.messages import Message
+    from lambda_celery.testing.mixin import LambdaCeleryTestMixin
+    from lambda_celery.testing.queue import LambdaCeleryQueue, Outcome
+except ModuleNotFoundError as exc:  # what the function has, and a web process may not
+    raise ModuleNotFoundError(
+        f"The queue for tests needs {exc.name}: pip install 'lambda-celery[testing]'.",
+        name=exc.name,
+    ) from None
 
 __all__ = ["LambdaCeleryQueue", "LambdaCeleryTestMixin", "Message", "Outcome"]

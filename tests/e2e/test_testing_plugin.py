@@ -118,3 +118,11 @@ def test_a_project_chooses_the_app_and_the_options(pytester):
         """
     )
     run(pytester).assert_outcomes(passed=1)
+
+
+def test_a_missing_extra_is_told_in_a_sentence(pytester):
+    pytester.makeconftest("import sys\nsys.modules['aws_lambda_powertools'] = None\n")
+    pytester.makepyfile("def test_one(lambda_celery_queue): ...")
+    result = run(pytester)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["E*pip install 'lambda-celery[[]testing]'."])
