@@ -13,7 +13,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -475,6 +476,20 @@ def settings_of(app: Celery) -> Settings:
     if app not in _read:
         _read[app] = Settings.from_app(app)
     return _read[app]
+
+
+@contextmanager
+def other_settings(app: Celery, settings: Settings) -> Iterator[None]:
+    """Have :func:`settings_of` return *settings* for *app* within the context: in its tests."""
+    before = _read.get(app)
+    _read[app] = settings
+    try:
+        yield
+    finally:
+        if before is None:
+            del _read[app]
+        else:
+            _read[app] = before
 
 
 _read: WeakKeyDictionary[Celery, Settings] = WeakKeyDictionary()

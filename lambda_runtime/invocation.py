@@ -130,7 +130,7 @@ class Handler:
                 batch_end.finish(self, context, deadline)
                 if self._processes is not None:
                     self._processes.await_end(deadline)
-                self._tell(deliveries, deadline)
+                self.tell(deliveries, deadline)
 
     def _let_go(self) -> None:
         """End what two copies of this process must not share; who needs it makes it anew."""
@@ -163,7 +163,7 @@ class Handler:
             self._mapping_check.after_failure(context, failed.source_arn)
         return settlement.close()
 
-    def _tell(self, deliveries: list[Delivery], deadline: Deadline) -> None:
+    def tell(self, deliveries: list[Delivery], deadline: Deadline) -> None:
         """Tell what has become of *deliveries*: of that, nothing may keep the answer."""
         try:
             summary.log(deliveries, deadline)

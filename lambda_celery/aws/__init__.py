@@ -6,7 +6,7 @@ private parts is in :mod:`lambda_celery.aws.fast_requests` and :mod:`lambda_cele
 """
 
 from lambda_celery.aws.bounded import ending_at, seconds_left
-from lambda_celery.aws.clients import client, close_connections, region_of
+from lambda_celery.aws.clients import client, close_connections, region_of, using_session
 from lambda_celery.aws.refusals import (
     AWS_ERRORS,
     ClientError,
@@ -36,4 +36,5 @@ __all__ = [
     "queue_is_absent",
     "region_of",
     "seconds_left",
+    "using_session",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
@@ -32,6 +34,22 @@ _ATTEMPTS_OF = {"dynamodb": 3}
 
 _clients: dict[tuple[Any, ...], Any] = {}
 _lock = threading.Lock()
+#: Of :func:`using_session`.
+_session: Any = None
+
+
+@contextmanager
+def using_session(session: Any) -> Iterator[None]:
+    """Have every client come from the boto3 *session* within the context, whatever is configured.
+
+    Tests stand in for AWS by the events of such a session.
+    """
+    global _session
+    before, _session = _session, session
+    try:
+        yield
+    finally:
+        _session = before
 
 
 def client(
@@ -55,7 +73,7 @@ def client(
     region = region or region_of(settings)
     fast = fast and patient and settings.fast_requests
     credentials = {name: value for name, value in credentials.items() if value is not None}
-    session = None if credentials else boto3.DEFAULT_SESSION
+    session = _session or (None if credentials else boto3.DEFAULT_SESSION)
     # The process id is part of the key: sockets must not be shared with a forked child.
     connections = max(_CONNECTIONS, settings.most_concurrency)
     key = (

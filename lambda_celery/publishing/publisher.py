@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +38,19 @@ class Publisher:
         self.payloads = PayloadStore(settings)
         self._limits: dict[str, int] = {}
         self._lock = threading.Lock()
+
+    @contextmanager
+    def with_settings(self, settings: Settings) -> Iterator[None]:
+        """Send by other *settings* within the context: in a project's tests.
+
+        Who holds this publisher, as the producer of each thread does, need not know.
+        """
+        before = self.settings, self.payloads, self._limits
+        self.settings, self.payloads, self._limits = settings, PayloadStore(settings), {}
+        try:
+            yield
+        finally:
+            self.settings, self.payloads, self._limits = before
 
     def publish(self, queue_url: str, message: OutgoingMessage, sqs: Any = None) -> None:
         """Send *message*, or leave it to the :func:`~lambda_celery.batch` that is open.

@@ -20,7 +20,7 @@ from celery.worker.request import Request
 from greenlet import greenlet
 
 from lambda_celery import ConfigurationError
-from lambda_celery.celery_hooks import apps, declared, thread_state, wrappers
+from lambda_celery.celery_hooks import apps, declared, in_tests, thread_state, wrappers
 from lambda_runtime.celery_hooks import tracing
 from lambda_runtime.celery_hooks.broker_pool import renew_broker_connections
 from lambda_runtime.celery_hooks.restored import close_result_connections, renew_ids
@@ -320,3 +320,29 @@ def test_the_connections_of_redis_are_ended(monkeypatch):
     monkeypatch.setattr(app.backend.client.connection_pool, "disconnect", lambda: ended.append(1))
     close_result_connections(app)
     assert ended == [1]
+
+
+def test_a_body_is_looked_up_when_it_is_called():
+    """celery_hooks/in_tests.py: what takes its place runs, beneath ``autoretry_for``."""
+    app = Celery("bodies", broker="memory://", set_as_current=False)
+    plain = app.task(nothing, name="plain", shared=False)
+    retrying = app.task(nothing, name="retrying", shared=False, autoretry_for=(ValueError,))
+    assert not hasattr(plain, "_orig_run")
+    assert callable(retrying._orig_run)
+
+    for task in (plain, retrying):
+        task()
+        before = dict(vars(task))
+        with in_tests.body_replaced(task, lambda body: lambda: "replaced"):
+            assert task() == "replaced"
+            assert tracing.make_tracer(app, task, "here", trace.TraceInfo)
+        assert task() is None
+        assert vars(task) == before
+
+
+def test_whether_results_may_be_waited_for_is_of_the_process():
+    """celery_hooks/in_tests.py: as_in_worker."""
+    before = _state.task_join_will_block()
+    with in_tests.as_in_worker():
+        assert _state.task_join_will_block()
+    assert _state.task_join_will_block() is before

@@ -114,8 +114,16 @@ def test_every_room_says_what_belongs_there():
 @pytest.mark.parametrize(
     ("contract", "exceptions"),
     [
-        ("direction", {"lambda_celery.cli", "lambda_celery.local"}),
-        ("boto", {"lambda_celery.aws", "lambda_celery.payloads", "lambda_celery.local"}),
+        ("direction", {"lambda_celery.cli", "lambda_celery.local", "lambda_celery.testing"}),
+        (
+            "boto",
+            {
+                "lambda_celery.aws",
+                "lambda_celery.payloads",
+                "lambda_celery.local",
+                "lambda_celery.testing.aws",
+            },
+        ),
         (
             "powertools",
             {"lambda_runtime.log", "lambda_runtime.metrics", "lambda_runtime.table.claims"},

@@ -1,0 +1,158 @@
+"""The queue for the tests of projects, as a project uses it: by the page, pytest and Django."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "testing.md"
+BLOCK = re.compile(r'^```python title="([^"]+)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
+
+#: What the page does not show.
+FILES = {
+    "shop/__init__.py": "from shop.celery import app\n",
+    "shop/celery.py": """
+import os
+from celery import Celery
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+""",
+    "shop/settings.py": """
+SECRET_KEY = "x"
+USE_TZ = True
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop.sqlite3"}}
+DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
+INSTALLED_APPS = ["lambda_celery.django", "shop"]
+CELERY_BROKER_URL = "amqp://guest@127.0.0.1:1//"
+CELERY_RESULT_BACKEND = "cache+memory://"
+CELERY_LAMBDA_TASKS = ["shop.tasks.*"]
+CELERY_TASK_PUBLISH_RETRY = False
+""",
+    "shop/models.py": """
+from django.db import models
+
+class Order(models.Model):
+    confirmed = models.BooleanField(default=False)
+""",
+    "shop/views.py": """
+from functools import partial
+from django.db import transaction
+from shop.models import Order
+from shop.tasks import send_confirmation
+
+def place_order(language):
+    order = Order.objects.create()
+    transaction.on_commit(partial(send_confirmation.delay, order.id, language=language))
+    return order
+""",
+    "shop/tests_besides.py": """
+from django.core import mail
+from django.db import transaction
+from django.test import TestCase, override_settings
+from lambda_celery import task
+from lambda_celery.testing import LambdaCeleryTestMixin
+from shop.models import Order
+from shop.tasks import send_offer
+
+@task
+def offer_at_commit():
+    transaction.on_commit(lambda: send_offer.delay("ann@example.com"))
+
+@task
+async def count_orders():
+    return await Order.objects.acount()
+
+class Tests(LambdaCeleryTestMixin, TestCase):
+    def test_what_a_task_does_at_the_commit_is_called_by_the_test(self):
+        offer_at_commit.delay()
+        with self.captureOnCommitCallbacks(execute=True):
+            self.lambda_celery_queue.run()
+        [outcome] = self.lambda_celery_queue.run()
+        self.assertEqual(outcome.message.task, "shop.tasks.send_offer")
+
+    def test_an_asynchronous_task_sees_the_transaction(self):
+        Order.objects.create()
+        count_orders.delay()
+        [outcome] = self.lambda_celery_queue.run()
+        self.assertEqual(outcome.result, 1)
+
+    @override_settings(
+        EMAIL_BACKEND="lambda_celery.django.mail.EmailBackend",
+        CELERY_EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend",
+    )
+    def test_an_attachment_is_there_in_each_test(self):
+        content = b"x" * 50_000
+        attached = [("a.pdf", content, "application/pdf")]
+        mail.EmailMessage("a", "b", "c@example.com", ["d@example.com"], attachments=attached).send()
+        [outcome] = self.lambda_celery_queue.run()
+        self.assertEqual(outcome.end, "succeeded")
+        self.assertEqual(mail.outbox[0].attachments[0][1], content)
+
+    test_an_attachment_is_there_in_another_test = test_an_attachment_is_there_in_each_test
+""",
+    "conftest.py": "import django, os\nimport shop\ndjango.setup()\n",
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with what the page shows, for which this version is installed."""
+    root = tmp_path_factory.mktemp("project")
+    shown: dict[str, list[str]] = defaultdict(list)
+    for name, text in BLOCK.findall(PAGE.read_text()):
+        shown[name].append(text)
+    assert set(shown) == {"shop/tasks.py", "shop/tests.py", "test_offers.py"}
+    for name, text in [*FILES.items(), *((n, "\n\n".join(each)) for n, each in shown.items())]:
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    installed = root / "installed" / "lambda_celery_plugin-0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: lambda-celery-plugin\n")
+    plugins = config["options.entry_points"]["pytest11"]
+    (installed / "entry_points.txt").write_text(f"[pytest11]{plugins}\n")
+    return root
+
+
+def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python where there is neither AWS nor a setting for it."""
+    kept = {name: each for name, each in os.environ.items() if not name.startswith("AWS_")}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=project,
+        env={
+            **kept,
+            "PYTHONPATH": os.pathsep.join([str(project), str(project / "installed"), str(ROOT)]),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_the_ten_tests_of_the_page_pass_and_those_of_what_else_it_says(project):
+    done = run(project, "-m", "django", "test", "--settings", "shop.settings")
+
+    assert done.returncode == 0, done.stderr
+    assert "Ran 14 tests" in done.stderr
+
+
+def test_so_does_the_one_with_the_fixture(project):
+    done = run(project, "-m", "pytest", "-q", "-p", "no:randomly", "test_offers.py")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
