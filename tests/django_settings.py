@@ -14,6 +14,9 @@ if not settings.configured:
         USE_I18N=False,
         DEFAULT_FROM_EMAIL="default@example.com",
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        TASKS={
+            "default": {"BACKEND": "lambda_celery.django.tasks.LambdaBackend", "QUEUES": []},
+        },
         TEMPLATES=[
             {
                 "BACKEND": "django.template.backends.django.DjangoTemplates",

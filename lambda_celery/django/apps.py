@@ -18,3 +18,5 @@ class LambdaCeleryConfig(AppConfig):
         # Its tasks, which no module of the project imports.
         import lambda_celery.django.checks
         import lambda_celery.django.mail.tasks  # noqa: F401
+        import lambda_celery.django.mail.tasks
+        import lambda_celery.django.tasks.run_task  # noqa: F401

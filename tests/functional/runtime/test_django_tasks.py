@@ -1,0 +1,231 @@
+"""Django's tasks by way of the queue, run by the handler."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+import tests.django_settings  # noqa: F401 - before what reads them
+from lambda_celery.django.tasks import api
+from lambda_celery.django.tasks.api import TaskResultStatus
+from lambda_celery.exceptions import PublishError
+
+if api.BaseTaskBackend.__module__.startswith("django_tasks"):
+    from django_tasks import task, task_backends
+else:
+    from django.tasks import task, task_backends
+
+BACKEND = "lambda_celery.django.tasks.LambdaBackend"
+ran: list[Any] = []
+
+
+@task
+def add(a, b):
+    ran.append((a, b))
+    return a + b
+
+
+@task
+async def add_async(a, b):
+    await asyncio.sleep(0)
+    return a + b
+
+
+@task(takes_context=True)
+def attempt(context, *, fails_until):
+    ran.append(context.attempt)
+    if context.attempt < fails_until:
+        raise LookupError("not yet")
+    return context.task_result.id
+
+
+@task
+def leave():
+    sys.exit(3)
+
+
+@task
+def complex_value():
+    return object()
+
+
+@pytest.fixture(autouse=True)
+def no_runs() -> None:
+    ran.clear()
+
+
+@pytest.fixture
+def sent() -> Iterator[list[tuple[str, Any, Any]]]:
+    """The signals that were sent: their names, their senders, and the status that they tell."""
+    seen: list[tuple[str, Any, Any]] = []
+    connected = []
+    for name in ("task_enqueued", "task_started", "task_finished"):
+
+        def note(sender: Any, task_result: Any, name: str = name, **_: Any) -> None:
+            seen.append((name, task_result.id, task_result.status))
+
+        signal = getattr(api.signals, name)
+        signal.connect(note)
+        connected.append((signal, note))
+    yield seen
+    for signal, note in connected:
+        signal.disconnect(note)
+
+
+def test_a_task_is_enqueued_runs_and_has_a_result(runtime, sent):
+    result = add.enqueue(1, b=2)
+
+    assert (result.status, result.attempts) == (TaskResultStatus.READY, 0)
+    assert add.get_result(result.id) == result
+    assert sent == [("task_enqueued", result.id, "READY")]
+    assert runtime.deliver().all_deleted
+    assert sent[1:] == [
+        ("task_started", result.id, "RUNNING"),
+        ("task_finished", result.id, "SUCCESSFUL"),
+    ]
+    enqueued_at = result.enqueued_at
+    result.refresh()
+    assert result.return_value == 3
+    assert result.attempts == 1
+    assert result.worker_ids[0].startswith("lambda@")
+    assert enqueued_at <= result.started_at <= result.finished_at
+    assert result.enqueued_at == enqueued_at
+
+
+def test_a_copy_does_not_run_again(runtime):
+    add.enqueue(1, 2)
+    [message] = runtime.receive()
+    runtime.send_copy(message)
+    runtime.hand_over([message])
+
+    assert runtime.deliver().all_deleted
+    assert ran == [(1, 2)]
+
+
+def test_a_coroutine_is_enqueued_and_run(runtime):
+    async def call() -> Any:
+        return await add_async.aenqueue(1, 2)
+
+    result = asyncio.run(call())
+    assert runtime.deliver().all_deleted
+
+    async def look() -> Any:
+        return await add_async.aget_result(result.id)
+
+    assert asyncio.run(look()).return_value == 3
+
+
+@pytest.mark.parametrize(
+    ("called", "error"),
+    [(leave, SystemExit), (complex_value, TypeError), (add, TypeError)],
+    ids=["sys.exit", "what it returns", "its arguments"],
+)
+def test_a_task_that_raises_has_failed_and_is_parked(runtime, stack, sent, called, error):
+    result = called.enqueue()
+
+    assert runtime.deliver().all_deleted
+
+    assert sent[-1] == ("task_finished", result.id, "FAILED")
+    result.refresh()
+    assert result.finished_at is not None
+    [kept] = result.errors
+    assert kept.exception_class is error
+    assert kept.traceback.startswith("Traceback")
+    assert len(stack.dead_letters()) == 1
+
+
+def test_what_is_sent_back_is_another_attempt_of_it(runtime, stack):
+    result = attempt.enqueue(fails_until=2)
+    [message] = runtime.receive()
+    runtime.hand_over([message])
+    assert len(stack.dead_letters()) == 1
+
+    runtime.send_copy(message)
+    runtime.deliver()
+
+    result.refresh()
+    assert ran == [1, 2]
+    assert result.return_value == result.id
+    assert [each.exception_class for each in result.errors] == [LookupError]
+
+
+def test_a_task_that_is_not_deployed_comes_back_and_has_failed_at_last(
+    make_runtime, monkeypatch, sent
+):
+    runtime = make_runtime(lambda_max_receive_count=2)
+    result = add.enqueue(1, 2)
+    with monkeypatch.context() as patch:
+        patch.delattr(f"{__name__}.add")
+        assert runtime.deliver().all_returned
+        assert runtime.deliver().all_deleted
+
+    # Without it there is no result to tell of.
+    assert [name for name, _, _ in sent] == ["task_enqueued"]
+    result.refresh()
+    assert result.status == TaskResultStatus.FAILED
+    assert result.errors[0].exception_class_path.endswith("UnknownDjangoTaskError")
+
+
+def test_what_a_message_names_is_not_imported(runtime, stack, web):
+    assert "this" not in sys.modules
+    for path in ("this.s", "os.system", "nothing"):
+        web.send_task("lambda_celery.django.run_task", kwargs={"task": path, "args": ["true"]})
+
+    assert runtime.deliver(3).all_returned
+    assert "this" not in sys.modules
+
+
+def test_what_aws_refuses_is_raised_and_no_signal_is_sent(runtime, faults, sent):
+    faults.fail(runtime.settings, "sqs", "SendMessage", "AccessDenied", status=403)
+
+    with pytest.raises(PublishError):
+        add.enqueue(1, 2)
+    assert sent == []
+
+
+def test_a_time_is_a_delay(runtime, faults):
+    calls = faults.watch(runtime.settings, "sqs", "SendMessage")
+
+    add.using(run_after=datetime.now(UTC) + timedelta(minutes=10)).enqueue(1, 2)
+
+    assert 590 < calls[0]["DelaySeconds"] <= 600
+
+
+def test_queues_and_priorities_are_queues_of_celery(runtime):
+    options = {"priority_queues": {"mail": {-100: "bulk", 0: "mail", 50: "urgent"}}}
+    with override_settings(
+        TASKS={"default": {"BACKEND": BACKEND, "QUEUES": [], "OPTIONS": options}}
+    ):
+        assert task_backends["default"].supports_priority
+        queues = []
+        for called in (
+            add,
+            add.using(queue_name="mail"),
+            add.using(queue_name="mail", priority=-1),
+            add.using(queue_name="mail", priority=60),
+        ):
+            called.enqueue(1, 2)
+            [message] = runtime.receive()
+            queues.append(runtime.envelope(message)["properties"]["delivery_info"]["routing_key"])
+            assert runtime.hand_over([message]).all_deleted
+        with pytest.raises(api.InvalidTask, match="The queue 'default' has no priorities"):
+            add.using(priority=1)
+
+    assert queues == ["celery", "mail", "bulk", "urgent"]
+
+
+def test_without_a_store_there_are_no_results(make_runtime):
+    runtime = make_runtime(result_backend=None)
+    result = add.enqueue(1, 2)
+    runtime.deliver()
+
+    assert not task_backends["default"].supports_get_result
+    assert ran == [(1, 2)]
+    with pytest.raises(NotImplementedError):
+        result.refresh()
