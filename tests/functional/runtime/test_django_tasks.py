@@ -15,6 +15,7 @@ import tests.django_settings  # noqa: F401 - before what reads them
 from lambda_celery.django.tasks import api
 from lambda_celery.django.tasks.api import TaskResultStatus
 from lambda_celery.exceptions import PublishError
+from tests.functional.runtime.test_attempts import lose, received
 
 if api.BaseTaskBackend.__module__.startswith("django_tasks"):
     from django_tasks import task, task_backends
@@ -153,6 +154,20 @@ def test_what_is_sent_back_is_another_attempt_of_it(runtime, stack):
     assert ran == [1, 2]
     assert result.return_value == result.id
     assert [each.exception_class for each in result.errors] == [LookupError]
+
+
+def test_what_is_lost_with_its_process_at_its_last_attempt_has_failed(make_runtime, sent):
+    runtime = make_runtime(lambda_max_receive_count=2)
+    result = add.enqueue(1, 2)
+    [message] = runtime.receive()
+    lose(runtime, message, times=2)
+
+    assert runtime.hand_over([received(message, 3)]).all_deleted
+
+    assert ran == []
+    assert sent[-1] == ("task_finished", result.id, "FAILED")
+    result.refresh()
+    assert result.errors[0].exception_class_path.endswith(".WorkerLostError")
 
 
 def test_a_task_that_is_not_deployed_comes_back_and_has_failed_at_last(
