@@ -104,7 +104,7 @@ class LambdaBackend(BaseTaskBackend):
             # Before its task can have run, whose results are to come after it.
             store.write(run_task.app, result.id, to_document(result))
         self._publish(result)
-        signals.task_enqueued.send(type(self), task_result=result)
+        signals.task_enqueued.send_robust(type(self), task_result=result)
         return result
 
     async def aenqueue(
@@ -175,7 +175,7 @@ class LambdaBackend(BaseTaskBackend):
         )
 
     def _run_here(self, result: TaskResult) -> None:
-        signals.task_enqueued.send(type(self), task_result=result)
+        signals.task_enqueued.send_robust(type(self), task_result=result)
         token = eager_result.set(result)
         try:
             self._publish(result)

@@ -65,7 +65,7 @@ def run(self: CeleryTask, call: Mapping[str, Any]) -> None:
     status = TaskResultStatus.SUCCESSFUL
     change(result, _return_value=value, status=status, finished_at=timezone.now())
     _keep(self.app, result)
-    signals.task_finished.send(type(task.get_backend()), task_result=result)
+    signals.task_finished.send_robust(type(task.get_backend()), task_result=result)
 
 
 def fail(
@@ -84,7 +84,7 @@ def fail(
     result.errors.append(to_error(cause or exc))
     change(result, status=TaskResultStatus.FAILED, finished_at=timezone.now())
     _keep(celery_task.app, result)
-    signals.task_finished.send(type(result.task.get_backend()), task_result=result)
+    signals.task_finished.send_robust(type(result.task.get_backend()), task_result=result)
 
 
 def _begin(self: CeleryTask, call: Mapping[str, Any]) -> TaskResult:
@@ -104,7 +104,7 @@ def _begin(self: CeleryTask, call: Mapping[str, Any]) -> TaskResult:
     )
     result.worker_ids.append(self.request.hostname or "")
     _keep(self.app, result)
-    signals.task_started.send(type(result.task.get_backend()), task_result=result)
+    signals.task_started.send_robust(type(result.task.get_backend()), task_result=result)
     return result
 
 

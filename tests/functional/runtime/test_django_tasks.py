@@ -79,7 +79,8 @@ def sent() -> Iterator[list[tuple[str, Any, Any]]]:
         signal.disconnect(note)
 
 
-def test_a_task_is_enqueued_runs_and_has_a_result(runtime, sent):
+def test_a_task_is_enqueued_runs_and_has_a_result(make_runtime, results_table, sent):
+    runtime = make_runtime(result_backend=f"lambda-dynamodb:///{results_table}")
     result = add.enqueue(1, b=2)
 
     assert (result.status, result.attempts) == (TaskResultStatus.READY, 0)
@@ -202,6 +203,24 @@ def test_what_aws_refuses_is_raised_and_no_signal_is_sent(runtime, faults, sent)
     with pytest.raises(PublishError):
         add.enqueue(1, 2)
     assert sent == []
+
+
+@pytest.mark.parametrize("name", ["task_enqueued", "task_started", "task_finished"])
+def test_a_receiver_that_raises_changes_nothing(runtime, name):
+    def refuse(**_: Any) -> None:
+        raise ConnectionError("no database")
+
+    signal = getattr(api.signals, name)
+    signal.connect(refuse)
+    try:
+        result = add.enqueue(1, 2)
+        assert runtime.deliver().all_deleted
+    finally:
+        signal.disconnect(refuse)
+
+    result.refresh()
+    assert result.return_value == 3
+    assert ran == [(1, 2)]
 
 
 def test_a_time_is_a_delay(runtime, faults):
