@@ -152,7 +152,7 @@ class LambdaBackend(BaseTaskBackend):
             return
         for name, by_priority in self._priority_queues.items():
             for chosen in by_priority.values():
-                if chosen != name and chosen not in settings.queues:
+                if chosen not in (name, DEFAULT_TASK_QUEUE_NAME, *settings.queues):
                     yield checks.Warning(
                         f"TASKS[{self.alias!r}]['OPTIONS']['priority_queues'] names {chosen!r}, "
                         "which has no SQS queue of its own, so its tasks wait with all others.",

@@ -62,7 +62,7 @@ def _note_failure(
     **_: Any,
 ) -> None:
     """Have it known that it has failed, whoever says so: the process may have been lost."""
-    if sender.name == NAME:
+    if getattr(sender, "name", None) == NAME:
         from lambda_celery.django.tasks.running import fail
 
         fail(sender, task_id, kwargs or {}, exception)

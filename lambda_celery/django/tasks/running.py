@@ -49,7 +49,7 @@ def run(self: CeleryTask, call: Mapping[str, Any]) -> None:
     """
     result = _begin(self, call)
     if result.is_finished:
-        return  # the process was lost after it had been kept
+        return  # it had been kept when its process was lost
     # Where it is found when it fails.
     self.request.django_result = result
     task = result.task
