@@ -30,7 +30,7 @@ from lambda_celery.django.tasks.api import (
 from lambda_celery.django.tasks.documents import to_call, to_document, to_result
 from lambda_celery.django.tasks.run_task import run_task
 from lambda_celery.django.tasks.running import eager_result
-from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.exceptions import ConfigurationError, PublishError
 
 _NOT_INSTALLED = "lambda_celery.tasks.E001"
 _MISCONFIGURED = "lambda_celery.tasks.E002"
@@ -89,7 +89,7 @@ class LambdaBackend(BaseTaskBackend):
         """Publish *task*, and return its result as it is known then.
 
         :raises InvalidTask: the settings do not let it be run.
-        :raises PublishError: AWS did not take it.
+        :raises PublishError: AWS did not take it, or its result could not be stored.
         """
         self.validate_task(task)
         result = TaskResult(
@@ -102,7 +102,7 @@ class LambdaBackend(BaseTaskBackend):
             return result
         if self.supports_get_result:
             # Before its task can have run, whose results are to come after it.
-            store.write(run_task.app, result.id, to_document(result))
+            self._store(result)
         self._publish(result)
         signals.task_enqueued.send_robust(type(self), task_result=result)
         return result
@@ -159,6 +159,16 @@ class LambdaBackend(BaseTaskBackend):
                         hint=f"Add {chosen!r} to {setting_names('queues')}.",
                         id=_SAME_QUEUE,
                     )
+
+    def _store(self, result: TaskResult) -> None:
+        try:
+            store.write(run_task.app, result.id, to_document(result))
+        except Exception as exc:
+            raise PublishError(
+                f"The result of {result.task.module_path} could not be stored, so the task was not "
+                f"sent: {exc} See to Celery's result_backend, or set 'ignore_result' in "
+                f"TASKS[{self.alias!r}]['OPTIONS'] if nobody reads results."
+            ) from exc
 
     def _publish(self, result: TaskResult) -> None:
         task = result.task

@@ -205,6 +205,18 @@ def test_what_aws_refuses_is_raised_and_no_signal_is_sent(runtime, faults, sent)
     assert sent == []
 
 
+def test_a_task_whose_result_cannot_be_stored_is_not_sent(runtime, monkeypatch, sent, stack):
+    def refuse(*args: Any) -> None:
+        raise ConnectionError("the back end is down")
+
+    monkeypatch.setattr(runtime.app.backend, "_set_with_state", refuse)
+
+    with pytest.raises(PublishError, match=r"add could not be stored, so the task was not sent"):
+        add.enqueue(1, 2)
+    assert sent == []
+    assert stack.depth() == 0
+
+
 @pytest.mark.parametrize("name", ["task_enqueued", "task_started", "task_finished"])
 def test_a_receiver_that_raises_changes_nothing(runtime, name):
     def refuse(**_: Any) -> None:
