@@ -15,8 +15,7 @@ class LambdaCeleryConfig(AppConfig):
     def ready(self) -> None:
         """Reach the Celery apps of this process, those still to be made included."""
         install()
-        # Its tasks, which no module of the project imports.
+        # Checks and tasks, which no module of the project imports.
         import lambda_celery.django.checks
-        import lambda_celery.django.mail.tasks  # noqa: F401
         import lambda_celery.django.mail.tasks
         import lambda_celery.django.tasks.run_task  # noqa: F401
