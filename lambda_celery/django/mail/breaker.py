@@ -25,6 +25,8 @@ _BELIEVED_SECONDS = 5.0
 #: From one probe to the next, at first and at most.
 _FIRST_SECONDS = 60.0
 _LONGEST_SECONDS = 900.0
+#: After so many it is the longest one; a power of all of them would be no float at some point.
+_MOST_DOUBLINGS = 10
 #: How long the item outlives its last probe.
 _KEPT_SECONDS = 86_400
 
@@ -54,6 +56,8 @@ class Breaker:
         self._lock = threading.Lock()
         self._known = _State()
         self._known_at = 0.0
+        #: Until when the others wait for the probe of this process.
+        self._probe_until = 0.0
 
     def seconds_to_wait(self) -> float:
         """Return how long a mail has to wait for this mailer; 0 if it may be sent now.
@@ -71,13 +75,16 @@ class Breaker:
         return 0.0
 
     def leave_alone(self, reason: str, seconds: float | None = None) -> None:
-        """Write down that the mailer takes nothing.
+        """Write down that the mailer takes nothing, unless another mail has told so already.
 
         :param seconds: for how long, if the server's answer tells.
         """
         now = self._clock()
         state = self._read()
-        wait = seconds or min(_FIRST_SECONDS * 2**state.probes, _LONGEST_SECONDS)
+        if state.until > now and state.until != self._probe_until:
+            return  # what a crowd of mails is told at one time is one answer
+        doublings = min(state.probes, _MOST_DOUBLINGS)
+        wait = seconds or min(_FIRST_SECONDS * 2**doublings, _LONGEST_SECONDS)
         self._write(_State(now + wait, state.probes + 1, reason), None)
         logger.error(
             "The mailer %s takes no mails: %s. They wait, and the next one is tried in %d s.",
@@ -105,7 +112,11 @@ class Breaker:
 
     def _take_probe(self, state: _State, now: float) -> bool:
         """Whether this process tries the mailer next; the others wait for what becomes of it."""
-        return self._write(replace(state, until=now + _FIRST_SECONDS), state)
+        probe = replace(state, until=now + _FIRST_SECONDS)
+        if not self._write(probe, state):
+            return False
+        self._probe_until = probe.until
+        return True
 
     def _write(self, state: _State, expected: _State | None) -> bool:
         condition: dict[str, Any] = {}
