@@ -74,6 +74,14 @@ class Breaker:
             return wait + random.uniform(0, min(wait, _FIRST_SECONDS))
         return 0.0
 
+    def is_known_to_be_well(self) -> bool:
+        """Whether the mailer takes mails, as all processes know it.
+
+        Never without a table, and not for a probe.
+        """
+        with self._lock:
+            return bool(self._table) and not self._known.until
+
     def leave_alone(self, reason: str, seconds: float | None = None) -> None:
         """Write down that the mailer takes nothing, unless another mail has told so already.
 

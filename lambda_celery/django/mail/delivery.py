@@ -6,12 +6,12 @@ A mail is one message, and so one idempotent unit: what becomes of one is nothin
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Task
-from celery.utils.time import get_exponential_backoff_interval
 from django.core.mail import EmailMessage
 
 from lambda_celery.conf import settings_of
@@ -23,11 +23,14 @@ from lambda_celery.django.mail.form import mail_from_json
 from lambda_celery.django.mail.options import REPRS
 from lambda_celery.django.mail.refused import noting_refused
 
-#: How often a mail that its server takes later is tried again.
-_RETRIES = 5
-_FIRST_BACKOFF_SECONDS = 5
+#: How often a mail that its server takes later is tried again: for about an hour, as a greylist and
+#: a server that starts anew want it.
+_RETRIES = 12
+_FIRST_BACKOFF_SECONDS = 10
 _LONGEST_BACKOFF_SECONDS = 600
 _TOO_FAST_SECONDS = (1.0, 10.0)
+#: Thousands that come back in the same seconds are too fast again.
+_MOST_DOUBLINGS = 5
 #: SES counts the last 24 hours: a part of its quota is there again after a part of that.
 _QUOTA_SECONDS = 3600.0
 
@@ -43,12 +46,16 @@ def deliver_mail(
     arguments: Mapping[str, Any] | None,
     attempt: int,
     only: Sequence[str] | None,
+    closed: bool,
 ) -> int:
     """Do what :data:`~lambda_celery.django.mail.tasks.deliver` says, as the task *self*."""
     breaker = _breaker(self, using)
 
     def later(wait: float, exc: BaseException | None = None, **changed: Any) -> Exception:
-        known = {"using": using, "arguments": arguments, "attempt": attempt, "only": only}
+        known = {
+            "using": using, "arguments": arguments, "attempt": attempt, "only": only,
+            "closed": closed,
+        }  # fmt: skip
         made: Exception = self.retry(
             (mail,), {**known, **changed}, exc=exc, countdown=wait, throw=False, **REPRS
         )
@@ -56,6 +63,7 @@ def deliver_mail(
 
     if wait := breaker.seconds_to_wait():
         raise later(wait)
+    was_well = breaker.is_known_to_be_well()
     message = mail_from_json(mail, contents_of(self.app))
     if only is not None:
         vars(message)["recipients"] = lambda: list(only)
@@ -66,17 +74,25 @@ def deliver_mail(
         answer = read_answer(exc, opening=failed.was_opening)
         if answer is None:
             raise exc from exc.__cause__
+        # Others were taken since this mail was told so: it is the mail's own fault.
+        is_its_own = closed and was_well and not failed.was_opening
         match answer.meaning:
             case Meaning.QUOTA:
-                breaker.leave_alone(str(exc), _QUOTA_SECONDS)
+                breaker.leave_alone(_without_addresses(str(exc)), _QUOTA_SECONDS)
                 raise later(breaker.seconds_to_wait(), exc) from exc
-            case Meaning.CLOSED:
-                breaker.leave_alone(str(exc), answer.wait_seconds)
-                raise later(breaker.seconds_to_wait(), exc) from exc
+            case Meaning.CLOSED if not is_its_own:
+                breaker.leave_alone(_without_addresses(str(exc)), answer.wait_seconds)
+                told = closed or not failed.was_opening
+                raise later(breaker.seconds_to_wait(), exc, closed=told) from exc
             case Meaning.TOO_FAST:
-                raise later(answer.wait_seconds or random.uniform(*_TOO_FAST_SECONDS), exc) from exc
-            case Meaning.TEMPORARY if attempt < _RETRIES:
+                wait = answer.wait_seconds or _too_fast(self.request.retries)
+                raise later(wait, exc) from exc
+            case Meaning.TEMPORARY | Meaning.CLOSED if attempt < _RETRIES:
                 raise later(_backoff(attempt), exc, attempt=attempt + 1) from exc
+            case Meaning.TEMPORARY if failed.was_opening:
+                # No mail is the reason, so none is parked for it.
+                breaker.leave_alone(_without_addresses(str(exc)))
+                raise later(breaker.seconds_to_wait(), exc, attempt=0) from exc
         # To try it again would change nothing: Celery's word for that is a retry too many.
         self.retry(exc=exc, max_retries=0)
     breaker.is_well()
@@ -113,10 +129,18 @@ def _send(
 
 
 def _backoff(attempt: int) -> float:
-    drawn: int = get_exponential_backoff_interval(
-        _FIRST_BACKOFF_SECONDS, attempt, _LONGEST_BACKOFF_SECONDS, full_jitter=True
-    )
-    return 1 + drawn
+    longest = min(_FIRST_BACKOFF_SECONDS * 2**attempt, _LONGEST_BACKOFF_SECONDS)
+    return 1 + random.uniform(longest / 2, longest)
+
+
+def _too_fast(retries: int) -> float:
+    shortest, longest = _TOO_FAST_SECONDS
+    return random.uniform(shortest, longest * 2 ** min(retries, _MOST_DOUBLINGS))
+
+
+def _without_addresses(text: str) -> str:
+    """Return *text* for a log and a table that are no place for people's addresses."""
+    return re.sub(r"[^\s<>\"'(,;:]+@", "…@", text)
 
 
 def _breaker(self: Task, using: str | None) -> Breaker:

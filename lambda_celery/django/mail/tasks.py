@@ -27,6 +27,7 @@ def deliver(
     arguments: Mapping[str, Any] | None = None,
     attempt: int = 0,
     only: Sequence[str] | None = None,
+    closed: bool = False,
 ) -> int:
     """Deliver a mail that :func:`~lambda_celery.django.mail.form.mail_to_json` has made.
 
@@ -36,10 +37,11 @@ def deliver(
     :param arguments: those of the back end that delivers, where there are no mailers.
     :param attempt: how often the server has put it off for a reason of the mail's own.
     :param only: the recipients that have yet to get it; all, if that is ``None``.
+    :param closed: its mailer was left alone for what this mail was told.
     """
     from lambda_celery.django.mail.delivery import deliver_mail
 
-    return deliver_mail(self, mail, using, arguments, attempt, only)
+    return deliver_mail(self, mail, using, arguments, attempt, only, closed)
 
 
 @task(**{"name": _CELERY_EMAIL_NAME, **_OPTIONS, "bind": False})

@@ -87,6 +87,16 @@ def a_mail(*to: str, **options: Any) -> EmailMessage:
     return EmailMessage("Hello", "Grüße", "from@example.com", list(to), **options)
 
 
+def mailers(runtime: Any, stack: Any) -> list[dict[str, Any]]:
+    """Return what the table has of mailers that are left alone."""
+    found: list[dict[str, Any]] = stack.dynamodb.scan(
+        TableName=runtime.settings.idempotency_table,
+        FilterExpression="begins_with(id, :mailer)",
+        ExpressionAttributeValues={":mailer": {"S": "mailer#"}},
+    )["Items"]
+    return found
+
+
 class TestPublishing:
     def test_a_mail_arrives_and_its_id_is_made_once(self, runtime, server):
         assert (
@@ -255,6 +265,40 @@ class TestDelivery:
         assert len(server.taken) == 1
         assert len(stack.dead_letters()) == 1
 
+    def test_a_server_that_is_away_for_long_parks_nothing(
+        self, runtime, server, monkeypatch, stack
+    ):
+        monkeypatch.setattr(delivery, "_RETRIES", 0)
+        monkeypatch.setattr(breaker, "_FIRST_SECONDS", 0.5)
+        a_mail("ann@example.com").send()
+        with override_settings(EMAIL_PORT=1):
+            for _ in range(2):
+                runtime.deliver()
+
+        while not server.taken:
+            runtime.deliver()
+
+        assert stack.dead_letters() == []
+
+    def test_one_mail_that_closes_its_mailer_again_and_again_is_parked_alone(
+        self, runtime, server, monkeypatch, stack
+    ):
+        monkeypatch.setattr(delivery, "_RETRIES", 0)
+        monkeypatch.setattr(breaker, "_FIRST_SECONDS", 0.5)
+        server.of_recipients = {"ann@example.com": "530 5.7.0 not from this sender"}
+        a_mail("ann@example.com").send()
+        runtime.deliver()
+
+        parked: list[Any] = []
+        while not parked:
+            a_mail("bob@example.com").send()
+            runtime.deliver(2)
+            parked = stack.dead_letters()
+
+        assert len(parked) == 1
+        assert {to for [to], _ in server.taken} == {"bob@example.com"}
+        assert mailers(runtime, stack) == []
+
     def test_a_recipient_who_is_refused_does_not_send_it_to_the_others_again(
         self, runtime, server, stack
     ):
@@ -304,11 +348,7 @@ class TestDelivery:
         runtime.deliver(3)
         assert server.taken == []
         assert server.answers == []  # asked by one of them
-        [state] = stack.dynamodb.scan(
-            TableName=runtime.settings.idempotency_table,
-            FilterExpression="begins_with(id, :mailer)",
-            ExpressionAttributeValues={":mailer": {"S": "mailer#"}},
-        )["Items"]
+        [state] = mailers(runtime, stack)
         assert answer[:3] in state["reason"]["S"] or answer[4:30] in state["reason"]["S"]
         while len(server.taken) < 3:
             runtime.deliver()
