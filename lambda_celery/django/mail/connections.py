@@ -34,14 +34,20 @@ class _Kept:
 
     def is_alive(self) -> bool:
         """Whether a mail may be sent by it; it is closed otherwise."""
-        # Not the monotonic clock: that stands still while Lambda freezes the process.
-        idle = time.time() - self.used_at
-        if 0 <= idle <= _LONGEST_IDLE_SECONDS and (
-            idle <= _ASKED_AFTER_SECONDS or _answers(self.backend)
+        if not self.is_stale() and (
+            self._idle_seconds() <= _ASKED_AFTER_SECONDS or _answers(self.backend)
         ):
             return True
         close(self.backend)
         return False
+
+    def is_stale(self) -> bool:
+        """Whether it was idle for so long that it is not tried any more."""
+        return not 0 <= self._idle_seconds() <= _LONGEST_IDLE_SECONDS
+
+    def _idle_seconds(self) -> float:
+        # Not the monotonic clock: that stands still while Lambda freezes the process.
+        return time.time() - self.used_at
 
 
 class Connections:
@@ -68,6 +74,18 @@ class Connections:
             raise
         with self._lock:
             self._idle.setdefault(name, []).append(_Kept(backend))
+            stale = list(self._take_stale())
+        for each in stale:
+            close(each.backend)
+
+    def _take_stale(self) -> Iterator[_Kept]:
+        """Take out what nobody will use any more: a mailer may have no mails for days."""
+        for name, all_ in list(self._idle.items()):
+            stale = [each for each in all_ if each.is_stale()]
+            yield from stale
+            self._idle[name] = [each for each in all_ if each not in stale]
+            if not self._idle[name]:
+                del self._idle[name]
 
     def _taken(self, name: str) -> Any:
         while True:
@@ -82,7 +100,12 @@ class Connections:
 
 def close(backend: Any) -> None:
     """Close the connection of *backend*, whatever state it is in."""
+    connection = getattr(backend, "connection", None)
     with suppress(Exception):
+        if isinstance(connection, smtplib.SMTP):
+            # Without QUIT: a server that is gone never answers it, and a mail would wait for that.
+            connection.close()
+            backend.connection = None
         backend.close()
 
 
