@@ -7,6 +7,7 @@ not be there. The table is in docs/django-mail.md.
 from __future__ import annotations
 
 import smtplib
+import socket
 import ssl
 from collections.abc import Iterator
 from enum import Enum
@@ -45,8 +46,7 @@ def read_answer(exc: BaseException, *, opening: bool) -> Answer | None:
     """
     for each in _causes(exc):
         if (found := _read(each)) is None and opening and isinstance(each, OSError):
-            is_distrust = isinstance(each, ssl.SSLCertVerificationError)
-            found = Answer(Meaning.CLOSED if is_distrust else Meaning.TEMPORARY)
+            found = Answer(Meaning.TEMPORARY)
         if found is not None:
             is_refused = opening and found.meaning is Meaning.PERMANENT
             return Answer(Meaning.CLOSED, found.wait_seconds) if is_refused else found
@@ -71,9 +71,15 @@ def _read(exc: BaseException) -> Answer | None:
         return _of_ses(exc)
     if any(each.__name__ == "AnymailError" for each in type(exc).__mro__):
         return _of_anymail(exc)
-    if isinstance(exc, (ConnectionError, TimeoutError)) or aws.is_transient(exc):
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return Answer(Meaning.CLOSED)
+    if isinstance(exc, _AWAY) or aws.is_transient(exc):
         return Answer(Meaning.TEMPORARY)
     return None
+
+
+#: Whom an API's client did not reach: it opens its connection with the first mail.
+_AWAY = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
 
 
 def _of_smtp(exc: smtplib.SMTPException) -> Answer | None:
@@ -158,10 +164,14 @@ def _of_anymail(exc: Any) -> Answer | None:
     return Answer(Meaning.TEMPORARY if status >= 500 else Meaning.PERMANENT)
 
 
+#: A server that asks for more is asked again earlier: what it says may be wrong.
+_LONGEST_WAIT_SECONDS = 3600.0
+
+
 def _retry_after(response: Any) -> float | None:
     headers = getattr(response, "headers", None) or {}
     value = str(headers.get("Retry-After", ""))
-    return float(value) if value.isdecimal() else None
+    return min(float(value), _LONGEST_WAIT_SECONDS) if value.isdecimal() else None
 
 
 def _text(reply: bytes | str) -> str:

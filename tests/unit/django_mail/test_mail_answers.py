@@ -55,6 +55,9 @@ SENDING = [
     (smtplib.SMTPRecipientsRefused({"a": (550, b"no"), "b": (550, b"no")}), Meaning.PERMANENT),
     (ConnectionResetError(), Meaning.TEMPORARY),
     (TimeoutError(), Meaning.TEMPORARY),
+    (caused(socket.gaierror(-3, "Temporary failure in name resolution")), Meaning.TEMPORARY),
+    (caused(ssl.SSLEOFError()), Meaning.TEMPORARY),
+    (caused(ssl.SSLCertVerificationError()), Meaning.CLOSED),
     (EndpointConnectionError(endpoint_url="https://ses"), Meaning.TEMPORARY),
     (ses("Throttling", RATE), Meaning.TOO_FAST),
     (ses("Throttling", QUOTA), Meaning.QUOTA),
@@ -122,6 +125,9 @@ def test_what_is_no_answer_of_a_server_is_unknown(exc):
 def test_how_long_to_wait_is_told_by_the_server():
     assert read_answer(http(429, **{"Retry-After": "17"}), opening=False) == Answer(
         Meaning.TOO_FAST, 17
+    )
+    assert read_answer(http(429, **{"Retry-After": "9" * 400}), opening=False) == Answer(
+        Meaning.TOO_FAST, 3600
     )
     assert read_answer(http(429, **{"Retry-After": "Thu"}), opening=False) == Answer(
         Meaning.TOO_FAST
