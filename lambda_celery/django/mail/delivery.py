@@ -5,6 +5,8 @@ A mail is one message, and so one idempotent unit: what becomes of one is nothin
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import re
 import threading
@@ -49,7 +51,7 @@ def deliver_mail(
     closed: bool,
 ) -> int:
     """Do what :data:`~lambda_celery.django.mail.tasks.deliver` says, as the task *self*."""
-    breaker = _breaker(self, using)
+    breaker = _breaker(self, using, arguments or {})
 
     def later(wait: float, exc: BaseException | None = None, **changed: Any) -> Exception:
         known = {
@@ -143,8 +145,12 @@ def _without_addresses(text: str) -> str:
     return re.sub(r"[^\s<>\"'(,;:]+@", "…@", text)
 
 
-def _breaker(self: Task, using: str | None) -> Breaker:
+def _breaker(self: Task, using: str | None, arguments: Mapping[str, Any]) -> Breaker:
     name = using or "default"
+    if arguments and using is None:
+        # Another server, or another account, whose troubles are its own.
+        text = json.dumps(sorted(arguments.items()), default=str)
+        name += f"/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     with _breakers_lock:
         found = _breakers.get(name)
         if found is None:

@@ -50,6 +50,9 @@ def make_delivery(using: str | None, arguments: Mapping[str, Any]) -> Any:
             f"{name} is {BACKEND_PATH} itself, which would send each mail to the queue again. "
             "Name the back end that delivers."
         )
+    if vars(made).get("fail_silently"):
+        # A mail that it drops without a word would be done.
+        made.fail_silently = False
     return made
 
 

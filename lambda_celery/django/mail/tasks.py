@@ -15,8 +15,9 @@ from lambda_celery.task import task
 _CELERY_EMAIL_NAME = "djcelery_email_send_multiple"
 
 _configured: Mapping[str, Any] = getattr(settings, "CELERY_EMAIL_TASK_CONFIG", {})
-#: Without a limit of retries: what a mailer's own troubles make of them has none.
-_OPTIONS = {"ignore_result": True, **_configured, "max_retries": None}
+#: Without a limit of retries: what a mailer's own troubles make of them has none. So nothing but
+#: these tasks may retry, or a mail that is refused for good would be sent for ever.
+_OPTIONS = {"ignore_result": True, **_configured, "max_retries": None, "autoretry_for": ()}
 
 
 @task(**{**_OPTIONS, "bind": True, "name": DELIVER})
