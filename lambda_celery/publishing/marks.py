@@ -102,6 +102,19 @@ def mark_of(message: Mapping[str, Any]) -> str:
     return f"{call}{_OF_A_RUN}{run.count(call)}"
 
 
+def id_in_run(content: str) -> str | None:
+    """Return an id for *content*, which a second run of the same call gives it as well.
+
+    For what calls have among their arguments: an id that is drawn would make them others. ``None``
+    outside of a run.
+    """
+    if (run := _run.get()) is None:
+        return None
+    named = json.dumps([run.call.mark, content])
+    digest = hashlib.sha256(named.encode()).hexdigest()[:32]
+    return f"{digest}.{run.count(digest)}"
+
+
 def identity(mark: str | None, task_id: str) -> str:
     """Return what all copies of a call have in common: its *mark*, and its *task_id* as well.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
+from email.utils import parseaddr
 from typing import Any
 
 import django
@@ -14,9 +17,13 @@ from lambda_celery.django.mail.contents import contents_of
 from lambda_celery.django.mail.form import mail_to_json
 from lambda_celery.django.mail.options import DELIVER, REPRS
 from lambda_celery.publishing.batch_block import batch
+from lambda_celery.publishing.marks import id_in_run
 
 #: What Django raises for a line break in a header: from 6.0 on, Python's own error.
 _HeaderError: type[ValueError] = ValueError if django.VERSION >= (6, 0) else mail.BadHeaderError
+
+
+_DOMAIN = re.compile(r"[A-Za-z0-9.-]+")
 
 
 def to_form(message: EmailMessage) -> dict[str, Any]:
@@ -32,11 +39,13 @@ def to_form(message: EmailMessage) -> dict[str, Any]:
     if any(name.lower() == "message-id" for name in headers):
         return mail_to_json(message, contents)
     # Whoever gets it twice, after a crash, can tell.
-    message.extra_headers = {**headers, "Message-ID": make_msgid(domain=str(DNS_NAME))}
+    message.extra_headers = {**headers, "Message-ID": ""}
     try:
-        return mail_to_json(message, contents)
+        form = mail_to_json(message, contents)
     finally:
         message.extra_headers = headers
+    form["attributes"]["extra_headers"]["Message-ID"] = _message_id(message, form)
+    return form
 
 
 def publish(
@@ -59,6 +68,19 @@ def publish(
     with batch():
         for form in forms:
             deliver.apply_async((form,), kwargs, **REPRS, **options)
+
+
+def _message_id(message: EmailMessage, form: Mapping[str, Any]) -> str:
+    """Return the ``Message-ID`` of a mail: the same one if the task that sends it runs again.
+
+    By its arguments is known that a mail of that task has been published already.
+    """
+    if (known := id_in_run(json.dumps(form, sort_keys=True))) is None:
+        drawn: str = make_msgid(domain=str(DNS_NAME))
+        return drawn
+    # Not this host's name, which another process does not have.
+    _, _, domain = parseaddr(str(message.from_email))[1].rpartition("@")
+    return f"<{known}@{domain if _DOMAIN.fullmatch(domain) else 'localhost'}>"
 
 
 def _refuse_lines(message: EmailMessage) -> None:

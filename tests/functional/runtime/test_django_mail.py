@@ -6,6 +6,7 @@ import asyncio
 import base64
 import email
 import email.policy
+import smtplib
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,9 +21,10 @@ from django.db import transaction
 from django.test import override_settings
 
 import tests.django_settings  # noqa: F401 - before what reads them
-from lambda_celery.django.mail import breaker, delivery, render_later, tasks
+from lambda_celery.django.mail import breaker, delivery, options, render_later, tasks
 from lambda_celery.django.mail.connections import Connections
 from lambda_celery.exceptions import PublishError, UnsupportedMailError
+from lambda_celery.publishing.marks import Running, RunningCall
 
 BACKEND = "lambda_celery.django.mail.EmailBackend"
 PDF = b"%PDF-1.4" + bytes(range(256)) * 400
@@ -235,6 +237,25 @@ class TestPublishing:
             assert text.get_content().strip() == "ä"
             assert len(rest) == fork
 
+    @pytest.mark.parametrize(
+        "send",
+        [
+            lambda: send_mail("s", "b", "f@example.com", ["ann@example.com"]),
+            lambda: tasks.send_emails([{"subject": "s", "body": "b", "to": ["ann@example.com"]}]),
+        ],
+        ids=["a task", "what django-celery-email has published"],
+    )
+    def test_a_task_that_runs_again_after_a_crash_sends_its_mails_once(self, runtime, server, send):
+        for _ in range(2):
+            with Running(RunningCall("4f1f0f0e", "the mark of its message")):
+                send()
+                send()
+
+        assert runtime.deliver(4).all_deleted
+
+        assert len(server.taken) == 2  # as often as each run has sent it
+        assert len({parsed["Message-ID"] for _, parsed in server.taken}) == 2
+
 
 class TestDelivery:
     def test_connections_are_kept_between_mails(self, runtime, server):
@@ -298,6 +319,13 @@ class TestDelivery:
         assert len(parked) == 1
         assert {to for [to], _ in server.taken} == {"bob@example.com"}
         assert mailers(runtime, stack) == []
+
+    def test_a_back_end_that_would_drop_a_mail_without_a_word_raises(self, runtime, server):
+        server.answers = ["550 5.1.1 no such mailbox"]
+        made = options.make_delivery(None, {"fail_silently": True})
+
+        with pytest.raises(smtplib.SMTPDataError):
+            made.send_messages([a_mail("ann@example.com")])
 
     def test_a_recipient_who_is_refused_does_not_send_it_to_the_others_again(
         self, runtime, server, stack
