@@ -57,6 +57,10 @@ class Connections:
         self._idle: dict[str, list[_Kept]] = {}
         self._lock = threading.Lock()
 
+    def forget(self) -> None:
+        """Leave the connections to the process that has opened them, and that has made this one."""
+        self._idle, self._lock = {}, threading.Lock()
+
     @contextmanager
     def borrow(self, using: str | None, arguments: Mapping[str, Any]) -> Iterator[Any]:
         """Lend a back end for the block; it is closed where the block raises.

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from celery import Task
+from celery import Task, signals
 from django.core.mail import EmailMessage
 
 from lambda_celery.conf import settings_of
@@ -39,6 +39,13 @@ _QUOTA_SECONDS = 3600.0
 _connections = Connections()
 _breakers: dict[str, Breaker] = {}
 _breakers_lock = threading.Lock()
+
+
+@signals.worker_process_init.connect
+def _begin_anew(**_: Any) -> None:
+    # Two processes on one connection would send each other's mails.
+    _connections.forget()
+    _breakers.clear()
 
 
 def deliver_mail(

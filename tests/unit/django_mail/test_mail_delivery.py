@@ -5,11 +5,59 @@ from __future__ import annotations
 import smtplib
 import subprocess
 import sys
+from typing import ClassVar
 
 from celery import Celery
+from django.core.mail import EmailMessage
+from django.test import override_settings
 
 import tests.django_settings  # noqa: F401 - before what reads them
 from lambda_celery.django.mail import delivery, tasks
+from lambda_celery.testing import LambdaCeleryQueue
+
+
+class UsedUp:
+    """A back end whose daily quota was used up once."""
+
+    answers: ClassVar[list[Exception]] = []
+    sent: ClassVar[list[str]] = []
+
+    def open(self) -> None:
+        """Need no connection."""
+
+    def close(self) -> None:
+        """Have none."""
+
+    def send_messages(self, mails: list[EmailMessage]) -> int:
+        """Note who gets them."""
+        if self.answers:
+            raise self.answers.pop()
+        self.sent += [to for mail in mails for to in mail.to]
+        return len(mails)
+
+
+def test_the_time_that_a_test_lets_pass_is_that_of_a_quota(monkeypatch):
+    quota = smtplib.SMTPDataError(454, b"Throttling failure: Daily message quota exceeded.")
+    monkeypatch.setattr(UsedUp, "answers", [quota])
+    app = Celery("proj")
+    app.conf.lambda_tasks = ["*"]
+    path = f"{__name__}.UsedUp"
+    with (
+        override_settings(
+            EMAIL_BACKEND="lambda_celery.django.mail.EmailBackend", CELERY_EMAIL_BACKEND=path
+        ),
+        LambdaCeleryQueue(app) as queue,
+    ):
+        EmailMessage("s", "b", "f@example.com", ["ann@example.com"]).send()
+        EmailMessage("s", "b", "f@example.com", ["bob@example.com"]).send()
+        queue.run()
+        assert UsedUp.sent == []
+
+        while queue.messages:
+            queue.advance()
+            queue.run()
+
+    assert sorted(UsedUp.sent) == ["ann@example.com", "bob@example.com"]
 
 
 def test_a_greylist_of_a_quarter_of_an_hour_lets_a_mail_in():
