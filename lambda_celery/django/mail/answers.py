@@ -9,7 +9,7 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -51,6 +51,26 @@ def read_answer(exc: BaseException, *, opening: bool) -> Answer | None:
             is_refused = opening and found.meaning is Meaning.PERMANENT
             return Answer(Meaning.CLOSED, found.wait_seconds) if is_refused else found
     return None
+
+
+def was_taken(mail: Any, headers_before: Mapping[str, Any]) -> bool:
+    """Whether a provider has taken *mail*, whatever was raised after that.
+
+    Such as by a receiver of a signal: django-anymail and django-ses note at the mail what they were
+    answered, and then tell the receivers.
+
+    :param headers_before: the mail's own headers before it was sent.
+    """
+    statuses = getattr(getattr(mail, "anymail_status", None), "status", None) or set()
+    if statuses - _NOT_TAKEN:
+        return True
+    noted = mail.extra_headers
+    is_new = noted.get("message_id") != headers_before.get("message_id")
+    return is_new and bool(noted.get("status") == 200)
+
+
+#: What django-anymail calls a recipient's status.
+_NOT_TAKEN = {"invalid", "rejected", "failed"}
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

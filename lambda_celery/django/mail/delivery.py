@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 import re
 import threading
@@ -17,13 +18,15 @@ from celery import Task, signals
 from django.core.mail import EmailMessage
 
 from lambda_celery.conf import settings_of
-from lambda_celery.django.mail.answers import Meaning, read_answer
+from lambda_celery.django.mail.answers import Meaning, read_answer, was_taken
 from lambda_celery.django.mail.breaker import Breaker
 from lambda_celery.django.mail.connections import Connections
 from lambda_celery.django.mail.contents import contents_of
 from lambda_celery.django.mail.form import mail_from_json
 from lambda_celery.django.mail.options import REPRS
 from lambda_celery.django.mail.refused import noting_refused
+
+logger = logging.getLogger(__name__)
 
 #: How often a mail that its server takes later is tried again: for about an hour, as a greylist and
 #: a server that starts anew want it.
@@ -125,6 +128,7 @@ def _send(
 ) -> tuple[int, Mapping[str, Any]]:
     """Return how many were sent, and the recipients that the server has refused."""
     is_opening = True
+    headers = dict(message.extra_headers)
     try:
         with _connections.borrow(using, arguments) as backend:
             backend.open()
@@ -133,6 +137,9 @@ def _send(
                 # django-ses and others return nothing.
                 sent = backend.send_messages([message])
     except Exception as exc:
+        if was_taken(message, headers):
+            logger.exception("A mail was taken, so it is not sent again for what was raised then.")
+            return 1, {}
         raise _NotSentError(exc, was_opening=is_opening) from exc
     return int(sent or 0), refused
 

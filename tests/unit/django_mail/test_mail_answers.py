@@ -9,10 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 from anymail import exceptions as anymail
+from anymail.message import AnymailMessage
 from botocore.exceptions import ClientError, EndpointConnectionError
+from django.core.mail import EmailMessage
 
 import tests.django_settings  # noqa: F401 - before what reads them
-from lambda_celery.django.mail.answers import Answer, Meaning, read_answer
+from lambda_celery.django.mail.answers import Answer, Meaning, read_answer, was_taken
 
 
 def ses(code: str, text: str = "", operation: str = "SendEmail", status: int = 400) -> ClientError:
@@ -142,3 +144,17 @@ def test_what_happened_before_and_was_overcome_is_no_cause():
             raise ValueError("a bug") from None
 
     assert read_answer(raised.value, opening=False) is None
+
+
+def test_whether_a_provider_has_taken_a_mail_is_noted_at_the_mail():
+    mail = AnymailMessage("s", "b", "f@example.com", ["ann@example.com"])
+    assert not was_taken(mail, {})
+
+    mail.anymail_status.status = {"rejected"}
+    assert not was_taken(mail, {})
+    mail.anymail_status.status = {"rejected", "queued"}
+    assert was_taken(mail, {})
+
+    noted = {"status": 200, "message_id": "of django-ses"}
+    assert was_taken(EmailMessage(headers=noted), {})
+    assert not was_taken(EmailMessage(headers=noted), noted)  # of an earlier time

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from typing import ClassVar
 
+from anymail.message import AnymailMessage
+from anymail.signals import post_send
 from celery import Celery
 from django.core.mail import EmailMessage
 from django.test import override_settings
 
 import tests.django_settings  # noqa: F401 - before what reads them
 from lambda_celery.django.mail import delivery, tasks
+from lambda_celery.django.mail.connections import Connections
 from lambda_celery.testing import LambdaCeleryQueue
 
 
@@ -58,6 +61,24 @@ def test_the_time_that_a_test_lets_pass_is_that_of_a_quota(monkeypatch):
             queue.run()
 
     assert sorted(UsedUp.sent) == ["ann@example.com", "bob@example.com"]
+
+
+def test_what_a_receiver_raises_after_a_mail_was_taken_does_not_send_it_again(monkeypatch):
+    monkeypatch.setattr(delivery, "_connections", Connections())
+    taken: list[str] = []
+
+    def receiver(sender, message, **_):
+        taken.extend(message.to)
+        raise LookupError
+
+    post_send.connect(receiver)
+    try:
+        with override_settings(CELERY_EMAIL_BACKEND="anymail.backends.test.EmailBackend"):
+            mail = AnymailMessage("s", "b", "f@example.com", ["ann@example.com"])
+            assert delivery._send(mail, None, {}) == (1, {})
+    finally:
+        post_send.disconnect(receiver)
+    assert taken == ["ann@example.com"]
 
 
 def test_a_greylist_of_a_quarter_of_an_hour_lets_a_mail_in():
