@@ -136,15 +136,23 @@ def _of_reply(code: int, text: str, otherwise: Meaning | None = None) -> Answer:
 
 
 def _of_text(text: str) -> Answer | None:
-    """Return what SES means, whose code 454 and whose ``Throttling`` each say two things."""
+    """Return what SES means, whose codes 454 and 554, ``Throttling`` and ``MessageRejected`` each
+    say two things.
+    """
     lower = text.lower()
     if "daily message quota" in lower:
         return Answer(Meaning.QUOTA)
     if "maximum sending rate" in lower:
         return Answer(Meaning.TOO_FAST)
+    if any(each in lower for each in _NOBODY_SENDS):
+        return Answer(Meaning.CLOSED)
     return None
 
 
+#: What SES says by SMTP and by its older API where the newer one has an exception.
+_NOBODY_SENDS = (
+    "sending paused for", "sending suspended for", "is not authorized to perform `ses:send",
+)  # fmt: skip
 _SES: dict[str, Meaning] = {
     **dict.fromkeys(THROTTLED, Meaning.TOO_FAST),
     "TooManyRequestsException": Meaning.TOO_FAST,

@@ -35,6 +35,10 @@ def caused(cause: Exception) -> Exception:
 
 RATE = "Throttling failure: Maximum sending rate exceeded."
 QUOTA = "Throttling failure: Daily message quota exceeded."
+PAUSED = (
+    "Sending paused for this account. For more information, please check the inbox of the email "
+    "address associated with your AWS account."
+)
 SENDING = [
     (smtplib.SMTPDataError(451, b"busy"), Meaning.TEMPORARY),
     (smtplib.SMTPDataError(452, b"full"), Meaning.TEMPORARY),
@@ -71,6 +75,16 @@ SENDING = [
     (ses("SignatureDoesNotMatch", status=403), Meaning.CLOSED),
     (ses("AccessDenied", status=403), Meaning.CLOSED),
     (ses("MessageRejected"), Meaning.PERMANENT),
+    (ses("MessageRejected", PAUSED), Meaning.CLOSED),
+    (smtplib.SMTPDataError(554, f"Message rejected: {PAUSED}".encode()), Meaning.CLOSED),
+    (
+        smtplib.SMTPDataError(
+            554,
+            b"Access denied: User `arn:aws:iam::1:user/smtp' is not authorized to perform "
+            b"`ses:SendRawEmail' on resource `arn:aws:ses:eu-west-1:1:identity/example.com'",
+        ),
+        Meaning.CLOSED,
+    ),
     (ses("InternalFailure", status=500), Meaning.TEMPORARY),
     (http(429), Meaning.TOO_FAST),
     (http(503), Meaning.TEMPORARY),
