@@ -68,8 +68,10 @@ def deliver_mail(
             "using": using, "arguments": arguments, "attempt": attempt, "only": only,
             "closed": closed,
         }  # fmt: skip
+        # Celery logs it each time.
+        told = None if exc is None else _PutOffError(_without_addresses(repr(exc)))
         made: Exception = self.retry(
-            (mail,), {**known, **changed}, exc=exc, countdown=wait, throw=False, **REPRS
+            (mail,), {**known, **changed}, exc=told, countdown=wait, throw=False, **REPRS
         )
         return made
 
@@ -112,6 +114,10 @@ def deliver_mail(
         # They are asked again, alone: a server that refuses them for good says so then.
         raise later(_backoff(attempt), attempt=attempt + 1, only=sorted(refused))
     return sent
+
+
+class _PutOffError(Exception):
+    """A mail is tried again later; what its server has said is without addresses."""
 
 
 class _NotSentError(Exception):

@@ -63,6 +63,28 @@ def test_the_time_that_a_test_lets_pass_is_that_of_a_quota(monkeypatch):
     assert sorted(UsedUp.sent) == ["ann@example.com", "bob@example.com"]
 
 
+def test_no_address_is_logged_of_a_mail_that_is_put_off(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    busy = smtplib.SMTPRecipientsRefused({"ann@example.com": (450, b"<ann@example.com>: later")})
+    monkeypatch.setattr(UsedUp, "answers", [busy])
+    monkeypatch.setattr(UsedUp, "sent", [])
+    app = Celery("proj")
+    app.conf.lambda_tasks = ["*"]
+    path = f"{__name__}.UsedUp"
+    with (
+        override_settings(
+            EMAIL_BACKEND="lambda_celery.django.mail.EmailBackend", CELERY_EMAIL_BACKEND=path
+        ),
+        LambdaCeleryQueue(app) as queue,
+    ):
+        EmailMessage("s", "b", "f@example.com", ["ann@example.com"]).send()
+        queue.run()
+
+    assert UsedUp.sent == []
+    assert "450" in caplog.text
+    assert "ann@" not in caplog.text
+
+
 def test_what_a_receiver_raises_after_a_mail_was_taken_does_not_send_it_again(monkeypatch):
     monkeypatch.setattr(delivery, "_connections", Connections())
     taken: list[str] = []
