@@ -8,8 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.utils.module_loading import import_string
 
-_OURS = "lambda_celery.django.mail.EmailBackend"
 _SMTP = "django.core.mail.backends.smtp.EmailBackend"
 _PAGE = "docs/django-mail.md says more."
 
@@ -22,10 +22,10 @@ def check_mail(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:  # noqa: 
 
 
 def _of_settings() -> Iterator[CheckMessage]:
-    if settings.EMAIL_BACKEND != _OURS:
+    if not _publishes(settings.EMAIL_BACKEND):
         return
     delivery = getattr(settings, "CELERY_EMAIL_BACKEND", _SMTP)
-    if delivery == _OURS:
+    if _publishes(delivery):
         yield Error(
             "CELERY_EMAIL_BACKEND is the back end that publishes: each mail would go to the queue "
             "again.",
@@ -38,7 +38,7 @@ def _of_settings() -> Iterator[CheckMessage]:
 
 def _of_mailers(mailers: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessage]:
     for alias, mailer in mailers.items():
-        if mailer.get("BACKEND") != _OURS:
+        if not _publishes(mailer.get("BACKEND")):
             continue
         using = mailer.get("OPTIONS", {}).get("using")
         name = f"MAILERS[{alias!r}]"
@@ -52,7 +52,7 @@ def _of_mailers(mailers: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessa
             )
             continue
         delivery = mailers[using]
-        if delivery.get("BACKEND") == _OURS:
+        if _publishes(delivery.get("BACKEND")):
             yield Error(
                 f"{name} delivers by MAILERS[{using!r}], which publishes as well: each mail would "
                 "go to the queue again.",
@@ -63,6 +63,14 @@ def _of_mailers(mailers: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessa
         is_smtp = delivery.get("BACKEND", _SMTP) == _SMTP
         if is_smtp and delivery.get("OPTIONS", {}).get("timeout") is None:
             yield _without_timeout(f"MAILERS[{using!r}]['OPTIONS']['timeout']", using)
+
+
+def _publishes(path: str | None) -> bool:
+    """Whether the back end at *path* publishes: ours, by any of its names, or a subclass."""
+    try:
+        return path is not None and getattr(import_string(path), "publishes_mails", False) is True
+    except ImportError:
+        return False  # Django says so where it is used
 
 
 def _without_timeout(setting: str, alias: str | None) -> CheckMessage:

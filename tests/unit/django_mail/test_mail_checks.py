@@ -9,6 +9,7 @@ import tests.django_settings  # noqa: F401 - before what reads them
 from lambda_celery.django.checks import check_mail
 
 OURS = "lambda_celery.django.mail.EmailBackend"
+BY_ITS_MODULE = "lambda_celery.django.mail.backend.EmailBackend"
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
 
@@ -25,6 +26,11 @@ def publishing(using: str | None) -> dict[str, object]:
         ({"EMAIL_BACKEND": OURS, "EMAIL_TIMEOUT": 20}, []),
         ({"EMAIL_BACKEND": OURS}, ["lambda_celery.W001"]),
         ({"EMAIL_BACKEND": OURS, "CELERY_EMAIL_BACKEND": OURS}, ["lambda_celery.E001"]),
+        (
+            {"EMAIL_BACKEND": OURS, "CELERY_EMAIL_BACKEND": BY_ITS_MODULE},
+            ["lambda_celery.E001"],
+        ),
+        ({"EMAIL_BACKEND": "absent.EmailBackend"}, []),
         ({"MAILERS": {"default": publishing("out"), "out": {"BACKEND": CONSOLE}}}, []),
         ({"MAILERS": {"default": publishing("out"), "out": {}}}, ["lambda_celery.W001"]),
         ({"MAILERS": {"default": publishing("out"), "out": {"OPTIONS": {"timeout": 9}}}}, []),
