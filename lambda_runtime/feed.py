@@ -9,6 +9,9 @@ from typing import TextIO
 from lambda_celery.conf import FEED_VARIABLE
 from lambda_runtime.log import Formatter, LineHandler, TaskFields
 
+#: How the names of the loggers begin that tell of an end.
+_TELL = ("lambda_runtime.", "celery.")
+
 
 def opened() -> TextIO | None:
     """Return the stream to the local runner, where that runs the function."""
@@ -23,5 +26,6 @@ def tell_ends(feed: TextIO, fields: TaskFields) -> None:
     handler = LineHandler(feed)
     handler.setFormatter(Formatter())
     handler.addFilter(fields)
-    handler.addFilter(lambda record: hasattr(record, "end"))
+    # A task's own line may have a field of that name.
+    handler.addFilter(lambda record: hasattr(record, "end") and record.name.startswith(_TELL))
     logging.getLogger().addHandler(handler)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+
+#: What may become of a call, and of the message where nothing has become of the call. A line that
+#: tells of another end is a task's own, which has a field of that name.
+ENDS = frozenset(
+    {
+        "succeeded", "failed", "retried", "ignored", "duplicate", "expired", "revoked",
+        "returned", "forwarded", "parked",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ def attempt_in(line: str, seconds: float) -> Attempt | None:
         said = json.loads(line[start:])
     except ValueError:
         return None
-    if not isinstance(said, dict) or not (_text(said, "end") and _text(said, "task_id")):
+    if not isinstance(said, dict) or _text(said, "end") not in ENDS or not _text(said, "task_id"):
         return None
     return Attempt(
         datetime.fromtimestamp(seconds, UTC),
@@ -130,7 +140,7 @@ def _text(said: Mapping[str, Any], name: str) -> str:
 
 def _number(said: Mapping[str, Any], name: str) -> float | None:
     value = said.get(name)
-    return value if isinstance(value, int | float) else None
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _whole(said: Mapping[str, Any], name: str) -> int | None:
