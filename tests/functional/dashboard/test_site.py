@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -35,6 +36,15 @@ def test_the_page_its_files_and_its_figures_are_served():
         assert client.get("/api/status").json()["queues"][0]["name"] == "mail"
         attempts = client.get("/api/attempts/a%2Fb").json()["attempts"]
         assert [each["end"] for each in attempts][:2] == ["succeeded", "retried"]
+
+
+def test_half_of_a_character_is_no_reason_to_show_nothing(monkeypatch):
+    # The attempts of what a sender has named so are shown as they are.
+    half = "\ud800"
+    told = replace(Figures().attempts("a"), left_out=(f"No attempt of the task {half}.",))
+    monkeypatch.setattr(Figures, "attempts", lambda *_: told)
+    with site() as client:
+        assert client.get("/api/attempts/a").json()["left_out"] == list(told.left_out)
 
 
 def test_nothing_of_the_page_may_come_from_elsewhere():
@@ -78,7 +88,7 @@ def test_what_does_not_come_from_the_page_changes_nothing():
             encoded = {name: value.encode() for name, value in headers.items()}
             answer = client.post("/api/failed/discard", json={"ids": ["a"]}, headers=encoded)
             assert answer.status_code == 403, headers
-        for body in (b"", b"[]", b'{"ids": "a"}', b'{"ids": [1]}'):
+        for body in (b"", b"[]", b'{"ids": "a"}', b'{"ids": [1]}', b"[" * 100_000):
             answer = client.post("/api/failed/discard", content=body, headers=right)
             assert answer.status_code == 400, body
         refused = client.post("/api/failed/discard", json={"ids": ["a"]}, headers=right)
