@@ -68,6 +68,9 @@ def _listening(port: int) -> socket.socket:
         made.bind((_HOST, port))
         # Whoever asks before the thread is ready, waits.
         made.listen()
+    except OverflowError as exc:  # of the one after the last, which the local runner may choose
+        made.close()
+        raise LambdaCeleryError(f"There is no port {port}: the last one is 65535.") from exc
     except OSError as exc:
         made.close()
         if exc.errno == errno.EADDRINUSE:

@@ -101,3 +101,9 @@ def test_a_port_that_is_taken_is_told_in_a_sentence():
         again = serving(Celery("shop"), Figures(), port=client.base_url.port)
         with pytest.raises(LambdaCeleryError, match="is taken by another program"), again:
             pass
+
+
+def test_a_port_that_there_is_not_is_told_in_a_sentence():
+    after_the_last = serving(Celery("shop"), Figures(), port=65536)
+    with pytest.raises(LambdaCeleryError, match="There is no port 65536"), after_the_last:
+        pass
