@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -56,8 +57,24 @@ def serving(app: Celery, source: Source, *, port: int, allow_retry: bool = False
         try:
             yield f"http://{_HOST}:{listening.getsockname()[1]}/"
         finally:
-            server.should_exit = True
-            thread.join()
+            with _cut_off():
+                server.should_exit = True
+                thread.join()
+
+
+@contextmanager
+def _cut_off() -> Iterator[None]:
+    """Have nothing told of answers that AWS is slow with: to end before these is no error."""
+    uvicorns = logging.getLogger("uvicorn.error")
+
+    def nothing(_: logging.LogRecord) -> bool:
+        return False
+
+    uvicorns.addFilter(nothing)
+    try:
+        yield
+    finally:
+        uvicorns.removeFilter(nothing)
 
 
 def _listening(port: int) -> socket.socket:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import httpx
 import pytest
 from celery import Celery
 
+from lambda_celery.dashboard import server
 from lambda_celery.dashboard.server import serving
 from lambda_celery.exceptions import LambdaCeleryError
+from lambda_celery.status.attempts import Attempts
 from tests.functional.dashboard.figures import Figures
 
 
@@ -107,3 +111,28 @@ def test_a_port_that_there_is_not_is_told_in_a_sentence():
     after_the_last = serving(Celery("shop"), Figures(), port=65536)
     with pytest.raises(LambdaCeleryError, match="There is no port 65536"), after_the_last:
         pass
+
+
+def test_it_ends_without_a_stack_while_aws_is_slow(monkeypatch, caplog):
+    # Given
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> Attempts:
+        asked.set()
+        may_answer.wait(60)
+        return Attempts()
+
+    monkeypatch.setattr(Figures, "attempts", hang)
+    monkeypatch.setattr(server, "_GRACE_SECONDS", 0)
+
+    # When
+    with ThreadPoolExecutor() as executor:
+        with site() as client:
+            answer = executor.submit(httpx.get, f"{client.base_url}api/attempts/a", timeout=60)
+            assert asked.wait(60)
+        may_answer.set()
+        with suppress(httpx.HTTPError):  # a connection that is cut off, or a refusal
+            answer.result()
+
+    # Then
+    assert caplog.records == []
