@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
+from lambda_celery.status import gathering
 from lambda_celery.status.gathering import Gatherer
 
 
@@ -108,6 +111,28 @@ def test_of_many_tasks_the_busiest_are_read(runtime, deployment, namespace, monk
 
     assert {each["name"] for each in figures["tasks"]} == {"proj.a", "proj.b"}
     assert "1 more tasks have run: the 2 with the most messages are shown." in figures["left_out"]
+
+
+def test_which_tasks_are_the_busiest_is_asked_again_after_ten_minutes(
+    runtime, deployment, namespace, monkeypatch
+):
+    # Given
+    now = time.time()
+    monkeypatch.setattr(gathering, "time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr("lambda_celery.status.tasks.MAXIMUM_TASKS", 1)
+    for number, task in ((1, "proj.a"), (2, "proj.b")):
+        deployment.measure(namespace, "QueueName", "MessagesReceived", number, task=task)
+    gatherer = Gatherer(runtime.app)
+    shown = [gatherer.gather().tasks]
+
+    # When
+    deployment.measure(namespace, "QueueName", "MessagesReceived", 9, ago=2, task="proj.a")
+    for minutes in (2, 11):
+        now += minutes * 60
+        shown.append(gatherer.gather().tasks)
+
+    # Then
+    assert [each.name for [each] in shown] == ["proj.b", "proj.b", "proj.a"]
 
 
 def test_without_metrics_there_are_no_figures_by_task(runtime, deployment):
