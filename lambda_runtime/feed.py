@@ -15,10 +15,13 @@ _TELL = ("lambda_runtime.", "celery.")
 
 def opened() -> TextIO | None:
     """Return the stream to the local runner, where that runs the function."""
-    descriptor = os.environ.get(FEED_VARIABLE)
-    if descriptor is None:
+    told = os.environ.pop(FEED_VARIABLE, None)
+    if told is None:
         return None
-    return open(int(descriptor), "w", encoding="utf-8", closefd=False)
+    descriptor = int(told)
+    # A program that a task starts has another file there, or would keep the stream open.
+    os.set_inheritable(descriptor, False)
+    return open(descriptor, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def tell_ends(feed: TextIO, fields: TaskFields) -> None:
