@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from glob import escape
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Rows of a page, and failures that one request does something with.
 ROWS = 100
+#: More are too many for a browser: a group may be of a hundred thousand tasks.
+ATTEMPTS = 1000
 #: One request begins no more after so long: proxies give up after half a minute.
 MOST_SECONDS = 15
 #: Several pages that are open at the same time cost one look.
@@ -55,8 +58,15 @@ class Answers:
             return self._status
 
     def attempts(self, task_id: str) -> dict[str, Any]:
-        """Return the attempts of a task, and of those that have the same root."""
-        return self._source.attempts(task_id).as_json()
+        """Return the attempts of a task, and of those that have the same root: the latest."""
+        found = self._source.attempts(task_id)
+        if (earlier := len(found.attempts) - ATTEMPTS) > 0:
+            found = replace(
+                found,
+                attempts=found.attempts[earlier:],
+                left_out=(*found.left_out, f"There are {earlier:,} more, before these."),
+            )
+        return found.as_json()
 
     def failed(self, values: Mapping[str, str]) -> dict[str, Any]:
         """Return a page of the list of failed tasks: the fields are those of ``listing``."""

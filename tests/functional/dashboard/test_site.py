@@ -42,6 +42,14 @@ def test_the_page_its_files_and_its_figures_are_served():
         assert [each["end"] for each in attempts][:2] == ["succeeded", "retried"]
 
 
+def test_of_the_attempts_of_a_large_canvas_the_latest_are_shown(monkeypatch):
+    monkeypatch.setattr("lambda_celery.dashboard.answers.ATTEMPTS", 2)
+    with site() as client:
+        said = client.get("/api/attempts/a").json()
+    assert [each["task"] for each in said["attempts"]] == ["shop.charge_card", "shop.send_mail"]
+    assert said["left_out"] == ["There are 3 more, before these."]
+
+
 def test_half_of_a_character_is_no_reason_to_show_nothing(monkeypatch):
     # The attempts of what a sender has named so are shown as they are.
     half = "\ud800"
