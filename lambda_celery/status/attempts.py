@@ -54,9 +54,8 @@ class Attempt:
 
     @property
     def begins(self) -> bool:
-        """Whether nothing of its canvas can have come before."""
-        is_first = self.retries == 0 and self.receive_count == 1
-        return is_first and self.root_id in {"", self.task_id}
+        """Whether nothing of its task, and of those whose root that is, can have come before."""
+        return self.retries == 0 and self.receive_count == 1
 
 
 @dataclass(frozen=True)

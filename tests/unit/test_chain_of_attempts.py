@@ -67,7 +67,7 @@ def test_those_with_the_root_of_the_one_asked_for_belong_together():
     assert chain([other, step, root], "s") == chain([other, step, root], "r") == (root, step)
 
 
-def test_the_first_attempt_of_a_root_begins_a_chain():
-    assert told(1, "retried", retries=0, receive_count=1).begins
+def test_nothing_of_a_task_comes_before_its_first_attempt():
+    assert told(1, "retried", root_id="r", retries=0, receive_count=1).begins
     assert not told(1, "retried", retries=1, receive_count=1).begins
-    assert not told(1, "retried", root_id="r", retries=0, receive_count=1).begins
+    assert not told(1, "retried", retries=0, receive_count=2).begins
