@@ -48,14 +48,19 @@ class Answers:
 
     def status(self) -> dict[str, Any]:
         """Return the figures of now, or of a moment ago."""
-        # A source remembers what it saw before: one look at a time.
-        with self._lock:
+        # A source remembers what it saw before: one look at a time. Who has something to show does
+        # not wait for it: it may take long, and all threads of a server.
+        if not self._lock.acquire(blocking=not self._status):
+            return self._status
+        try:
             began = time.monotonic()
             if began >= self._look_again_at:
                 self._status = self._source.status().as_json()
                 ended = time.monotonic()
                 self._look_again_at = ended + max(_LOOK_SECONDS, _WORTH * (ended - began))
             return self._status
+        finally:
+            self._lock.release()
 
     def attempts(self, task_id: str) -> dict[str, Any]:
         """Return the attempts of a task, and of those that have the same root: the latest."""

@@ -13,10 +13,12 @@ import pytest
 from celery import Celery
 
 from lambda_celery.dashboard import server
+from lambda_celery.dashboard.answers import Answers
 from lambda_celery.dashboard.server import serving
 from lambda_celery.exceptions import LambdaCeleryError
 from lambda_celery.status.attempts import Attempts
-from tests.functional.dashboard.figures import Figures
+from lambda_celery.status.figures import Status
+from tests.functional.dashboard.figures import Figures, idle
 
 
 @contextmanager
@@ -40,6 +42,34 @@ def test_the_page_its_files_and_its_figures_are_served():
         assert client.get("/api/status").json()["queues"][0]["name"] == "mail"
         attempts = client.get("/api/attempts/a%2Fb").json()["attempts"]
         assert [each["end"] for each in attempts][:2] == ["succeeded", "retried"]
+
+
+def test_while_one_looks_the_others_have_what_was_seen_before(monkeypatch):
+    # Given
+    monkeypatch.setattr("lambda_celery.dashboard.answers._LOOK_SECONDS", 0)
+    monkeypatch.setattr("lambda_celery.dashboard.answers._WORTH", 0)
+    source = Figures()
+    answers = Answers(Celery("shop"), source)
+    before = answers.status()
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def hang() -> Status:
+        asked.set()
+        may_answer.wait(60)
+        return idle()
+
+    monkeypatch.setattr(source, "status", hang)
+
+    # When
+    with ThreadPoolExecutor() as executor:
+        looks = executor.submit(answers.status)
+        assert asked.wait(60)
+        meanwhile = answers.status()
+        may_answer.set()
+
+    # Then
+    assert meanwhile == before
+    assert looks.result() == idle().as_json()
 
 
 def test_of_the_attempts_of_a_large_canvas_the_latest_are_shown(monkeypatch):
