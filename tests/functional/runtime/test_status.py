@@ -170,6 +170,17 @@ def test_once_it_prints_one_screen(runtime, deployment):
     assert lines[-1] == "CloudWatch has no figures of the last hour."
 
 
+def test_a_task_may_have_a_name_that_means_something_elsewhere(deployment, namespace):
+    # Rich would read the one as markup, and the other as an emoji.
+    name = "proj.[/bold] :smile:"
+    deployment.measure(namespace, "QueueName", "MessagesReceived", 1, task=name)
+
+    done = deployment.command("status", "--once")
+
+    assert done.exit_code == 0, done.output
+    assert name in done.output
+
+
 @pytest.mark.parametrize(
     ("service", "operation", "code", "sentence"),
     [
