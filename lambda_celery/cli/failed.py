@@ -332,6 +332,11 @@ def _send(
     with told_in_a_sentence(), _opened(ctx) as tasks:
         from lambda_celery.cli.failed_bulk import Bulk
 
+        if is_edited or is_awaited:
+            # Signature and idempotency key are the task's own.
+            from lambda_celery.celery_hooks.apps import import_tasks
+
+            import_tasks(ctx.obj.app)
         changed: dict[str, Any] = {"queue": to_queue}
         if is_edited:
             changed |= _edited(tasks, list(islice(_chosen(tasks, **chosen), 2)))

@@ -8,12 +8,13 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.signals import import_modules
 from click.testing import CliRunner, Result
 
 from lambda_celery.cli import lambda_command
@@ -92,6 +93,20 @@ def editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], N
         monkeypatch.setenv("EDITOR", f"{sys.executable} {script}")
 
     return saves
+
+
+@pytest.fixture
+def imported_late(failed: Failed) -> Iterator[Callable[[str], None]]:
+    """Take a task from the app until its modules are imported, as ``autodiscover_tasks`` does."""
+    app, late = failed.runtime.app, []
+
+    def register(**_: Any) -> None:
+        for each in late:
+            app.tasks.register(each)
+
+    import_modules.connect(register, sender=app)
+    yield lambda name: late.append(app.tasks.pop(name))
+    import_modules.disconnect(register, sender=app)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -309,6 +324,12 @@ class TestSending:
         assert sentence in done.output
         assert (failed.runtime.stack.depth(), failed.parked) == (0, 1)
 
+    def test_edited_of_a_task_that_is_imported_late(self, failed, editor, imported_late):
+        (ann,) = failed.fail("ann")
+        imported_late("shop.send")
+        editor('{"args": [1, 2], "kwargs": {}}')
+        assert "These are no arguments of shop.send" in failed("retry", ann, "--edit").output
+
     def test_several_are_not_edited(self, failed, editor):
         failed.fail("ann", "bob")
         editor("")
@@ -337,8 +358,11 @@ class TestWaiting:
             ("send-again", False, "failed again. ValueError: 451 ann"),
         ],
     )
-    def test_it_says_what_has_become_of_it(self, failed, monkeypatch, verb, is_mended, told):
+    def test_it_says_what_has_become_of_it(
+        self, failed, monkeypatch, imported_late, verb, is_mended, told
+    ):
         (ann,) = failed.fail("ann")
+        imported_late("shop.send")
         failed.is_mended = is_mended
         # What runs elsewhere runs here while the command waits.
         clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: failed.runtime.deliver())
@@ -351,7 +375,7 @@ class TestWaiting:
         (ann,) = failed.fail("ann")
         done = failed("retry", ann, "--wait", "--timeout", "0")
         assert done.exit_code == 1
-        assert "not over after 0 s." in done.output
+        assert "not over after 0 s: it waits, runs, or failed and comes back." in done.output
 
     def test_it_is_for_ids(self, failed):
         assert "--wait goes with IDs" in failed("retry", "--wait").output
