@@ -139,7 +139,7 @@ class TestLooking:
         output = failed.output("list")
         assert f"shop.send {failed_id} ValueError" in output
         assert failed("list").output.splitlines()[0].split() == [
-            "age", "task", "id", "exception", "queue", "tries"
+            "age", "task", "id", "exception", "queue", "attempts"
         ]  # fmt: skip
 
     def test_many_are_listed_page_by_page(self, failed, monkeypatch):
