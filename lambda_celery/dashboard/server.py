@@ -92,8 +92,8 @@ def _listening(port: int) -> socket.socket:
         made.close()
         if exc.errno == errno.EADDRINUSE:
             raise LambdaCeleryError(
-                f"Port {port} of {_HOST} is taken by another program: choose another one for the "
-                "page."
+                f"Port {port} of {_HOST} is taken by another program, which may be another page: "
+                "choose another port by --port, and for `lambda local` by --dashboard-port."
             ) from exc
         raise LambdaCeleryError(f"Port {port} of {_HOST} cannot be used: {exc.strerror}.") from exc
     return made
