@@ -92,6 +92,7 @@ def test_what_could_not_be_read_is_not_told_to_be_nothing(shop, visit):
             expect(seen.page.locator(f"#lc-{each} .lc-plot")).to_have_text(
                 "What tasks did in the last hour is not known."
             )
+        expect(seen.page.locator("#lc-failures .lc-legend")).to_have_text("retriedfailed")
         expect(seen.page.locator("#lc-tiles")).to_contain_text("Failed, 1 h-")
         expect(seen.page.locator("#lc-tasks tbody td").nth(3)).to_have_text("-")
         expect(seen.page.locator("#lc-left-out")).to_have_text(refused)

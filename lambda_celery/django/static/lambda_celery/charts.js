@@ -230,7 +230,7 @@ lambdaCelery.charts = (() => {
         // Only the busiest tasks are timed.
         const untimed = ran ? "How long it took is not known." : none;
         durations.draw(figures, timed ? "" : untimed);
-        const named = (each) => [each, `${count(total[each])} ${each}`];
+        const named = (each) => [each, unknown ? each : `${count(total[each])} ${each}`];
         legend(throughput, ["succeeded", "retried", "failed"].map(named));
         legend(failures, ["retried", "failed"].map(named));
         legend(durations, timed ? [["heat", "the stronger, the more runs in that minute"]] : []);
