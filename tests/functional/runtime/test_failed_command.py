@@ -195,7 +195,8 @@ class TestLooking:
     def test_export(self, failed, tmp_path):
         ann, _ = failed.fail("ann", "bob")
         path = tmp_path / "failed.jsonl"
-        failed.output("export", ann, "--output", str(path))
+        told = failed.output("export", ann, "--output", str(path))
+        assert told == "Failed tasks written: 1."
         (document,) = map(json.loads, path.read_text().splitlines())
         assert document["task_id"] == ann
         assert "451 ann" in document["traceback"]
