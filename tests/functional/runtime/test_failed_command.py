@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
 from celery.signals import import_modules
 from click.testing import CliRunner, Result
 
@@ -462,6 +463,20 @@ class TestInBackground:
         failed.runtime.deliver(2)
         assert "throw discard done 1 1 0" in failed.output("bulk", "list")
         assert failed.parked == 0
+
+    def test_begun_where_no_task_module_is_imported(self, failed, monkeypatch):
+        failed.fail("ann")
+        monkeypatch.setattr("celery._state._on_app_finalizers", set())
+        command = Celery("command", set_as_current=False)
+        names = ("queue_url", "dead_letter_queue_url", "idempotency_table", "endpoint_url")
+        command.conf.update({f"lambda_{n}": getattr(failed.runtime.settings, n) for n in names})
+        done = CliRunner().invoke(
+            lambda_command,
+            ["failed", "discard", "--in-background", "throw", "--yes"],
+            obj=SimpleNamespace(app=command),
+        )
+        assert "The bulk action throw has begun" in done.output
+        assert failed.runtime.stack.depth() == 1
 
     def test_one_that_nothing_is_heard_of(self, failed, monkeypatch):
         failed.fail("ann")
