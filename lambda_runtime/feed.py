@@ -9,13 +9,19 @@ from typing import TextIO
 from lambda_celery.conf import FEED_VARIABLE
 from lambda_runtime.log import Formatter, LineHandler, TaskFields
 
+#: How the names of the loggers begin that tell of an end.
+_TELL = ("lambda_runtime.", "celery.")
+
 
 def opened() -> TextIO | None:
     """Return the stream to the local runner, where that runs the function."""
-    descriptor = os.environ.get(FEED_VARIABLE)
-    if descriptor is None:
+    told = os.environ.pop(FEED_VARIABLE, None)
+    if told is None:
         return None
-    return open(int(descriptor), "w", encoding="utf-8", closefd=False)
+    descriptor = int(told)
+    # A program that a task starts has another file there, or would keep the stream open.
+    os.set_inheritable(descriptor, False)
+    return open(descriptor, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def tell_ends(feed: TextIO, fields: TaskFields) -> None:
@@ -23,5 +29,6 @@ def tell_ends(feed: TextIO, fields: TaskFields) -> None:
     handler = LineHandler(feed)
     handler.setFormatter(Formatter())
     handler.addFilter(fields)
-    handler.addFilter(lambda record: hasattr(record, "end"))
+    # A task's own line may have a field of that name.
+    handler.addFilter(lambda record: hasattr(record, "end") and record.name.startswith(_TELL))
     logging.getLogger().addHandler(handler)

@@ -59,6 +59,8 @@ _OF_TRACER = {
     LOG_REJECTED: Fate.RETURNED,
 }
 _OF_REQUEST = "Discarding revoked task"
+#: How the names of this package's loggers begin: what they say of an end is what they have in it.
+_OURS = "lambda_runtime."
 #: How much is told of what a task raised, beside the message and the traceback.
 _ERROR_CHARACTERS = 200
 #: How text begins that Powertools would read as JSON.
@@ -112,7 +114,8 @@ def _end_of(record: logging.LogRecord, delivery: Delivery) -> str | None:
         return end.value if _tells_something_new(record) else None
     if record.name == _REQUEST and str(record.msg).startswith(_OF_REQUEST):
         return End.REVOKED.value
-    return getattr(record, "end", None)
+    # A task's own line may have a field of that name, which is the task's.
+    return getattr(record, "end", None) if record.name.startswith(_OURS) else None
 
 
 def _add_end(record: logging.LogRecord, end: str, delivery: Delivery) -> None:

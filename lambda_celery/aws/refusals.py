@@ -134,5 +134,5 @@ def explain(exc: BaseException, *, action: str, resource: str, setting: str | No
     if isinstance(exc, EndpointConnectionError):
         host = urlsplit(str(exc.kwargs["endpoint_url"])).hostname
         if host in LOOPBACK_HOSTS:
-            change = " Is the emulator running? It ends with: celery -A proj lambda local."
+            change = " Is the emulator running? Start it: celery -A proj lambda local."
     return f"{action} on {resource} failed: {exc}{change}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from celery import Celery, _state
+
+from lambda_celery.exceptions import ConfigurationError
 
 #: How the names of tasks begin that are nobody's: Celery's, and this project's.
 OWN_PREFIXES = ("celery.", "lambda_celery.")
@@ -29,6 +32,23 @@ def find_task(app: Celery, name: str | None) -> Any:
     """
     tasks = app.tasks if app.finalized or app.autofinalize else app._tasks
     return tasks.get(name)
+
+
+def import_tasks(app: Celery) -> None:
+    """Import the task modules of *app*, as the function does.
+
+    A command's process has none of the tasks that ``autodiscover_tasks`` finds until then.
+
+    :raises ConfigurationError: a module cannot be imported. The sentence has the place.
+    """
+    try:
+        app.loader.import_default_modules()
+    except Exception as exc:
+        where = traceback.extract_tb(exc.__traceback__)[-1]
+        raise ConfigurationError(
+            f"The app's task modules cannot be imported: {type(exc).__name__}: {exc} "
+            f"({where.filename}, line {where.lineno}). Mend that: the function could not start."
+        ) from exc
 
 
 def extend_control(app: Celery, make: Callable[..., Any]) -> None:

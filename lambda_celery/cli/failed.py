@@ -186,7 +186,10 @@ def count(ctx: click.Context, is_json: bool, **chosen: Any) -> None:
 def export(ctx: click.Context, output: Any, **chosen: Any) -> None:
     """Write all that is known of each failure, its message included, as a JSON object in a line."""
     with told_in_a_sentence(), _opened(ctx) as tasks:
-        _print_lines(map(tasks.get, (each.id for each in _chosen(tasks, **chosen))), output)
+        written = _print_lines(
+            map(tasks.get, (each.id for each in _chosen(tasks, **chosen))), output
+        )
+    click.echo(f"Failed tasks written: {written}.", err=True)
 
 
 @failed.command("retry", cls=CeleryCommand)
@@ -332,6 +335,11 @@ def _send(
     with told_in_a_sentence(), _opened(ctx) as tasks:
         from lambda_celery.cli.failed_bulk import Bulk
 
+        if is_edited or is_awaited:
+            # Signature and idempotency key are the task's own.
+            from lambda_celery.celery_hooks.apps import import_tasks
+
+            import_tasks(ctx.obj.app)
         changed: dict[str, Any] = {"queue": to_queue}
         if is_edited:
             changed |= _edited(tasks, list(islice(_chosen(tasks, **chosen), 2)))
@@ -447,8 +455,12 @@ def _counted(failures: Iterator[Any]) -> Counter[tuple[str, str, str]]:
     return Counter((each.task, each.exception or each.reason, each.queue) for each in failures)
 
 
-def _print_lines(failures: Iterator[Any], output: Any = None) -> None:
+def _print_lines(failures: Iterator[Any], output: Any = None) -> int:
+    """Print each as JSON, in a line of its own; return how many there were."""
     from lambda_celery.cli.failed_output import document
 
+    number = 0
     for each in failures:
         click.echo(json.dumps(document(each)), file=output)
+        number += 1
+    return number

@@ -16,6 +16,8 @@ from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 from lambda_celery.cli.errors import told_in_a_sentence
 
 if TYPE_CHECKING:
+    from celery import Celery
+
     from lambda_celery.failures import BulkAction, BulkActions, Selection
 
 #: Between two looks at an action that is waited for.
@@ -49,7 +51,7 @@ def bulk() -> None:
 def list_(ctx: click.Context, is_json: bool) -> None:
     """List those of the last 30 days, the newest first."""
     with told_in_a_sentence():
-        found = _actions(ctx).all()
+        found = _actions(ctx.obj.app).all()
         if is_json:
             for each in found:
                 click.echo(json.dumps(_document(each)))
@@ -80,7 +82,7 @@ def show(ctx: click.Context, name: str, is_awaited: bool, is_json: bool) -> None
     With --wait, the command fails if it was not done with each.
     """
     with told_in_a_sentence():
-        actions = _actions(ctx)
+        actions = _actions(ctx.obj.app)
         action = actions.get(name)
         if is_awaited:
             action = _awaited(actions, action)
@@ -97,7 +99,7 @@ def show(ctx: click.Context, name: str, is_awaited: bool, is_json: bool) -> None
 def abort(ctx: click.Context, name: str, is_json: bool) -> None:
     """End one. What it has done by then stays done, and up to a second of it goes on."""
     with told_in_a_sentence():
-        _tell(_actions(ctx).abort(name), is_json)
+        _tell(_actions(ctx.obj.app).abort(name), is_json)
 
 
 @bulk.command("resume", cls=CeleryCommand)
@@ -108,7 +110,7 @@ def abort(ctx: click.Context, name: str, is_json: bool) -> None:
 def resume(ctx: click.Context, name: str, is_json: bool) -> None:
     """Have one go on where it is, whatever has ended it."""
     with told_in_a_sentence():
-        _tell(_actions(ctx).resume(name), is_json)
+        _tell(_actions(ctx.obj.app).resume(name), is_json)
 
 
 def begin(
@@ -129,9 +131,8 @@ def begin(
     :param told: the word for what is done, when it is.
     """
     from lambda_celery.cli.failed_output import print_counts
-    from lambda_celery.failures import BulkActions
 
-    actions = BulkActions(app)
+    actions = _actions(app)
     counted = actions.count(selection)
     if not counted.total:
         click.echo("No failed task matches.")
@@ -163,10 +164,13 @@ def begin(
     )
 
 
-def _actions(ctx: click.Context) -> BulkActions:
+def _actions(app: Celery) -> BulkActions:
+    from lambda_celery import install
     from lambda_celery.failures import BulkActions
 
-    return BulkActions(ctx.obj.app)
+    # The decorator does so in each task module, but a command imports none of them.
+    install(app)
+    return BulkActions(app)
 
 
 def _user() -> str:

@@ -44,7 +44,7 @@ def print_list(failures: Iterator[Failure]) -> None:
         table.add_column("id", no_wrap=True)
         table.add_column("exception")
         table.add_column("queue")
-        table.add_column("tries", justify="right")
+        table.add_column("attempts", justify="right")
         for each in rows:
             mark = " (sent back)" if each.retried_at is not None else ""
             table.add_row(
@@ -67,7 +67,7 @@ def print_lost(runs: list[LostRun]) -> None:
         click.echo("No lost run matches.")
         return
     table = _table("lock ended", "task", "key", "message", show_header=True)
-    table.add_column("tries", justify="right")
+    table.add_column("attempts", justify="right")
     for each in runs:
         digest = each.id.rpartition("#")[2]
         table.add_row(

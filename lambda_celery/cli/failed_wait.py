@@ -66,6 +66,11 @@ def wait_for(tasks: FailedTasks, every: Sequence[Done], timeout_seconds: float) 
         while (end := awaited.end()) is None and time.monotonic() < ends_at:
             time.sleep(min(_PAUSE_SECONDS, max(0.0, ends_at - time.monotonic())))
         ends.append(
-            end or End(f"{awaited.name}: not over after {timeout_seconds:g} s.", is_good=False)
+            end
+            or End(
+                f"{awaited.name}: not over after {timeout_seconds:g} s: it waits, runs, or failed "
+                "and comes back.",
+                is_good=False,
+            )
         )
     return ends

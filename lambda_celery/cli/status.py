@@ -61,9 +61,9 @@ def status(ctx: click.Context, is_once: bool, is_json: bool, interval_seconds: f
             click.echo(json.dumps(found.as_json(), indent=2))
             return
         if is_once or not sys.stdout.isatty():
-            console(sys.stdout).print(screen(found))
+            console(sys.stdout, has_markup=False).print(screen(found))
             return
-        terminal = console(sys.stdout)
+        terminal = console(sys.stdout, has_markup=False)
         live = Live(screen(found), console=terminal, screen=True, auto_refresh=False)
         with Stop() as stop, live:
             while not stop.within(interval_seconds):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from glob import escape
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Rows of a page, and failures that one request does something with.
 ROWS = 100
+#: More are too many for a browser: a group may be of a hundred thousand tasks.
+ATTEMPTS = 1000
 #: One request begins no more after so long: proxies give up after half a minute.
 MOST_SECONDS = 15
 #: Several pages that are open at the same time cost one look.
@@ -45,18 +48,30 @@ class Answers:
 
     def status(self) -> dict[str, Any]:
         """Return the figures of now, or of a moment ago."""
-        # A source remembers what it saw before: one look at a time.
-        with self._lock:
+        # A source remembers what it saw before: one look at a time. Who has something to show does
+        # not wait for it: it may take long, and all threads of a server.
+        if not self._lock.acquire(blocking=not self._status):
+            return self._status
+        try:
             began = time.monotonic()
             if began >= self._look_again_at:
                 self._status = self._source.status().as_json()
                 ended = time.monotonic()
                 self._look_again_at = ended + max(_LOOK_SECONDS, _WORTH * (ended - began))
             return self._status
+        finally:
+            self._lock.release()
 
     def attempts(self, task_id: str) -> dict[str, Any]:
-        """Return the attempts of a task, and of those that have the same root."""
-        return self._source.attempts(task_id).as_json()
+        """Return the attempts of a task, and of those that have the same root: the latest."""
+        found = self._source.attempts(task_id)
+        if (earlier := len(found.attempts) - ATTEMPTS) > 0:
+            found = replace(
+                found,
+                attempts=found.attempts[earlier:],
+                left_out=(*found.left_out, f"There are {earlier:,} more, before these."),
+            )
+        return found.as_json()
 
     def failed(self, values: Mapping[str, str]) -> dict[str, Any]:
         """Return a page of the list of failed tasks: the fields are those of ``listing``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -56,8 +57,24 @@ def serving(app: Celery, source: Source, *, port: int, allow_retry: bool = False
         try:
             yield f"http://{_HOST}:{listening.getsockname()[1]}/"
         finally:
-            server.should_exit = True
-            thread.join()
+            with _cut_off():
+                server.should_exit = True
+                thread.join()
+
+
+@contextmanager
+def _cut_off() -> Iterator[None]:
+    """Have nothing told of answers that AWS is slow with: to end before these is no error."""
+    uvicorns = logging.getLogger("uvicorn.error")
+
+    def nothing(_: logging.LogRecord) -> bool:
+        return False
+
+    uvicorns.addFilter(nothing)
+    try:
+        yield
+    finally:
+        uvicorns.removeFilter(nothing)
 
 
 def _listening(port: int) -> socket.socket:
@@ -68,12 +85,15 @@ def _listening(port: int) -> socket.socket:
         made.bind((_HOST, port))
         # Whoever asks before the thread is ready, waits.
         made.listen()
+    except OverflowError as exc:  # of the one after the last, which the local runner may choose
+        made.close()
+        raise LambdaCeleryError(f"There is no port {port}: the last one is 65535.") from exc
     except OSError as exc:
         made.close()
         if exc.errno == errno.EADDRINUSE:
             raise LambdaCeleryError(
-                f"Port {port} of {_HOST} is taken by another program: choose another one for the "
-                "page."
+                f"Port {port} of {_HOST} is taken by another program, which may be another page: "
+                "choose another port by --port, and for `lambda local` by --dashboard-port."
             ) from exc
         raise LambdaCeleryError(f"Port {port} of {_HOST} cannot be used: {exc.strerror}.") from exc
     return made

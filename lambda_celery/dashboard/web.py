@@ -7,7 +7,9 @@ changes something needs the page's token and its origin.
 
 from __future__ import annotations
 
+import json
 import secrets
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -53,34 +55,34 @@ def application(answers: Answers, *, name: str, allow_retry: bool = False) -> St
         return HTMLResponse(html)
 
     def status(_: Request) -> Response:
-        return JSONResponse(answers.status())
+        return _JSON(answers.status())
 
     def attempts(request: Request) -> Response:
-        return JSONResponse(answers.attempts(request.path_params["task_id"]))
+        return _JSON(answers.attempts(request.path_params["task_id"]))
 
     def failed(request: Request) -> Response:
-        return JSONResponse(answers.failed(request.query_params))
+        return _JSON(answers.failed(request.query_params))
 
     def counts(_: Request) -> Response:
-        return JSONResponse(answers.counts())
+        return _JSON(answers.counts())
 
     def failure(request: Request) -> Response:
-        return JSONResponse(answers.failure(request.path_params["failure_id"]))
+        return _JSON(answers.failure(request.path_params["failure_id"]))
 
     async def do(request: Request) -> Response:
         given = request.headers.get(TOKEN_HEADER, "")
         origin = request.headers.get("Origin")
         is_ours = secrets.compare_digest(given.encode(), token.encode())
         if not is_ours or origin != f"http://{request.headers['Host']}":
-            return JSONResponse({"error": "This does not come from the page: load it anew."}, 403)
+            return _JSON({"error": "This does not come from the page: load it anew."}, 403)
         try:
             ids = (await request.json())["ids"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             ids = None
         if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
-            return JSONResponse({"error": 'Send {"ids": [...]}, with ids of failures.'}, 400)
+            return _JSON({"error": 'Send {"ids": [...]}, with ids of failures.'}, 400)
         verb = request.url.path.rpartition("/")[2]
-        return JSONResponse(await run_in_threadpool(answers.do, verb, ids))
+        return _JSON(await run_in_threadpool(answers.do, verb, ids))
 
     api: list[BaseRoute] = [
         Route("/status", status),
@@ -107,6 +109,14 @@ def application(answers: Answers, *, name: str, allow_retry: bool = False) -> St
     )
 
 
+class _JSON(JSONResponse):
+    """In ASCII: who sends a message may write half of a character that UTF-8 does not have."""
+
+    def render(self, content: Any) -> bytes:
+        """Return *content* as JSON."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 class _Headers:
     """Gives every response the headers that say what the browser must not do."""
 
@@ -123,8 +133,8 @@ class _Headers:
 
 
 def _not_there(_: Request, exc: Exception) -> Response:
-    return JSONResponse({"error": str(exc)}, 404)
+    return _JSON({"error": str(exc)}, 404)
 
 
 def _refused(_: Request, exc: Exception) -> Response:
-    return JSONResponse({"error": str(exc)}, 503)
+    return _JSON({"error": str(exc)}, 503)

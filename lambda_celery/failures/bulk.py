@@ -215,8 +215,8 @@ class BulkActions:
         """Return the Celery queue *name*, or the one that is taken if none is named."""
         if not goes_to_sqs(self.app, WORK_OFF):
             raise ConfigurationError(
-                "lambda_enabled is off, so that no task goes to the function: a bulk action is "
-                "worked off by it."
+                "The task that works off a bulk action does not go to the function: lambda_enabled "
+                "is off, or lambda_celery.install(app) was not called in this process."
             )
         if name is None:
             default = self.app.conf.task_default_queue

@@ -64,8 +64,8 @@ def banner(
         "[config]",
         f".> app:         {options.app_name}",
         f".> handler:     {options.handler} (time-out {options.timeout_seconds} s)",
-        f".> concurrency: {options.concurrency} processes, in each {used.concurrency} tasks and "
-        f"{used.loop_concurrency} asynchronous ones{per_environment}",
+        f".> concurrency: {options.concurrency} processes{per_environment}; tasks at a time in "
+        f"each: {used.concurrency}, asynchronous ones: {used.loop_concurrency}",
         f".> endpoint:    {endpoint.url} ({whose})",
     ]
     if page:

@@ -33,6 +33,10 @@ from lambda_celery.message import MAXIMUM_ENTRIES, is_fifo
 
 logger = logging.getLogger(__name__)
 
+#: Of ministack alone. SQS takes, without an error, the receipt handle of a message that the
+#: function has deleted before its end, or that was received again in the meantime.
+_SUPERSEDED = "ReceiptHandleIsInvalid"
+
 #: Short, because :meth:`EventSourceMapping.stop` has to see the end of a receive: a message
 #: that is answered to a call which nobody waits for is hidden until its time-out ends.
 LONG_POLL_SECONDS = 1
@@ -383,11 +387,15 @@ class EventSourceMapping:
                 logger.warning("%s %d messages are going to come again.", sentence, len(chunk))
                 continue
             for failure in answer.get("Failed") or ():
-                # SQS takes a superseded receipt handle, of a message that was received again in
-                # the meantime, without an error; ministack does not.
+                message_id = chunk[int(failure["Id"])]["messageId"]
+                if failure.get("Code") == _SUPERSEDED:
+                    logger.debug(
+                        "The message %s was deleted by the function, or received again.", message_id
+                    )
+                    continue
                 logger.warning(
                     "The message %s was not deleted and may come again: %s",
-                    chunk[int(failure["Id"])]["messageId"],
+                    message_id,
                     failure.get("Message") or failure.get("Code"),
                 )
 

@@ -7,7 +7,6 @@ import os
 import queue
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from celery import Celery
 
 from lambda_celery.aws import client
 from lambda_celery.aws.loopback import loopback_port
+from lambda_celery.celery_hooks.apps import import_tasks
 from lambda_celery.conf import APP_VARIABLE, ENV_PREFIX, Settings
 from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError
 from lambda_celery.local.banner import LocalOptions, banner
@@ -131,21 +131,6 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
             function.close()
             while signals.get() is not None:
                 pass
-
-
-def import_tasks(app: Celery) -> None:
-    """Import the task modules as the function will: better an error now than a hidden batch.
-
-    Raises :exc:`ConfigurationError`, with the place, if one cannot be imported.
-    """
-    try:
-        app.loader.import_default_modules()
-    except Exception as exc:
-        where = traceback.extract_tb(exc.__traceback__)[-1]
-        raise ConfigurationError(
-            f"The app's task modules cannot be imported: {type(exc).__name__}: {exc} "
-            f"({where.filename}, line {where.lineno}). Mend that: the function could not start."
-        ) from exc
 
 
 @contextmanager

@@ -159,8 +159,8 @@ class Traffic:
             return Attempts(told)
         return Attempts(
             left_out=(
-                f"No attempt of the task {task_id} is among the last {MAXIMUM_ATTEMPTS:,} of this "
-                "run.",
+                f"This run keeps the last {MAXIMUM_ATTEMPTS:,} attempts that have ended. What runs "
+                "now, and what was killed, is none of them.",
             )
         )
 

@@ -18,6 +18,7 @@ from celery import Celery
 from kombu.serialization import dumps as serialise
 
 from lambda_celery.aws import client
+from lambda_celery.celery_hooks.apps import import_tasks
 from lambda_celery.conf import APP_VARIABLE, ENV_PREFIX, Settings
 from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.local.endpoint import Endpoint, open_emulator
@@ -28,7 +29,6 @@ from lambda_celery.local.event_source_mapping import (
 )
 from lambda_celery.local.function import LocalFunction
 from lambda_celery.local.provision import provision_results_table
-from lambda_celery.local.runner import import_tasks
 from lambda_celery.message import is_fifo
 from lambda_celery.packaging.errors import PackagingError
 from lambda_celery.packaging.unpacked import Initialisation, Unpacked

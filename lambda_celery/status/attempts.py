@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+
+#: What may become of a call, and of the message where nothing has become of the call. A line that
+#: tells of another end is a task's own, which has a field of that name.
+ENDS = frozenset(
+    {
+        "succeeded", "failed", "retried", "ignored", "duplicate", "expired", "revoked",
+        "returned", "forwarded", "parked",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,9 +54,8 @@ class Attempt:
 
     @property
     def begins(self) -> bool:
-        """Whether nothing of its canvas can have come before."""
-        is_first = self.retries == 0 and self.receive_count == 1
-        return is_first and self.root_id in {"", self.task_id}
+        """Whether nothing of its task, and of those whose root that is, can have come before."""
+        return self.retries == 0 and self.receive_count == 1
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ def attempt_in(line: str, seconds: float) -> Attempt | None:
         said = json.loads(line[start:])
     except ValueError:
         return None
-    if not isinstance(said, dict) or not (_text(said, "end") and _text(said, "task_id")):
+    if not isinstance(said, dict) or _text(said, "end") not in ENDS or not _text(said, "task_id"):
         return None
     return Attempt(
         datetime.fromtimestamp(seconds, UTC),
@@ -130,7 +139,7 @@ def _text(said: Mapping[str, Any], name: str) -> str:
 
 def _number(said: Mapping[str, Any], name: str) -> float | None:
     value = said.get(name)
-    return value if isinstance(value, int | float) else None
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _whole(said: Mapping[str, Any], name: str) -> int | None:

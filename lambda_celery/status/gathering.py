@@ -30,6 +30,9 @@ from lambda_celery.status.queues import Queues, look, unseen
 
 #: What is drawn.
 MINUTES = 60
+#: To choose among tasks asks CloudWatch for one figure of each of them, which it bills: so long it
+#: is what it was.
+_CHOSEN_MINUTES = 10
 _WAITING = "ApproximateNumberOfMessagesVisible"
 _OLDEST = "ApproximateAgeOfOldestMessage"
 
@@ -50,6 +53,16 @@ class _Measured:
         return self.last_hour.get(metrics.of_queue(queue.name, metric), []) if queue else []
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """The tasks with the most messages, of more than are shown."""
+
+    until: datetime
+    queues: frozenset[str]
+    pairs: Sequence[tasks.Pair]
+    others: int
+
+
 @dataclass
 class Gatherer:
     """Looks again and again; what it has seen of the queues before makes the trend.
@@ -64,6 +77,7 @@ class Gatherer:
     settings: Settings = field(init=False)
     _queues: Queues = field(init=False)
     _measured: _Measured | None = field(default=None, init=False)
+    _chosen: _Chosen | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.settings = settings_of(self.app)
@@ -180,7 +194,14 @@ class Gatherer:
                 f"There are no figures by task: {setting_names('metrics_namespace')} is off."
             )
             return ()
-        pairs, others = tasks.busiest(deployed.reader, namespace, queues, start, end)
+        known = self._chosen
+        if known and known.queues == frozenset(queues) and end < known.until:
+            pairs, others = known.pairs, known.others
+        else:
+            pairs, others = tasks.busiest(deployed.reader, namespace, queues, start, end)
+            until = end + timedelta(minutes=_CHOSEN_MINUTES)
+            chosen = _Chosen(until, frozenset(queues), pairs, others)
+            self._chosen = chosen if others else None
         if others:
             left_out.append(
                 f"{others} more tasks have run: the {len(pairs)} with the most messages are shown."

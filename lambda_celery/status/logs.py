@@ -102,7 +102,9 @@ class _Search:
                 self._left_out.append(f"There is no log group {group} in this account and region.")
                 return
             for each in answer.said.get("events", []):
-                if (attempt := attempt_in(each["message"], each["timestamp"] / 1000)) is not None:
+                attempt = attempt_in(each["message"], each["timestamp"] / 1000)
+                # To CloudWatch a * in the id stands for anything.
+                if attempt is not None and task_id in {attempt.task_id, attempt.root_id}:
                     yield attempt
             following = answer.said.get("nextToken")
             if not following or time.monotonic() > self._ends_at:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from lambda_celery.status.attempts import Attempt, attempt_in, chain
+from lambda_celery.status.attempts import ENDS, Attempt, attempt_in, chain
+from lambda_runtime.messages.note import Fate
+from lambda_runtime.messages.outcome import End
 
 
 def told(seconds: float, end: str, task_id: str = "a", **fields: Any) -> Attempt:
@@ -32,10 +34,19 @@ def test_a_line_is_read_with_its_fields():
 @pytest.mark.parametrize(
     "line",
     ["", "end", '{"end"', '["end"]', '{"end": 1, "task_id": "a"}', '{"end": "failed"}',
-     'START {"task_id": "a", "message": "sending"}'],
+     'START {"task_id": "a", "message": "sending"}', '{"end": "Friday", "task_id": "a"}'],
 )  # fmt: skip
 def test_other_lines_tell_none(line):
     assert attempt_in(line, 60) is None
+
+
+def test_the_ends_are_those_that_the_function_tells():
+    fates = {each.value for each in Fate if each is not Fate.DELETED}
+    assert {each.value for each in End} | fates == ENDS
+
+
+def test_a_duration_that_is_no_number_is_not_known():
+    assert told(1, "succeeded", duration_ms=float("nan")).duration_ms is None
 
 
 def test_the_later_of_two_lines_about_one_delivery_counts():
@@ -56,7 +67,7 @@ def test_those_with_the_root_of_the_one_asked_for_belong_together():
     assert chain([other, step, root], "s") == chain([other, step, root], "r") == (root, step)
 
 
-def test_the_first_attempt_of_a_root_begins_a_chain():
-    assert told(1, "retried", retries=0, receive_count=1).begins
+def test_nothing_of_a_task_comes_before_its_first_attempt():
+    assert told(1, "retried", root_id="r", retries=0, receive_count=1).begins
     assert not told(1, "retried", retries=1, receive_count=1).begins
-    assert not told(1, "retried", root_id="r", retries=0, receive_count=1).begins
+    assert not told(1, "retried", retries=0, receive_count=2).begins

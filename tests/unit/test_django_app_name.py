@@ -43,6 +43,14 @@ def test_a_package_that_imports_its_app_is_named_as_people_name_it(monkeypatch, 
     assert loaded_app_name() == "shop_of_test"
 
 
+def test_what_is_no_module_is_passed_over(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "forbidden_of_test", None)
+    monkeypatch.setitem(sys.modules, "odd_of_test", object())
+    files = {"post_of_test/__init__.py": "from celery import Celery\napp = Celery('post')\n"}
+    load(monkeypatch, tmp_path, files, "post_of_test")
+    assert loaded_app_name() == "post_of_test"
+
+
 def test_an_app_that_is_one_of_two_is_named_by_its_variable(monkeypatch, tmp_path):
     files = {
         "mail_of_test/__init__.py": "",

@@ -97,7 +97,10 @@ def test_attempts_and_tasks_are_bounded_and_odd_lines_are_left_alone(traffic, mo
     assert [each.name for each in traffic.status().tasks] == ["proj.0", "proj.1"]
     assert len(traffic.attempts("1").attempts) == 1
     [told] = traffic.attempts("0").left_out
-    assert told == "No attempt of the task 0 is among the last 10,000 of this run."
+    assert told == (
+        "This run keeps the last 10,000 attempts that have ended. What runs now, and what was "
+        "killed, is none of them."
+    )
 
 
 @contextmanager

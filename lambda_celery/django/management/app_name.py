@@ -20,7 +20,8 @@ def loaded_app_name() -> str | None:
         (name, attribute)
         for name, module in list(sys.modules.items())
         if name != "__main__" and name.partition(".")[0] != "celery"
-        for attribute, value in list(vars(module).items())
+        # What stands there is not always a module: None forbids an import.
+        for attribute, value in list(getattr(module, "__dict__", {}).items())
         if value is app
     ]
     if not found:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
+from lambda_celery.status.figures import TaskStatus
 from tests.functional.dashboard.figures import busy, idle
 
 #: How many pixels of the colour that the variable names there are on a chart.
@@ -78,6 +79,23 @@ def test_an_app_that_has_not_run_yet_is_told_so_and_then_moves(shop, visit):
         expect(seen.page.locator("#lc-throughput canvas")).to_be_visible()
         assert seen.page.evaluate(PIXELS_OF, DRAWN[0]) > 50
         assert seen.complaints == []
+
+
+def test_what_could_not_be_read_is_not_told_to_be_nothing(shop, visit):
+    refused = "Allow cloudwatch:GetMetricData."
+    shop.figures.now = replace(
+        idle(), tasks=(TaskStatus("shop.send_mail", "mail"),), left_out=(refused,)
+    )
+    with shop.serving() as url:
+        seen = visit(url)
+        for each in ("throughput", "failures", "durations"):
+            expect(seen.page.locator(f"#lc-{each} .lc-plot")).to_have_text(
+                "What tasks did in the last hour is not known."
+            )
+        expect(seen.page.locator("#lc-failures .lc-legend")).to_have_text("retriedfailed")
+        expect(seen.page.locator("#lc-tiles")).to_contain_text("Failed, 1 h-")
+        expect(seen.page.locator("#lc-tasks tbody td").nth(3)).to_have_text("-")
+        expect(seen.page.locator("#lc-left-out")).to_have_text(refused)
 
 
 def test_it_can_be_walked_through_by_keyboard(shop, visit):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import httpx
 import pytest
 from celery import Celery
 
+from lambda_celery.dashboard import server
+from lambda_celery.dashboard.answers import Answers
 from lambda_celery.dashboard.server import serving
 from lambda_celery.exceptions import LambdaCeleryError
-from tests.functional.dashboard.figures import Figures
+from lambda_celery.status.attempts import Attempts
+from lambda_celery.status.figures import Status
+from tests.functional.dashboard.figures import Figures, idle
 
 
 @contextmanager
@@ -35,6 +42,51 @@ def test_the_page_its_files_and_its_figures_are_served():
         assert client.get("/api/status").json()["queues"][0]["name"] == "mail"
         attempts = client.get("/api/attempts/a%2Fb").json()["attempts"]
         assert [each["end"] for each in attempts][:2] == ["succeeded", "retried"]
+
+
+def test_while_one_looks_the_others_have_what_was_seen_before(monkeypatch):
+    # Given
+    monkeypatch.setattr("lambda_celery.dashboard.answers._LOOK_SECONDS", 0)
+    monkeypatch.setattr("lambda_celery.dashboard.answers._WORTH", 0)
+    source = Figures()
+    answers = Answers(Celery("shop"), source)
+    before = answers.status()
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def hang() -> Status:
+        asked.set()
+        may_answer.wait(60)
+        return idle()
+
+    monkeypatch.setattr(source, "status", hang)
+
+    # When
+    with ThreadPoolExecutor() as executor:
+        looks = executor.submit(answers.status)
+        assert asked.wait(60)
+        meanwhile = answers.status()
+        may_answer.set()
+
+    # Then
+    assert meanwhile == before
+    assert looks.result() == idle().as_json()
+
+
+def test_of_the_attempts_of_a_large_canvas_the_latest_are_shown(monkeypatch):
+    monkeypatch.setattr("lambda_celery.dashboard.answers.ATTEMPTS", 2)
+    with site() as client:
+        said = client.get("/api/attempts/a").json()
+    assert [each["task"] for each in said["attempts"]] == ["shop.charge_card", "shop.send_mail"]
+    assert said["left_out"] == ["There are 3 more, before these."]
+
+
+def test_half_of_a_character_is_no_reason_to_show_nothing(monkeypatch):
+    # The attempts of what a sender has named so are shown as they are.
+    half = "\ud800"
+    told = replace(Figures().attempts("a"), left_out=(f"No attempt of the task {half}.",))
+    monkeypatch.setattr(Figures, "attempts", lambda *_: told)
+    with site() as client:
+        assert client.get("/api/attempts/a").json()["left_out"] == list(told.left_out)
 
 
 def test_nothing_of_the_page_may_come_from_elsewhere():
@@ -78,7 +130,7 @@ def test_what_does_not_come_from_the_page_changes_nothing():
             encoded = {name: value.encode() for name, value in headers.items()}
             answer = client.post("/api/failed/discard", json={"ids": ["a"]}, headers=encoded)
             assert answer.status_code == 403, headers
-        for body in (b"", b"[]", b'{"ids": "a"}', b'{"ids": [1]}'):
+        for body in (b"", b"[]", b'{"ids": "a"}', b'{"ids": [1]}', b"[" * 100_000):
             answer = client.post("/api/failed/discard", content=body, headers=right)
             assert answer.status_code == 400, body
         refused = client.post("/api/failed/discard", json={"ids": ["a"]}, headers=right)
@@ -91,3 +143,34 @@ def test_a_port_that_is_taken_is_told_in_a_sentence():
         again = serving(Celery("shop"), Figures(), port=client.base_url.port)
         with pytest.raises(LambdaCeleryError, match="is taken by another program"), again:
             pass
+
+
+def test_a_port_that_there_is_not_is_told_in_a_sentence():
+    after_the_last = serving(Celery("shop"), Figures(), port=65536)
+    with pytest.raises(LambdaCeleryError, match="There is no port 65536"), after_the_last:
+        pass
+
+
+def test_it_ends_without_a_stack_while_aws_is_slow(monkeypatch, caplog):
+    # Given
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> Attempts:
+        asked.set()
+        may_answer.wait(60)
+        return Attempts()
+
+    monkeypatch.setattr(Figures, "attempts", hang)
+    monkeypatch.setattr(server, "_GRACE_SECONDS", 0)
+
+    # When
+    with ThreadPoolExecutor() as executor:
+        with site() as client:
+            answer = executor.submit(httpx.get, f"{client.base_url}api/attempts/a", timeout=60)
+            assert asked.wait(60)
+        may_answer.set()
+        with suppress(httpx.HTTPError):  # a connection that is cut off, or a refusal
+            answer.result()
+
+    # Then
+    assert caplog.records == []

@@ -110,3 +110,14 @@ def test_a_search_that_takes_too_long_says_how_far_it_came(runtime, deployment, 
     [told] = source_of(runtime.app).attempts("an-id").left_out
 
     assert told == "The log was searched for 0 s: attempts before the last 15 min may be missing."
+
+
+def test_what_has_just_begun_is_not_searched_for_further_back(
+    runtime, deployment, written, monkeypatch
+):
+    # As little time as there is: it is used up by the first quarter of an hour.
+    monkeypatch.setattr("lambda_celery.status.logs.SEARCH_SECONDS", 0)
+
+    found = source_of(runtime.app).attempts(written["bill"])
+
+    assert (len(found.attempts), found.left_out) == (3, ())

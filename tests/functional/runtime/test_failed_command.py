@@ -8,12 +8,14 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.signals import import_modules
 from click.testing import CliRunner, Result
 
 from lambda_celery.cli import lambda_command
@@ -94,6 +96,20 @@ def editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], N
     return saves
 
 
+@pytest.fixture
+def imported_late(failed: Failed) -> Iterator[Callable[[str], None]]:
+    """Take a task from the app until its modules are imported, as ``autodiscover_tasks`` does."""
+    app, late = failed.runtime.app, []
+
+    def register(**_: Any) -> None:
+        for each in late:
+            app.tasks.register(each)
+
+    import_modules.connect(register, sender=app)
+    yield lambda name: late.append(app.tasks.pop(name))
+    import_modules.disconnect(register, sender=app)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_page_works(failed, command, editor, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -124,7 +140,7 @@ class TestLooking:
         output = failed.output("list")
         assert f"shop.send {failed_id} ValueError" in output
         assert failed("list").output.splitlines()[0].split() == [
-            "age", "task", "id", "exception", "queue", "tries"
+            "age", "task", "id", "exception", "queue", "attempts"
         ]  # fmt: skip
 
     def test_many_are_listed_page_by_page(self, failed, monkeypatch):
@@ -180,7 +196,8 @@ class TestLooking:
     def test_export(self, failed, tmp_path):
         ann, _ = failed.fail("ann", "bob")
         path = tmp_path / "failed.jsonl"
-        failed.output("export", ann, "--output", str(path))
+        told = failed.output("export", ann, "--output", str(path))
+        assert told == "Failed tasks written: 1."
         (document,) = map(json.loads, path.read_text().splitlines())
         assert document["task_id"] == ann
         assert "451 ann" in document["traceback"]
@@ -309,6 +326,12 @@ class TestSending:
         assert sentence in done.output
         assert (failed.runtime.stack.depth(), failed.parked) == (0, 1)
 
+    def test_edited_of_a_task_that_is_imported_late(self, failed, editor, imported_late):
+        (ann,) = failed.fail("ann")
+        imported_late("shop.send")
+        editor('{"args": [1, 2], "kwargs": {}}')
+        assert "These are no arguments of shop.send" in failed("retry", ann, "--edit").output
+
     def test_several_are_not_edited(self, failed, editor):
         failed.fail("ann", "bob")
         editor("")
@@ -337,8 +360,11 @@ class TestWaiting:
             ("send-again", False, "failed again. ValueError: 451 ann"),
         ],
     )
-    def test_it_says_what_has_become_of_it(self, failed, monkeypatch, verb, is_mended, told):
+    def test_it_says_what_has_become_of_it(
+        self, failed, monkeypatch, imported_late, verb, is_mended, told
+    ):
         (ann,) = failed.fail("ann")
+        imported_late("shop.send")
         failed.is_mended = is_mended
         # What runs elsewhere runs here while the command waits.
         clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: failed.runtime.deliver())
@@ -351,7 +377,7 @@ class TestWaiting:
         (ann,) = failed.fail("ann")
         done = failed("retry", ann, "--wait", "--timeout", "0")
         assert done.exit_code == 1
-        assert "not over after 0 s." in done.output
+        assert "not over after 0 s: it waits, runs, or failed and comes back." in done.output
 
     def test_it_is_for_ids(self, failed):
         assert "--wait goes with IDs" in failed("retry", "--wait").output
@@ -437,6 +463,20 @@ class TestInBackground:
         failed.runtime.deliver(2)
         assert "throw discard done 1 1 0" in failed.output("bulk", "list")
         assert failed.parked == 0
+
+    def test_begun_where_no_task_module_is_imported(self, failed, monkeypatch):
+        failed.fail("ann")
+        monkeypatch.setattr("celery._state._on_app_finalizers", set())
+        command = Celery("command", set_as_current=False)
+        names = ("queue_url", "dead_letter_queue_url", "idempotency_table", "endpoint_url")
+        command.conf.update({f"lambda_{n}": getattr(failed.runtime.settings, n) for n in names})
+        done = CliRunner().invoke(
+            lambda_command,
+            ["failed", "discard", "--in-background", "throw", "--yes"],
+            obj=SimpleNamespace(app=command),
+        )
+        assert "The bulk action throw has begun" in done.output
+        assert failed.runtime.stack.depth() == 1
 
     def test_one_that_nothing_is_heard_of(self, failed, monkeypatch):
         failed.fail("ann")

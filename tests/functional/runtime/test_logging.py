@@ -126,6 +126,26 @@ def test_what_was_not_run_or_is_parked_tells_its_end_too(hijacking, capsys):
     ]  # fmt: skip
 
 
+def test_a_line_of_a_task_with_a_field_named_as_ours_is_left_as_it_is(hijacking, capsys):
+    # Given
+    own = {"end": "Friday", "queue": "of the bakery", "data": {"exc": ValueError("of our own")}}
+
+    @hijacking.task(name="proj.report")
+    def report():
+        logging.getLogger("proj.tasks").info("The report", extra=own)
+
+    # When
+    report.delay()
+    hijacking.deliver()
+
+    # Then
+    written = lines(capsys)
+    [line] = [each for each in written if each["message"] == "The report"]
+    assert (line["end"], line["queue"]) == ("Friday", "of the bakery")
+    assert line.keys().isdisjoint({"duration_ms", "error"})
+    assert [each["end"] for each in written if "end" in each] == ["Friday", "succeeded"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
+from lambda_celery.status import gathering
 from lambda_celery.status.gathering import Gatherer
 
 
@@ -110,6 +113,28 @@ def test_of_many_tasks_the_busiest_are_read(runtime, deployment, namespace, monk
     assert "1 more tasks have run: the 2 with the most messages are shown." in figures["left_out"]
 
 
+def test_which_tasks_are_the_busiest_is_asked_again_after_ten_minutes(
+    runtime, deployment, namespace, monkeypatch
+):
+    # Given
+    now = time.time()
+    monkeypatch.setattr(gathering, "time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr("lambda_celery.status.tasks.MAXIMUM_TASKS", 1)
+    for number, task in ((1, "proj.a"), (2, "proj.b")):
+        deployment.measure(namespace, "QueueName", "MessagesReceived", number, task=task)
+    gatherer = Gatherer(runtime.app)
+    shown = [gatherer.gather().tasks]
+
+    # When
+    deployment.measure(namespace, "QueueName", "MessagesReceived", 9, ago=2, task="proj.a")
+    for minutes in (2, 11):
+        now += minutes * 60
+        shown.append(gatherer.gather().tasks)
+
+    # Then
+    assert [each.name for [each] in shown] == ["proj.b", "proj.b", "proj.a"]
+
+
 def test_without_metrics_there_are_no_figures_by_task(runtime, deployment):
     runtime.app.conf.lambda_metrics_namespace = "off"
 
@@ -143,6 +168,17 @@ def test_once_it_prints_one_screen(runtime, deployment):
     ]  # fmt: skip
     assert "paused, 10 at once" in lines[3]
     assert lines[-1] == "CloudWatch has no figures of the last hour."
+
+
+def test_a_task_may_have_a_name_that_means_something_elsewhere(deployment, namespace):
+    # Rich would read the one as markup, and the other as an emoji.
+    name = "proj.[/bold] :smile:"
+    deployment.measure(namespace, "QueueName", "MessagesReceived", 1, task=name)
+
+    done = deployment.command("status", "--once")
+
+    assert done.exit_code == 0, done.output
+    assert name in done.output
 
 
 @pytest.mark.parametrize(

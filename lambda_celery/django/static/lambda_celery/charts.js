@@ -3,7 +3,7 @@
 "use strict";
 
 lambdaCelery.charts = (() => {
-    const {count, element, empty, milliseconds, minute, show, sum, table} = lambdaCelery;
+    const {count, element, empty, knowsTasks, milliseconds, minute, show, sum, table} = lambdaCelery;
     const HEIGHT = 190;
     const charts = [];
 
@@ -221,15 +221,16 @@ lambdaCelery.charts = (() => {
         const total = Object.fromEntries(["succeeded", "failed", "retried"].map((each) => [each, sum(figures[each])]));
         const whose = chosen || "No task";
         const ran = total.succeeded + total.failed + total.retried;
-        const none = chosen ? "It has not run in the last hour." : "No task has run in the last hour.";
+        const unknown = knowsTasks(status) ? "" : "What tasks did in the last hour is not known.";
+        const none = unknown || (chosen ? "It has not run in the last hour." : "No task has run in the last hour.");
         throughput.draw(figures, ran ? "" : none);
         failures.draw(figures, total.failed + total.retried ? ""
-            : `${whose} has ${chosen ? "not " : ""}failed or been retried in the last hour.`);
+            : unknown || `${whose} has ${chosen ? "not " : ""}failed or been retried in the last hour.`);
         const timed = sum(figures.durations.flat());
         // Only the busiest tasks are timed.
         const untimed = ran ? "How long it took is not known." : none;
         durations.draw(figures, timed ? "" : untimed);
-        const named = (each) => [each, `${count(total[each])} ${each}`];
+        const named = (each) => [each, unknown ? each : `${count(total[each])} ${each}`];
         legend(throughput, ["succeeded", "retried", "failed"].map(named));
         legend(failures, ["retried", "failed"].map(named));
         legend(durations, timed ? [["heat", "the stronger, the more runs in that minute"]] : []);

@@ -38,6 +38,11 @@ window.lambdaCelery = (() => {
         return values.reduce((total, each) => total + each, 0);
     }
 
+    /** Whether `status` tells what tasks did. What could not be read is not known to be nothing. */
+    function knowsTasks(status) {
+        return status.tasks.some((each) => each.succeeded.length) || !status.left_out.length;
+    }
+
     /** Return `seconds` as people say them: in the largest unit, and the next one. */
     function span(seconds) {
         if (seconds === null || seconds === undefined) return "-";
@@ -156,7 +161,7 @@ window.lambdaCelery = (() => {
     }
 
     return {
-        root, ask, clock, count, element, empty, milliseconds, minute, moment, sentence, show, span,
+        root, ask, clock, count, element, empty, knowsTasks, milliseconds, minute, moment, sentence, show, span,
         sparkline, sum, table,
     };
 })();

@@ -2,7 +2,7 @@
 "use strict";
 
 lambdaCelery.figures = (() => {
-    const {count, element, empty, milliseconds, moment, show, span, sparkline, sum, table} = lambdaCelery;
+    const {count, element, empty, knowsTasks, milliseconds, moment, show, span, sparkline, sum, table} = lambdaCelery;
     const place = (id) => document.getElementById(id);
     const number = (name) => [name, "lc-number"];
 
@@ -18,13 +18,17 @@ lambdaCelery.figures = (() => {
         return [text, value > 0 ? "lc-bad" : null];
     }
 
+    function counted(values) {
+        return values.length ? count(sum(values)) : "-";
+    }
+
     function dollars(value) {
         return value === null ? "-" : `$${value.toFixed(2)}`;
     }
 
     function tiles(status) {
         const of_queues = (name) => total(status.queues.map((each) => each[name]));
-        const of_tasks = (name) => sum(status.tasks.map((each) => sum(each[name])));
+        const of_tasks = (name) => (knowsTasks(status) ? sum(status.tasks.map((each) => sum(each[name]))) : null);
         const oldest = known(status.queues.map((each) => each.oldest_seconds));
         const parked = of_queues("parked");
         const failed = of_tasks("failed");
@@ -73,7 +77,6 @@ lambdaCelery.figures = (() => {
     }
 
     function functions(status) {
-        const counted = (values) => (values.length ? count(sum(values)) : "-");
         // CloudWatch may have no points of what never happened.
         const faults = (values, each) => bad(
             sum(values), values.length || !each.invocations.length ? counted(values) : "0",
@@ -97,8 +100,8 @@ lambdaCelery.figures = (() => {
             ["Task", "Queue", number("Succeeded"), number("Retried"), number("Failed"), number("Mean"),
                 "Succeeded, last hour"],
             status.tasks.map((each) => [
-                each.name, each.queue, count(sum(each.succeeded)), count(sum(each.retried)),
-                bad(sum(each.failed)), milliseconds(each.duration_ms),
+                each.name, each.queue, counted(each.succeeded), counted(each.retried),
+                bad(sum(each.failed), counted(each.failed)), milliseconds(each.duration_ms),
                 sparkline(each.succeeded, "Succeeded"),
             ]),
         ) : []));

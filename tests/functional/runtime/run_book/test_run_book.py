@@ -11,6 +11,7 @@ import logging
 import re
 import shlex
 import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -22,8 +23,6 @@ import boto3
 import click
 import pytest
 from botocore.config import Config
-from celery.bin.base import CLIContext
-from celery.bin.call import call
 from click.testing import CliRunner
 
 from lambda_celery.cli import lambda_command
@@ -98,16 +97,16 @@ class Book:
         program, *arguments = split.stdout.split("\0")[:-1]
         if program == "aws":
             return aws_command.run(arguments)
-        assert (program, *arguments[:2]) == ("celery", "-A", "proj")
-        name, *arguments = arguments[2:]
-        if name == "call":
-            context = CLIContext(app=self.app, no_color=True, workdir=None)
-            done = CliRunner().invoke(call, arguments, obj=context)
-        else:
-            assert name == "lambda"
-            done = CliRunner().invoke(
-                lambda_command, arguments, input="y\n", obj=SimpleNamespace(app=self.app)
-            )
+        if program == "python":
+            *shell, code = arguments
+            assert shell == ["manage.py", "shell", "-c"]
+            exec(code, {})
+            return ""
+        assert (program, *arguments[:3]) == ("celery", "-A", "proj", "lambda")
+        arguments = arguments[3:]
+        done = CliRunner().invoke(
+            lambda_command, arguments, input="y\n", obj=SimpleNamespace(app=self.app)
+        )
         # A check that finds something ends with 1.
         assert done.exit_code == 0 or arguments[0] == "check", done.output
         return str(done.output)
@@ -375,6 +374,7 @@ def _(book: Book) -> Iterator[None]:
     assert book.runtime.deliver().all_deleted
     assert book.parked == 0
     book.write_log(book.caplog.records)
+    book.monkeypatch.setitem(sys.modules, "shop.tasks", SimpleNamespace(charge=task))
     yield
     book.is_mended = True
     yield
