@@ -34,7 +34,7 @@ from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.settlement import Settlement
 from lambda_runtime.messages.source_queues import SourceQueues
 from lambda_runtime.metrics import Metrics
-from lambda_runtime.running.connections import Connections
+from lambda_runtime.running.connections import Connections, close_databases
 from lambda_runtime.running.left_behind import end_if_forked
 from lambda_runtime.running.limits.own_end import ended_with
 from lambda_runtime.running.threads import Pool
@@ -92,7 +92,7 @@ class Handler:
                 child.serve, app=app, settings=self.settings, hostname=hostname, fields=self._fields
             )
             self._place = self._processes = Processes(
-                app, self.settings, serve, before_fork=self._mapping_check.wait
+                app, self.settings, serve, before_fork=self._before_fork
             )
         else:
             self._pool = Pool(app, self.settings.concurrency, self.settings.loop_concurrency)
@@ -131,6 +131,10 @@ class Handler:
                 if self._processes is not None:
                     self._processes.await_end(deadline)
                 self.tell(deliveries, deadline)
+
+    def _before_fork(self) -> None:
+        self._mapping_check.wait()
+        close_databases()  # children would share the connections of a pool
 
     def _let_go(self) -> None:
         """End what two copies of this process must not share; who needs it makes it anew."""

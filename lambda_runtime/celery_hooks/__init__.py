@@ -1,5 +1,6 @@
-"""All contact with Celery's private parts on the function's side, each with a contract test.
+"""All contact with private parts of Celery and Django on the function's side.
 
-What becomes of a failure does not belong here: see :mod:`lambda_runtime.running`. The main path
-enters at :func:`~lambda_runtime.celery_hooks.bootstrap.start`, at cold start.
+Each has a contract test. What becomes of a failure does not belong here: see
+:mod:`lambda_runtime.running`. The main path enters at
+:func:`~lambda_runtime.celery_hooks.bootstrap.start`, at cold start.
 """

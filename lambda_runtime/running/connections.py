@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
+from typing import Any
 
 from celery import Celery
 
 from lambda_runtime.celery_hooks.broker_pool import renew_broker_connections
+from lambda_runtime.celery_hooks.django_state import has_pools
 from lambda_runtime.celery_hooks.restored import close_result_connections
 
 #: Lambda freezes a process between invocations. A socket that has been frozen for longer
 #: than this may be dead without knowing it, and a message written to it would be lost.
 _SUSPECT_SECONDS = 10
+#: How long a connection is waited for that the pool has just said to have.
+_POOL_SECONDS = 1
 
 
 def uses_django() -> bool:
@@ -33,6 +38,75 @@ def close_database_connections() -> None:
         from django.db import connections
 
         connections.close_all()
+        drop_transactions()
+
+
+def drop_transactions() -> list[str]:
+    """Let go of the connections of this thread on which a transaction is open.
+
+    Django closes one in a transaction, and then refuses all that is done with it, for ever: who
+    has begun the transaction is to notice. The next task has begun none.
+
+    :returns: the aliases of the databases.
+    """
+    from django.db import Error, connections
+
+    dropped = []
+    for each in connections.all(initialized_only=True):
+        if each.in_atomic_block:
+            with suppress(Error):  # the server may have closed it
+                each.close()
+        if each.closed_in_transaction:
+            del connections[each.alias]
+            dropped.append(each.alias)
+    return dropped
+
+
+def close_databases() -> None:
+    """Close Django's connections of this thread, and the pools of the whole process."""
+    close_database_connections()
+    for each in _with_pools():
+        each.close_pool()
+
+
+def _with_pools() -> list[Any]:
+    """Return Django's connections of this thread, open or not, whose databases have a pool.
+
+    The pools are the process's: another thread may have opened them.
+    """
+    if not uses_django():
+        return []
+    from django.db import connections
+
+    databases = connections.settings
+    pooled = [connections[each] for each in databases if databases[each]["OPTIONS"].get("pool")]
+    return [each for each in pooled if has_pools(each)]
+
+
+def _close_unusable() -> None:
+    """Close the connections that do not answer: of this thread, and in the pools."""
+    from django.db import connections
+
+    for each in connections.all(initialized_only=True):
+        is_open = each.connection is not None and not each.in_atomic_block
+        if is_open and not each.is_usable():
+            each.close()
+    for each in _with_pools():
+        # Oracle's pool asks its connections itself.
+        if not each.settings_dict["CONN_HEALTH_CHECKS"] and hasattr(each.pool, "check_connection"):
+            _replace_broken(each.pool, each.Database.Error)
+
+
+def _replace_broken(pool: Any, error: type[Exception]) -> None:
+    """Have psycopg's *pool* replace what does not answer; its own ``check()`` makes it grow."""
+    for _ in range(pool.get_stats().get("pool_available", 0)):
+        try:
+            connection = pool.getconn(_POOL_SECONDS)
+        except error:
+            return  # a thread that was left to itself has been quicker
+        with suppress(error):
+            pool.check_connection(connection)
+        pool.putconn(connection)
 
 
 class Connections:
@@ -43,25 +117,20 @@ class Connections:
         self._idle_since = time.time()
 
     def before_batch(self) -> None:
-        """Close what is old, so that it is made anew where it is needed."""
-        if uses_django():
-            from django.db import close_old_connections
-
-            close_old_connections()
-        idle = time.time() - self._idle_since
-        if idle > _SUSPECT_SECONDS:
+        """Close what may be dead, so that it is made anew where it is needed."""
+        is_suspect = time.time() - self._idle_since > _SUSPECT_SECONDS
+        if is_suspect:
+            close_databases()  # to ask them could take until a time-out
             renew_broker_connections(self._app)
+        elif uses_django():
+            _close_unusable()
 
     def close(self) -> None:
         """Close all, pools included, of Django's databases and caches, the broker and Redis."""
+        close_databases()
         if uses_django():
             from django.core.cache import caches
-            from django.db import connections
 
-            connections.close_all()
-            for each in connections.all(initialized_only=True):
-                if hasattr(each, "close_pool"):  # of Django 5.1, with psycopg and Oracle
-                    each.close_pool()
             caches.close_all()
         renew_broker_connections(self._app)
         close_result_connections(self._app)

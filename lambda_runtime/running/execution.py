@@ -50,6 +50,7 @@ from lambda_runtime.running.limits.limit import HardTimeLimit, InvocationEnds
 from lambda_runtime.running.limits.time_limits import call_until, call_within
 from lambda_runtime.running.limits.watchdog import Kept
 from lambda_runtime.running.run_times import RunTimes
+from lambda_runtime.running.task_state import TaskState
 from lambda_runtime.running.worker_state import Counted
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class TaskRunner:
         self._hostname = hostname
         self._tracers: dict[str, Callable[..., Any]] = {}
         self._under_way: dict[int, Attempt] = {}
+        self._state = TaskState()
         self.run_times = RunTimes()
         signals.after_task_publish.connect(_note_publication)
 
@@ -88,6 +90,9 @@ class TaskRunner:
 
         Raises nothing of the task's.
         """
+        return self._state.call(attempt, partial(self._run_counted, request, attempt))
+
+    def _run_counted(self, request: Request, attempt: Attempt) -> Outcome:
         self._app.set_current()  # on the event loop's thread, nobody else has done it
         token = current.set(attempt)
         started = time.monotonic()

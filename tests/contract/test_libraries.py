@@ -8,6 +8,8 @@ import inspect
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import thread as executors
@@ -224,3 +226,41 @@ def test_xrays_sdk_keeps_what_is_under_way_where_it_is_looked_for():
     # All that a context keeps of a thread, which a coroutine takes along.
     assert context._local.__dict__.keys() == {"entities"}
     assert isinstance(context._local.entities, list)
+
+
+#: ``lambda_runtime/celery_hooks/django_state.py``, in a process that has settings of its own.
+DJANGO = """
+from django.conf import settings
+settings.configure(
+    CACHES={name: {"BACKEND": "django.core.cache.backends.dummy.DummyCache"} for name in "ab"},
+    DATABASES={"default": {
+        "ENGINE": "django.db.backends.postgresql", "NAME": "x", "OPTIONS": {"pool": True},
+    }},
+    EMAIL_HOST="first",
+)
+import django
+django.setup()
+from django.core.cache import caches
+from django.db import connection
+from django.test.utils import override_settings
+from lambda_runtime.celery_hooks import django_state
+
+before = django_state.settings_in_force()
+override_settings(EMAIL_HOST="second").enable()
+override_settings(EMAIL_HOST="third").enable()
+assert settings.EMAIL_HOST == "third"
+assert django_state.end_overrides(before) == ["EMAIL_HOST"] * 2
+assert settings.EMAIL_HOST == "first"
+assert django_state.end_overrides(before) == []
+
+made = caches["b"]
+assert django_state.caches_of_context() == {"b": made}
+
+assert not django_state.has_pools(connection)
+connection.pool
+assert django_state.has_pools(connection)
+"""
+
+
+def test_django_keeps_settings_pools_and_caches_where_they_are_looked_for():
+    subprocess.run([sys.executable, "-c", DJANGO], check=True, timeout=60)
