@@ -17,5 +17,6 @@ class LambdaCeleryConfig(AppConfig):
         install()
         # Checks and tasks, which no module of the project imports.
         import lambda_celery.django.checks
+        import lambda_celery.django.deployment_checks
         import lambda_celery.django.mail.tasks
         import lambda_celery.django.tasks.run_task  # noqa: F401

@@ -1,0 +1,60 @@
+"""What ``manage.py check --deploy`` says of the settings for Lambda."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+FILES = {
+    "proj/__init__.py": "from .celery import app as celery_app\n",
+    "proj/celery.py": """
+from celery import Celery
+app = Celery("proj", set_as_current=True)
+app.config_from_object("django.conf:settings", namespace="CELERY")
+""",
+    "proj/settings.py": """
+SECRET_KEY = "x"
+DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "x"}}
+INSTALLED_APPS = ["lambda_celery.django"]
+CELERY_LAMBDA_TASKS = ["*"]
+CELERY_ACCEPT_CONTENT = ["json", "pickle"]
+CELERY_TASK_ALWAYS_EAGER = True
+CELERY_LAMBDA_QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/mail"
+CELERY_LAMBDA_IDEMPOTENCY_TTL_SECONDS = 60
+CELERY_LAMBDA_CONCURRENCY = 20
+""",
+}
+
+
+def checked(directory, *options):
+    for name, text in FILES.items():
+        path = directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return subprocess.run(
+        [sys.executable, "-m", "django", "check", *options],
+        cwd=directory,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "proj.settings",
+            "PYTHONPATH": os.pathsep.join([".", *sys.path]),
+        },
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def test_settings_that_a_project_can_get_wrong_have_an_id_a_hint_and_a_page(tmp_path):
+    said = checked(tmp_path, "--deploy", "--tag", "lambda_celery").stderr
+    for line in (
+        "(lambda_celery.W017) A record lives 60 s",
+        "(lambda_celery.W019) Each task runs where it is called",
+        "(lambda_celery.W020) The function reads pickle",
+        "(lambda_celery.W022) 10 environments with 20 tasks",
+    ):
+        assert line in said
+    assert "HINT: Leave it to the settings of the tests. docs/check.md#always-eager says" in said
+
+
+def test_without_deploy_nothing_is_said_of_them(tmp_path):
+    assert "lambda_celery." not in checked(tmp_path).stderr
