@@ -27,6 +27,8 @@ _NUMBERS = {
     "pickle": 20,
     "serializer": 21,
     "database-connections": 22,
+    "connection-life": 23,
+    "server-side-cursors": 24,
 }
 
 

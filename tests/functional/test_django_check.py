@@ -27,13 +27,13 @@ CELERY_LAMBDA_CONCURRENCY = 20
 }
 
 
-def checked(directory, *options):
+def run(directory, *command):
     for name, text in FILES.items():
         path = directory / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     return subprocess.run(
-        [sys.executable, "-m", "django", "check", *options],
+        [sys.executable, "-m", *command],
         cwd=directory,
         env={
             **os.environ,
@@ -42,6 +42,10 @@ def checked(directory, *options):
         },
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
+
+
+def checked(directory, *options):
+    return run(directory, "django", "check", *options)
 
 
 def test_settings_that_a_project_can_get_wrong_have_an_id_a_hint_and_a_page(tmp_path):
@@ -58,3 +62,15 @@ def test_settings_that_a_project_can_get_wrong_have_an_id_a_hint_and_a_page(tmp_
 
 def test_without_deploy_nothing_is_said_of_them(tmp_path):
     assert "lambda_celery." not in checked(tmp_path).stderr
+
+
+def test_tasks_that_are_chosen_without_the_app_are_told_by_celerys_own_command(
+    tmp_path, monkeypatch
+):
+    command = ("celery", "-A", "proj", "lambda", "check", "--rule", "not-installed")
+    assert "nothing sends them to SQS" not in run(tmp_path, *command).stdout
+    settings = FILES["proj/settings.py"].replace('["lambda_celery.django"]', "[]")
+    monkeypatch.setitem(FILES, "proj/settings.py", settings)
+    result = run(tmp_path, *command)
+    assert result.returncode == 1
+    assert "nothing sends them to SQS" in result.stdout

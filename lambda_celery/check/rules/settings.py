@@ -12,8 +12,10 @@ from typing import Any
 
 from celery.app.defaults import NAMESPACES, flatten
 
+from lambda_celery.celery_hooks.amqp import routing_of
 from lambda_celery.check.facts import STANZA, Facts
 from lambda_celery.check.model import Finding, Grade, registry
+from lambda_celery.check.rules.databases import databases
 from lambda_celery.check.rules.finding import MAXIMUM_SECONDS, seconds_of, shown_seconds
 from lambda_celery.conf import APP_VARIABLE, CONF_PREFIX, ENV_PREFIX, Settings
 from lambda_celery.exceptions import ConfigurationError
@@ -87,6 +89,24 @@ def refused_setting(facts: Facts) -> Iterator[Finding]:
     if facts.settings_error:
         yield Finding(
             "refused-setting", Grade.RED, None, facts.settings_error, "Correct the setting."
+        )
+
+
+@registry.rule("not-installed", "Tasks that are chosen, and that nothing sends to SQS")
+def not_installed(facts: Facts) -> Iterator[Finding]:
+    """`lambda_tasks` chooses tasks, and nothing has made the app send them to SQS.
+
+    They go to the broker, as if the setting were not there. In a Django project add
+    `lambda_celery.django` to `INSTALLED_APPS`; else call `lambda_celery.install(app)`.
+    """
+    has_transport = str(facts.app.conf.broker_transport or "").startswith("lambda_celery.")
+    if facts.settings.tasks and routing_of(facts.app) is None and not has_transport:
+        yield Finding(
+            "not-installed",
+            Grade.RED,
+            "lambda_tasks",
+            "It chooses tasks, but nothing sends them to SQS: they go to the broker.",
+            'Add "lambda_celery.django" to INSTALLED_APPS, or call lambda_celery.install(app).',
         )
 
 
@@ -223,33 +243,23 @@ def database_connections(facts: Facts) -> Iterator[Finding]:
     and Lambda starts as many environments as `maximum_concurrency` allows, or as the account does
     if it says nothing. Lower it, raise the server's limit, or put RDS Proxy or PgBouncer between.
     """
-    if "django.conf" not in sys.modules:
-        return
-    from django.conf import settings as django
-
-    if not django.configured:
-        return
-    databases = [
-        each
-        for each in (getattr(django, "DATABASES", None) or {}).values()
-        if "sqlite" not in str(each.get("ENGINE", "sqlite"))
-    ]
-    if not databases:
+    found = databases()
+    if not found:
         return
     environments = _number(facts.stanza, "maximum_concurrency", 10)
     tasks = facts.settings.most_concurrency * max(facts.settings.processes, 1)
     pools = [
         pool.get("max_size", 4)
-        for each in databases
+        for each in found.values()
         if isinstance(pool := (each.get("OPTIONS") or {}).get("pool"), dict)
     ]
-    most = environments * tasks * len(databases)
+    most = environments * tasks * len(found)
     if most > _USUAL_CONNECTIONS or pools:
         yield Finding(
             "database-connections",
             Grade.AMBER,
             "DATABASES",
-            f"{environments:g} environments with {tasks} tasks at once and {len(databases)} "
+            f"{environments:g} environments with {tasks} tasks at once and {len(found)} "
             f"databases hold up to {most:,.0f} connections"
             + (f", and pools of {max(pools)} each multiply that." if pools else "."),
             "Lower maximum_concurrency, or use RDS Proxy; switch pools off in the function.",

@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 #: Those with tests of their own below: they need more than a module.
 APART = {
     "task-too-large", "local-storage", "django-files", "celery-batches", "database-connections",
-    "import-cost",
+    "import-cost", "connection-life", "server-side-cursors", "not-installed",
 }  # fmt: skip
 
 
@@ -173,6 +173,36 @@ def test_database_connections(tmp_path, monkeypatch):
 
     assert "500 connections" in finding.sentence
     assert found(tmp_path, "", "database-connections", stanza.format(50)) == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "bad", "good"),
+    [
+        ("connection-life", {"OPTIONS": {"pool": True}}, {"CONN_HEALTH_CHECKS": True}),
+        (
+            "connection-life",
+            {"OPTIONS": {"pool": True}, "CONN_HEALTH_CHECKS": True, "CONN_MAX_AGE": 60},
+            {"CONN_MAX_AGE": 0},
+        ),
+        ("server-side-cursors", {"PORT": 6432}, {"DISABLE_SERVER_SIDE_CURSORS": True}),
+        (
+            "server-side-cursors",
+            {"HOST": "mail.proxy-abc.eu-west-1.rds.amazonaws.com"},
+            {"HOST": "mail.abc.eu-west-1.rds.amazonaws.com"},
+        ),
+    ],
+)
+def test_databases(tmp_path, monkeypatch, rule, bad, good):
+    import django.conf  # noqa: F401 - the rule looks for it
+
+    database = {"ENGINE": "django.db.backends.postgresql", **bad}
+    settings = SimpleNamespace(configured=True, DATABASES={"default": database})
+    monkeypatch.setattr("django.conf.settings", settings)
+    (finding,) = found(tmp_path, "", rule)
+
+    assert finding.subject == "DATABASES['default']"
+    database.update(good)
+    assert found(tmp_path, "", rule) == ()
 
 
 def test_celery_batches(tmp_path):
