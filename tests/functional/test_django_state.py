@@ -266,7 +266,7 @@ class TestConnections:
         assert len(project.invoke(("ask",), ("ask",))) == 2
 
     def test_a_pool_keeps_its_connection_from_one_invocation_to_the_next(self, project):
-        project.deploy(**POOL)
+        project.deploy(OPTIONS={"pool": {"min_size": 1, "max_size": 1}})
         assert project.invoke(("ask",)) == project.invoke(("ask",))
 
     @pytest.mark.parametrize(
