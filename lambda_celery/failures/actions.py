@@ -351,10 +351,12 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         try:
             note(done.failure)
         except ConfigurationError as exc:
-            raise ConfigurationError(
+            told = ConfigurationError(
                 f"It was sent to {done.queue_url}, but is still listed, and its dead letter is "
                 f"where it was: {exc}"
-            ) from exc.__cause__
+            )
+            told.is_transient = exc.is_transient
+            raise told from exc.__cause__
         if letter.refusal:
             return replace(done, refusal=letter.refusal)
         walk = self._walk(done.failure)

@@ -19,7 +19,7 @@ from functools import partial
 from celery import Celery
 
 from lambda_celery import aws
-from lambda_celery.exceptions import LambdaCeleryError, NoLongerFailedError
+from lambda_celery.exceptions import FailedTaskError, LambdaCeleryError, NoLongerFailedError
 from lambda_celery.failures.actions import Done, FailedTasks
 from lambda_celery.failures.bulk import BulkActions
 from lambda_celery.failures.bulk_action import DONE, RUNNING, STOPPED, BulkAction
@@ -172,6 +172,9 @@ class _Slice:
             return self._done(tasks, failure)
         except LambdaCeleryError as exc:
             return exc
+        except Exception as exc:  # a message may hold anything; the others are not to wait for it
+            logger.exception("The failed task %s was left as it is.", failure.id)
+            return FailedTaskError(f"It was left as it is, for an error: {exc!r}")
 
     def _done(self, tasks: FailedTasks, failure: Failure) -> Done:
         action = self._action

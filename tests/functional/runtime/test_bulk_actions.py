@@ -287,6 +287,25 @@ class TestEnding:
         assert f"shop.send {expired.id}: The task {expired.id} expired at" in ended.sentence
         assert shop.listed == [expired.id]
 
+    def test_an_error_of_one_stops_no_others(self, shop, monkeypatch):
+        ann, _ = shop.fail("ann", "bob")
+        shop.is_mended = True
+        retry = FailedTasks.retry
+
+        def breaks(tasks: Any, failure: Any, *args: Any) -> Any:
+            if failure.task_id == ann:
+                raise KeyError("what nobody thought of")
+            return retry(tasks, failure, *args)
+
+        monkeypatch.setattr(FailedTasks, "retry", breaks)
+        shop.begin()
+        shop.run()
+
+        ended = shop.actions.get("mend")
+        assert (ended.state, ended.done, ended.refused) == ("done", 1, 1)
+        assert "KeyError('what nobody thought of')" in ended.sentence
+        assert (shop.listed, shop.ran) == ([ann], ["bob"])
+
     @pytest.mark.parametrize(
         ("service", "operation", "verb", "code"),
         [
@@ -324,6 +343,32 @@ class TestEnding:
         assert (ended.state, ended.done, ended.left) == ("done", 1, 1)
         assert "AWS refused sqs:ReceiveMessage" in ended.sentence
         assert shop.parked == 1
+
+    def test_a_table_throttled_after_the_publishing_has_the_slice_come_back(
+        self, make_runtime, monkeypatch, faults
+    ):
+        shop = Shop(make_runtime(lambda_max_receive_count=1))
+        shop.fail("ann")
+        shop = Shop(make_runtime())  # with more receives
+        shop.is_mended = True
+        shop.begin()
+        note = Failures.mark_retried
+
+        def throttled(*args: Any) -> Any:
+            mended = faults.fail(
+                shop.runtime.settings, "dynamodb", "UpdateItem", "ThrottlingException", status=400
+            )
+            try:
+                return note(*args)
+            finally:
+                mended()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Failures, "mark_retried", throttled)
+            assert shop.slice().all_returned
+        assert shop.actions.get("mend").is_running
+        shop.run()
+        assert (shop.ran, shop.listed, shop.parked) == (["ann"], [], 0)
 
     def test_what_passes_has_the_slice_come_back(self, make_runtime, faults):
         shop = Shop(make_runtime(lambda_max_receive_count=1))
