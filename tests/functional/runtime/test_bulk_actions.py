@@ -328,7 +328,8 @@ class TestEnding:
             code, f"AWS refused {service}:{operation}"
         ) in stopped.sentence
         mended()
-        shop.actions.resume("mend")
+        resumed = shop.actions.resume("mend")
+        assert (resumed.sentence, resumed.worked_at > stopped.worked_at) == ("", True)
         shop.run()
         assert shop.actions.get("mend").done == 2
 
@@ -396,8 +397,9 @@ class TestBeginning:
             shop.begin(verb="redrive")
         with pytest.raises(FailedTaskError, match="No failed task matches"):
             shop.begin()
-        with pytest.raises(FailedTaskError, match="more than 0"):
-            shop.begin(per_second=0)
+        for rate in (0, 1e-9, float("inf"), float("nan")):
+            with pytest.raises(FailedTaskError, match=r"from 0\.0003 to 100000 messages"):
+                shop.begin(per_second=rate)
         with pytest.raises(FailedTaskError, match="goes to no queue"):
             shop.begin(verb="discard", to_queue="celery")
         with pytest.raises(FailedTaskError, match="has no Celery queue 'other'"):
@@ -431,6 +433,13 @@ class TestBeginning:
         shop = Shop(make_runtime(lambda_enabled=False))
         with pytest.raises(ConfigurationError, match="lambda_enabled is off"):
             shop.begin()
+
+    def test_where_tasks_run_in_the_caller(self, shop):
+        shop.fail("ann")
+        shop.runtime.app.conf.task_always_eager = True
+        with pytest.raises(ConfigurationError, match="task_always_eager is on"):
+            shop.begin()
+        assert len(shop.listed) == 1
 
 
 class _Killed(BaseException):
