@@ -29,6 +29,7 @@ from lambda_celery.failures.bulk_store import BulkStore
 from lambda_celery.failures.selection import Selection
 from lambda_celery.failures.sending import url_of_name
 from lambda_celery.failures.store import Failures
+from lambda_celery.message import is_fifo
 from lambda_celery.publishing.routing import goes_to_sqs
 
 #: The rates: one an hour or so, and more than SQS takes of a slice.
@@ -208,8 +209,11 @@ class BulkActions:
 
         :param countdown: in how many seconds it is to begin.
         """
+        is_ordered = is_fifo(url_of_name(self.app, self.settings, action.on_queue))
+        # In a group of its own: nothing of the app's is to wait for it.
+        group = {"MessageGroupId": f"lambda_celery-{action.name}"} if is_ordered else {}
         self.app.tasks[WORK_OFF].apply_async(
-            (action.name,), task_id=action.turn, queue=action.on_queue, countdown=countdown
+            (action.name,), task_id=action.turn, queue=action.on_queue, countdown=countdown, **group
         )
 
     def _publish(self, action: BulkAction) -> None:

@@ -26,6 +26,7 @@ from lambda_celery.failures.bulk_action import DONE, RUNNING, STOPPED, BulkActio
 from lambda_celery.failures.dead_letters import Fate
 from lambda_celery.failures.pages import in_order
 from lambda_celery.failures.record import Failure
+from lambda_celery.message import is_fifo
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +111,11 @@ class _Slice:
             elif not chosen:
                 self._action = replace(self._action, position=place)
             is_over = time.monotonic() >= self._ends_at
+            # A FIFO queue has an order; and its dead-letter queue hands out nothing more of a group
+            # of which something is held.
+            is_full = len(chosen) == most or is_fifo(failure.queue or failure.dead_letter_queue)
             # Even a slice that has had no time does something.
-            if len(chosen) == most or (chosen and is_over):
+            if chosen and (is_full or is_over):
                 if (later := self._paced(tasks, chosen)) is not None:
                     return later
                 chosen = []

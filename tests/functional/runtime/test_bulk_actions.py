@@ -173,6 +173,31 @@ class TestWorkingOff:
         shop.slice()
         assert (other.depth(), shop.parked) == (1, 0)
 
+    def test_a_fifo_queue_gets_them_in_their_order(self, make_stack, make_runtime):
+        """Its dead-letter queue hands out ten of a group, and no more while any is hidden."""
+        stack = make_stack(".fifo")
+        names = ("queue_url", "dead_letter_queue_url", "idempotency_table")
+        fifo = {f"lambda_{name}": getattr(stack.settings, name) for name in names}
+        shop = Shop(make_runtime(lambda_max_receive_count=1, **fifo))
+        called = [f"{n:02}" for n in range(24)]
+        for to in called:
+            shop.send.delay(to)
+            shop.runtime.deliver()
+        shop.ran.clear()
+        shop.is_mended = True
+
+        shop.begin()
+        messages = shop.runtime.receive()
+        groups = {each["Attributes"]["MessageGroupId"] for each in messages}
+        assert groups == {"lambda_celery-mend"}  # nothing of the app's waits behind it
+        shop.runtime.hand_over(messages)
+        for _ in called:
+            shop.runtime.deliver()
+
+        ended = shop.actions.get("mend")
+        assert (ended.state, ended.done, ended.left) == ("done", 24, 0)
+        assert shop.ran == called
+
 
 class TestDying:
     @pytest.mark.parametrize("verb", ["retry", "send_again", "discard"])
