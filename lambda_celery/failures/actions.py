@@ -71,8 +71,8 @@ class Done:
         if self.dead_letter is Fate.ABSENT:
             return "Its dead letter is not on the queue any longer."
         return (
-            f"Its dead letter is not among the {MAXIMUM_LOOKED_AT} messages that were looked at: "
-            "it stays until its retention ends."
+            f"Its dead letter is not among the {MAXIMUM_LOOKED_AT} messages that were looked at, "
+            "or somebody else holds it just now: it stays until its retention ends."
         )
 
 

@@ -41,9 +41,9 @@ class Fate(Enum):
     """What has become of a dead letter."""
 
     DELETED = "deleted"
-    #: All that is visible on the queue was looked at.
+    #: All that is on the queue was looked at.
     ABSENT = "not on the queue"
-    #: As much as is looked at was looked at.
+    #: As much as is looked at was looked at; or somebody else holds some of them just now.
     UNKNOWN = "not found"
 
 
@@ -105,8 +105,9 @@ class DeadLetters:
         if found:
             return Fate.DELETED
         # A FIFO queue hands out nothing of a group of which something is hidden.
-        has_all = self._has_ended and not is_fifo(self.url)
-        return Fate.ABSENT if has_all else Fate.UNKNOWN
+        if not self._has_ended or is_fifo(self.url) or self._is_hidden_by_others():
+            return Fate.UNKNOWN
+        return Fate.ABSENT
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield each message that is visible, once, and keep it hidden.
@@ -161,6 +162,17 @@ class DeadLetters:
             held[message["MessageId"]] = _held(message)
         self._has_ended = not new
         return new
+
+    def _is_hidden_by_others(self) -> bool:
+        """Whether somebody else holds messages, or that cannot be told."""
+        name = "ApproximateNumberOfMessagesNotVisible"
+        try:
+            answer = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=[name])
+        except aws.AWS_ERRORS as exc:
+            logger.info("Whether others look through %s is not known: %s", self.url, exc)
+            return True
+        with self._lock:
+            return int(answer["Attributes"][name]) > sum(map(len, self._held.values()))
 
     def _refusal(self, exc: Exception, action: str) -> FailedTaskError:
         return refused(exc, action=action, resource=self.url, setting="dead_letter_queue_url")

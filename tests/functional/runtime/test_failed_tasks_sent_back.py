@@ -200,6 +200,16 @@ class TestRetry:
             shop.tasks.retry(failure)
         assert shop.tasks.send_again(failure).task_id != failure.task_id
 
+    def test_what_somebody_else_holds_just_now_is_not_discarded(self, shop):
+        (failure,) = shop.fail("ann")
+        held = shop.runtime.sqs.receive_message(
+            QueueUrl=failure.dead_letter_queue, VisibilityTimeout=60
+        )
+        assert len(held["Messages"]) == 1
+        with pytest.raises(FailedTaskError, match="not among the 5000 messages"):
+            shop.tasks.discard(failure)
+        assert (shop.failures, shop.parked) == ([failure], 1)
+
     def test_on_a_fifo_queue_it_stays_in_its_group(self, make_stack, make_runtime):
         stack = make_stack(".fifo")
         names = ("queue_url", "dead_letter_queue_url", "idempotency_table")
