@@ -61,6 +61,7 @@ class DeadLetters:
         #: By the key of the failure's record: a message may be there in several copies.
         self._held: dict[str, dict[str, dict[str, Any]]] = {}
         self._has_ended = False
+        self._taken_seconds = 0.0
         self._ends_at = time.monotonic() + _HELD_SECONDS
 
     def find(self, failure: Failure) -> list[dict[str, Any]]:
@@ -77,9 +78,12 @@ class DeadLetters:
             while (
                 failure.id not in self._held
                 and looked_at < MAXIMUM_LOOKED_AT
-                and aws.seconds_left() > _ANSWER_SECONDS
+                # To give them back takes as long as it took to receive them.
+                and aws.seconds_left() > _ANSWER_SECONDS + self._taken_seconds
             ):
+                began = time.monotonic()
                 received = self._receive()
+                self._taken_seconds += time.monotonic() - began
                 if not received:
                     break
                 looked_at += len(received)

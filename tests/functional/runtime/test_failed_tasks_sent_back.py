@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from lambda_celery import aws
 from lambda_celery.exceptions import (
     FailedTaskError,
     PayloadMissingError,
     PublishError,
     UnreadableMessageError,
 )
-from lambda_celery.failures import FailedTasks, Failure, Failures, Selection
+from lambda_celery.failures import FailedTasks, Failure, Failures, Selection, dead_letters
 from lambda_celery.failures.dead_letters import Fate
 from lambda_celery.failures.sync import MOVED, sync
 
@@ -199,6 +203,19 @@ class TestRetry:
         with pytest.raises(FailedTaskError, match=r"expired at 2026-01-01.*: send it again"):
             shop.tasks.retry(failure)
         assert shop.tasks.send_again(failure).task_id != failure.task_id
+
+    def test_in_the_function_there_is_time_to_give_back_what_was_looked_at(
+        self, shop, faults, monkeypatch
+    ):
+        shop.fail(*"abcdefghijklmnopqrstuvwxyz0123456789")
+        gone = replace(shop.failures[0], id="failure#gone")
+        clock = itertools.count(step=500)
+        monkeypatch.setattr(dead_letters, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        looks = faults.watch(shop.runtime.settings, "sqs", "ReceiveMessage")
+        walk = dead_letters.DeadLetters(shop.runtime.settings, gone.dead_letter_queue)
+        with aws.ending_at(time.time() + 903):  # each look takes 500 s
+            assert walk.find(gone) == []
+        assert len(looks) == 2
 
     def test_what_somebody_else_holds_just_now_is_not_discarded(self, shop):
         (failure,) = shop.fail("ann")
