@@ -482,7 +482,13 @@ class TestInBackground:
         failed.fail("ann")
         failed.output("retry", "--in-background", "mend", "--yes")
         monkeypatch.setattr("lambda_celery.cli.failed_actions._QUIET_SECONDS", -1)
-        assert "It goes on with: failed bulk resume mend" in failed.output("bulk", "show", "mend")
+        told = "Then it goes on with: failed bulk resume mend"
+        assert told in failed.output("bulk", "show", "mend")
+        # Whoever waits hears of it, too, and waits on.
+        looks = iter([False, True])
+        monkeypatch.setattr("lambda_celery.cli.stopping.Stop.within", lambda *_: next(looks))
+        waited = failed("bulk", "show", "mend", "--wait")
+        assert (waited.exit_code, waited.stderr.count(told)) == (130, 1)
 
     @pytest.mark.parametrize(
         ("arguments", "told"),
