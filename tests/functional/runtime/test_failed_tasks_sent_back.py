@@ -266,6 +266,19 @@ class TestRetry:
         assert shop.runtime.deliver().all_deleted
         assert shop.ran == [("ann" * 120_000, 1)]
 
+    def test_of_what_is_large_no_more_is_held_than_memory_has_room_for(
+        self, shop, faults, monkeypatch
+    ):
+        monkeypatch.setattr(dead_letters, "_MOST_HELD_BYTES", 500_000)
+        shop.fail(*"abcdefghijklmnopqrstuvwxyz")
+        large = shop.fail("ann" * 120_000)
+        gone = replace(large[0], id="failure#gone")
+        looks = faults.watch(shop.runtime.settings, "sqs", "ReceiveMessage")
+        walk = dead_letters.DeadLetters(shop.runtime.settings, gone.dead_letter_queue)
+        assert walk.find(gone) == []
+        assert len(looks) == 3  # the last of them met the large one
+        walk.close()
+
     def test_nothing_is_changed_where_it_cannot_be_sent(self, shop, faults):
         (failure,) = shop.fail("ann")
         faults.fail(shop.runtime.settings, "sqs", "SendMessage", "AccessDenied", status=403)
