@@ -263,6 +263,8 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         try:
             return _Letter(self._walk(failure).find(failure))
         except FailedTaskError as exc:
+            if exc.is_transient:
+                raise  # nothing has changed, and a little later the dead letter goes as well
             return _Letter(refusal=str(exc))
 
     def _message(self, failure: Failure, letter: _Letter | None) -> _Message:

@@ -396,21 +396,29 @@ class TestEnding:
         shop.run()
         assert (shop.ran, shop.listed, shop.parked) == (["ann"], [], 0)
 
-    def test_what_passes_has_the_slice_come_back(self, make_runtime, faults):
+    @pytest.mark.parametrize(
+        ("service", "operation", "code"),
+        [
+            ("dynamodb", "Query", "ThrottlingException"),
+            ("sqs", "ReceiveMessage", "RequestThrottled"),
+        ],
+    )
+    def test_what_passes_has_the_slice_come_back(
+        self, make_runtime, faults, service, operation, code
+    ):
         shop = Shop(make_runtime(lambda_max_receive_count=1))
         shop.fail("ann")
         shop.runtime = make_runtime()  # with more receives
         shop = Shop(shop.runtime)
         shop.is_mended = True
         shop.begin()
-        mended = faults.fail(
-            shop.runtime.settings, "dynamodb", "Query", "ThrottlingException", status=400
-        )
-        assert shop.slice().all_returned
+        messages = shop.runtime.receive()
+        mended = faults.fail(shop.runtime.settings, service, operation, code, status=400)
+        assert shop.runtime.hand_over(messages).all_returned
         assert shop.actions.get("mend").is_running
         mended()
         shop.run()
-        assert shop.ran == ["ann"]
+        assert (shop.ran, shop.parked) == (["ann"], 0)
 
 
 class TestBeginning:
