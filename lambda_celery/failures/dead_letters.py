@@ -176,12 +176,12 @@ class DeadLetters:
     def _is_hidden_by_others(self) -> bool:
         """Whether somebody else holds messages, or that cannot be told."""
         name = "ApproximateNumberOfMessagesNotVisible"
-        try:
-            answer = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=[name])
-        except aws.AWS_ERRORS as exc:
-            logger.info("Whether others look through %s is not known: %s", self.url, exc)
-            return True
-        with self._lock:
+        with self._lock:  # so that nothing is received that is not counted
+            try:
+                answer = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=[name])
+            except aws.AWS_ERRORS as exc:
+                logger.info("Whether others look through %s is not known: %s", self.url, exc)
+                return True
             return int(answer["Attributes"][name]) > sum(map(len, self._held.values()))
 
     def _refusal(self, exc: Exception, action: str) -> FailedTaskError:
