@@ -349,23 +349,27 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         return Done(failure, Fate.UNKNOWN, task_id=task_id, queue_url=url, body=body)
 
     def _settled(self, done: Done, letter: _Letter, note: Callable[[Failure], bool]) -> Done:
-        """Have *note* write down what was published, and delete its dead letter."""
+        """Delete the dead letter of what was published, and have *note* write that down.
+
+        In this order: whoever dies in between is not done with it, and comes to both again.
+        """
+        if letter.refusal:
+            done = replace(done, refusal=letter.refusal)
+        else:
+            try:
+                fate = self._walk(done.failure).delete(done.failure, letter.found)
+                done = replace(done, dead_letter=fate)
+            except FailedTaskError as exc:
+                done = replace(done, refusal=str(exc))
         try:
             note(done.failure)
         except ConfigurationError as exc:
             told = ConfigurationError(
-                f"It was sent to {done.queue_url}, but is still listed, and its dead letter is "
-                f"where it was: {exc}"
+                f"It was sent to {done.queue_url}, but is still listed: {exc}"
             )
             told.is_transient = exc.is_transient
             raise told from exc.__cause__
-        if letter.refusal:
-            return replace(done, refusal=letter.refusal)
-        walk = self._walk(done.failure)
-        try:
-            return replace(done, dead_letter=walk.delete(done.failure, letter.found))
-        except FailedTaskError as exc:
-            return replace(done, refusal=str(exc))
+        return done
 
     def _walk(self, failure: Failure) -> DeadLetters:
         url = failure.dead_letter_queue

@@ -235,6 +235,19 @@ class TestDying:
         assert shop.listed == []
         assert shop.actions.get("mend").state == "done"
 
+    @pytest.mark.parametrize("verb", ["retry", "send_again"])
+    def test_no_dead_letter_is_left_of_what_was_sent(self, shop, monkeypatch, verb):
+        """It would be listed again, and, once sent back, run what a new call has done."""
+        shop.fail("ann")
+        shop.is_mended = True
+        turn = shop.begin(verb=verb).turn
+        with monkeypatch.context() as patch, pytest.raises(_Killed):
+            patch.setattr(dead_letters.DeadLetters, "delete", _die)
+            slices.work_off(shop.runtime.app, "mend", turn)
+        shop.slice()
+        shop.run()
+        assert (shop.ran, shop.listed, shop.parked) == (["ann"], [], 0)
+
     def test_between_passing_on_and_publishing(self, shop, monkeypatch):
         monkeypatch.setattr(slices, "_SLICE_SECONDS", 0.0)
         shop.fail("ann", "bob")
