@@ -184,9 +184,12 @@ def _awaited(actions: BulkActions, action: BulkAction) -> BulkAction:
     """Return *action* when it has ended."""
     from lambda_celery.cli.stopping import Stop
 
+    told = ""
     with Stop() as stop, _progress(action) as advance:
         while action.is_running:
             advance(action.done + action.refused)
+            if not told and (told := _told_if_quiet(action)):
+                click.echo(told, err=True)
             if stop.within(_LOOK_SECONDS):
                 click.echo(f"The bulk action {action.name} goes on.", err=True)
                 raise click.exceptions.Exit(130)
@@ -213,16 +216,25 @@ def _tell(action: BulkAction, is_json: bool) -> None:
     if is_json:
         click.echo(json.dumps(_document(action)))
         return
-    from lambda_celery.cli.failed_output import age, print_action
+    from lambda_celery.cli.failed_output import print_action
 
     print_action(action)
+    if action.is_running and (told := _told_if_quiet(action)):
+        click.echo(told)
+
+
+def _told_if_quiet(action: BulkAction) -> str:
+    """Return what to do where nothing has been heard of the running *action* for long, or ""."""
+    from lambda_celery.cli.failed_output import age
+
     seen = action.worked_at or action.begun_at
     quiet_seconds = (datetime.now(UTC) - seen).total_seconds()
-    if action.is_running and quiet_seconds > _QUIET_SECONDS + 1 / action.per_second:
-        click.echo(
-            f"Nothing was heard of it for {age(seen)}: its message may be among the failed tasks. "
-            f"It goes on with: failed bulk resume {action.name}"
-        )
+    if quiet_seconds <= _QUIET_SECONDS + 1 / action.per_second:
+        return ""
+    return (
+        f"Nothing was heard of it for {age(seen)}: its message may wait behind others, or be among "
+        f"the failed tasks. Then it goes on with: failed bulk resume {action.name}"
+    )
 
 
 def _document(action: BulkAction) -> dict[str, Any]:

@@ -71,8 +71,8 @@ class Done:
         if self.dead_letter is Fate.ABSENT:
             return "Its dead letter is not on the queue any longer."
         return (
-            f"Its dead letter is not among the {MAXIMUM_LOOKED_AT} messages that were looked at: "
-            "it stays until its retention ends."
+            f"Its dead letter is not among the {MAXIMUM_LOOKED_AT} messages that were looked at, "
+            "or somebody else holds it just now: it stays until its retention ends."
         )
 
 
@@ -263,6 +263,8 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         try:
             return _Letter(self._walk(failure).find(failure))
         except FailedTaskError as exc:
+            if exc.is_transient:
+                raise  # nothing has changed, and a little later the dead letter goes as well
             return _Letter(refusal=str(exc))
 
     def _message(self, failure: Failure, letter: _Letter | None) -> _Message:
@@ -347,21 +349,27 @@ class FailedTasks(AbstractContextManager["FailedTasks"]):
         return Done(failure, Fate.UNKNOWN, task_id=task_id, queue_url=url, body=body)
 
     def _settled(self, done: Done, letter: _Letter, note: Callable[[Failure], bool]) -> Done:
-        """Have *note* write down what was published, and delete its dead letter."""
+        """Delete the dead letter of what was published, and have *note* write that down.
+
+        In this order: whoever dies in between is not done with it, and comes to both again.
+        """
+        if letter.refusal:
+            done = replace(done, refusal=letter.refusal)
+        else:
+            try:
+                fate = self._walk(done.failure).delete(done.failure, letter.found)
+                done = replace(done, dead_letter=fate)
+            except FailedTaskError as exc:
+                done = replace(done, refusal=str(exc))
         try:
             note(done.failure)
         except ConfigurationError as exc:
-            raise ConfigurationError(
-                f"It was sent to {done.queue_url}, but is still listed, and its dead letter is "
-                f"where it was: {exc}"
-            ) from exc.__cause__
-        if letter.refusal:
-            return replace(done, refusal=letter.refusal)
-        walk = self._walk(done.failure)
-        try:
-            return replace(done, dead_letter=walk.delete(done.failure, letter.found))
-        except FailedTaskError as exc:
-            return replace(done, refusal=str(exc))
+            told = ConfigurationError(
+                f"It was sent to {done.queue_url}, but is still listed: {exc}"
+            )
+            told.is_transient = exc.is_transient
+            raise told from exc.__cause__
+        return done
 
     def _walk(self, failure: Failure) -> DeadLetters:
         url = failure.dead_letter_queue

@@ -29,7 +29,11 @@ from lambda_celery.failures.bulk_store import BulkStore
 from lambda_celery.failures.selection import Selection
 from lambda_celery.failures.sending import url_of_name
 from lambda_celery.failures.store import Failures
+from lambda_celery.message import is_fifo
 from lambda_celery.publishing.routing import goes_to_sqs
+
+#: The rates: one an hour or so, and more than SQS takes of a slice.
+_LEAST_PER_SECOND, _MOST_PER_SECOND = 0.0003, 100_000
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class BulkActions:
 
         :param name: up to 64 letters, digits, dots, dashes and underscores.
         :param verb: ``retry``, ``send_again`` or ``discard``.
-        :param per_second: how many at most.
+        :param per_second: how many at most: 0.0003 to 100,000.
         :param to_queue: the Celery queue, or the URL of the SQS queue, that they are sent to, if
             it is another.
         :param on_queue: the Celery queue whose function works it off; else the app's default one.
@@ -112,8 +116,11 @@ class BulkActions:
         check_name(name)
         if verb not in VERBS:
             raise FailedTaskError(f"{verb!r} is none of {', '.join(VERBS)}.")
-        if not per_second > 0:
-            raise FailedTaskError("The rate has to be more than 0 messages a second.")
+        if not _LEAST_PER_SECOND <= per_second <= _MOST_PER_SECOND:
+            raise FailedTaskError(
+                f"The rate has to be from {_LEAST_PER_SECOND} to {_MOST_PER_SECOND} messages a "
+                "second."
+            )
         if to_queue is not None:
             if verb == "discard":
                 raise FailedTaskError("What is discarded goes to no queue.")
@@ -187,7 +194,9 @@ class BulkActions:
                 f"The bulk action {name} is done. For what is listed still, begin another one."
             )
         self._queue(before.on_queue)
-        action = replace(before, state=RUNNING, turn=str(uuid.uuid4()))
+        action = replace(
+            before, state=RUNNING, turn=str(uuid.uuid4()), sentence="", worked_at=datetime.now(UTC)
+        )
         if not self.store.change(action, before):
             raise FailedTaskError(
                 f"Something has just changed the bulk action {name}: look at it, and try again."
@@ -200,8 +209,11 @@ class BulkActions:
 
         :param countdown: in how many seconds it is to begin.
         """
+        is_ordered = is_fifo(url_of_name(self.app, self.settings, action.on_queue))
+        # In a group of its own: nothing of the app's is to wait for it.
+        group = {"MessageGroupId": f"lambda_celery-{action.name}"} if is_ordered else {}
         self.app.tasks[WORK_OFF].apply_async(
-            (action.name,), task_id=action.turn, queue=action.on_queue, countdown=countdown
+            (action.name,), task_id=action.turn, queue=action.on_queue, countdown=countdown, **group
         )
 
     def _publish(self, action: BulkAction) -> None:
@@ -217,6 +229,11 @@ class BulkActions:
             raise ConfigurationError(
                 "The task that works off a bulk action does not go to the function: lambda_enabled "
                 "is off, or lambda_celery.install(app) was not called in this process."
+            )
+        if self.app.conf.task_always_eager:
+            raise ConfigurationError(
+                "task_always_eager is on, so that no task goes to the function: a bulk action is "
+                "worked off by it."
             )
         if name is None:
             default = self.app.conf.task_default_queue

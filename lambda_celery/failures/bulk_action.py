@@ -53,7 +53,7 @@ class BulkAction:
     :ivar refused: with how many it could not be done: they are still listed.
     :ivar left: how many dead letters are still on their queue, of those that it was done with.
     :ivar sentence: why, for the last one; or why it has stopped.
-    :ivar worked_at: when a slice has last told how far it is.
+    :ivar worked_at: when a slice has last told how far it is, or it was resumed.
     :ivar position: the time, and the id, of the failure that was looked at last.
     :ivar turn: the id of the one task that may go on with it.
     """

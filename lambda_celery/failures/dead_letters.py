@@ -30,6 +30,8 @@ _HIDDEN_SECONDS = 120
 _HELD_SECONDS = 100
 #: Messages that are looked at for one that is looked for.
 MAXIMUM_LOOKED_AT = 5_000
+#: Bodies that are held: nothing more is looked at when there are so many.
+_MOST_HELD_BYTES = 50_000_000
 #: In the function, nothing more is looked at when less than this is left of the invocation.
 _ANSWER_SECONDS = 3
 #: With it SQS asks all its servers; without, some of them, and may say that a queue is empty. Once
@@ -41,9 +43,9 @@ class Fate(Enum):
     """What has become of a dead letter."""
 
     DELETED = "deleted"
-    #: All that is visible on the queue was looked at.
+    #: All that is on the queue was looked at.
     ABSENT = "not on the queue"
-    #: As much as is looked at was looked at.
+    #: As much as is looked at was looked at; or somebody else holds some of them just now.
     UNKNOWN = "not found"
 
 
@@ -60,7 +62,9 @@ class DeadLetters:
     def _begin(self) -> None:
         #: By the key of the failure's record: a message may be there in several copies.
         self._held: dict[str, dict[str, dict[str, Any]]] = {}
+        self._held_bytes = 0
         self._has_ended = False
+        self._taken_seconds = 0.0
         self._ends_at = time.monotonic() + _HELD_SECONDS
 
     def find(self, failure: Failure) -> list[dict[str, Any]]:
@@ -77,9 +81,13 @@ class DeadLetters:
             while (
                 failure.id not in self._held
                 and looked_at < MAXIMUM_LOOKED_AT
-                and aws.seconds_left() > _ANSWER_SECONDS
+                and self._held_bytes < _MOST_HELD_BYTES
+                # To give them back takes as long as it took to receive them.
+                and aws.seconds_left() > _ANSWER_SECONDS + self._taken_seconds
             ):
+                began = time.monotonic()
                 received = self._receive()
+                self._taken_seconds += time.monotonic() - began
                 if not received:
                     break
                 looked_at += len(received)
@@ -99,14 +107,15 @@ class DeadLetters:
                 raise self._refusal(exc, "sqs:DeleteMessage") from aws.cause(exc, self._settings)
             with self._lock:
                 held = self._held.get(failure.id, {})
-                held.pop(message["MessageId"], None)
+                self._held_bytes -= _bytes(held.pop(message["MessageId"], {}))
                 if not held:
                     self._held.pop(failure.id, None)
         if found:
             return Fate.DELETED
         # A FIFO queue hands out nothing of a group of which something is hidden.
-        has_all = self._has_ended and not is_fifo(self.url)
-        return Fate.ABSENT if has_all else Fate.UNKNOWN
+        if not self._has_ended or is_fifo(self.url) or self._is_hidden_by_others():
+            return Fate.UNKNOWN
+        return Fate.ABSENT
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield each message that is visible, once, and keep it hidden.
@@ -158,12 +167,30 @@ class DeadLetters:
             # A standard queue may hand out twice what is hidden.
             if message["MessageId"] not in held:
                 new.append(message)
+            self._held_bytes -= _bytes(held.get(message["MessageId"], {}))
             held[message["MessageId"]] = _held(message)
+            self._held_bytes += _bytes(held[message["MessageId"]])
         self._has_ended = not new
         return new
 
+    def _is_hidden_by_others(self) -> bool:
+        """Whether somebody else holds messages, or that cannot be told."""
+        name = "ApproximateNumberOfMessagesNotVisible"
+        with self._lock:  # so that nothing is received that is not counted
+            try:
+                answer = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=[name])
+            except aws.AWS_ERRORS as exc:
+                logger.info("Whether others look through %s is not known: %s", self.url, exc)
+                return True
+            return int(answer["Attributes"][name]) > sum(map(len, self._held.values()))
+
     def _refusal(self, exc: Exception, action: str) -> FailedTaskError:
         return refused(exc, action=action, resource=self.url, setting="dead_letter_queue_url")
+
+
+def _bytes(held: Mapping[str, Any]) -> int:
+    """Return the size of the body that is *held*; most have none."""
+    return len(held.get("Body", ""))
 
 
 def _held(message: dict[str, Any]) -> dict[str, Any]:
@@ -171,7 +198,9 @@ def _held(message: dict[str, Any]) -> dict[str, Any]:
 
     Ten thousands may be held, in a function that has little memory.
     """
-    # A character is four bytes at most, and of a binary attribute one of its base64.
-    if len(repr(message)) > MAXIMUM_KEPT_BYTES // 4:
+    attributes = message.get("MessageAttributes")
+    # As JSON, a character of an attribute is six bytes at most.
+    size = len(message["Body"].encode(errors="replace")) + 6 * len(repr(attributes or ""))
+    if size > MAXIMUM_KEPT_BYTES:
         return message
     return {name: message[name] for name in ("MessageId", "ReceiptHandle")}

@@ -19,13 +19,14 @@ from functools import partial
 from celery import Celery
 
 from lambda_celery import aws
-from lambda_celery.exceptions import LambdaCeleryError, NoLongerFailedError
+from lambda_celery.exceptions import FailedTaskError, LambdaCeleryError, NoLongerFailedError
 from lambda_celery.failures.actions import Done, FailedTasks
 from lambda_celery.failures.bulk import BulkActions
 from lambda_celery.failures.bulk_action import DONE, RUNNING, STOPPED, BulkAction
 from lambda_celery.failures.dead_letters import Fate
 from lambda_celery.failures.pages import in_order
 from lambda_celery.failures.record import Failure
+from lambda_celery.message import is_fifo
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +111,11 @@ class _Slice:
             elif not chosen:
                 self._action = replace(self._action, position=place)
             is_over = time.monotonic() >= self._ends_at
+            # A FIFO queue has an order; and its dead-letter queue hands out nothing more of a group
+            # of which something is held.
+            is_full = len(chosen) == most or is_fifo(failure.queue or failure.dead_letter_queue)
             # Even a slice that has had no time does something.
-            if len(chosen) == most or (chosen and is_over):
+            if chosen and (is_full or is_over):
                 if (later := self._paced(tasks, chosen)) is not None:
                     return later
                 chosen = []
@@ -172,6 +176,9 @@ class _Slice:
             return self._done(tasks, failure)
         except LambdaCeleryError as exc:
             return exc
+        except Exception as exc:  # a message may hold anything; the others are not to wait for it
+            logger.exception("The failed task %s was left as it is.", failure.id)
+            return FailedTaskError(f"It was left as it is, for an error: {exc!r}")
 
     def _done(self, tasks: FailedTasks, failure: Failure) -> Done:
         action = self._action

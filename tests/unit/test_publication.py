@@ -32,7 +32,7 @@ def test_a_new_version_makes_the_keys_of_the_one_before(headers, digest):
     """Else what has run before a deploy would run once more after it."""
     app = Celery("proj", set_as_current=False)
 
-    @app.task(name="proj.send")
+    @app.task(name="proj.send", shared=False)
     def send(*args, **kwargs):
         """Take any arguments."""
 

@@ -48,7 +48,7 @@ def by_a_batch(app):
 
 
 def by_delay_many(app):
-    @app.task(name="mail")
+    @app.task(name="mail", shared=False)
     def mail():
         """Is sent, and never run."""
 

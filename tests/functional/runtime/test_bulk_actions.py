@@ -173,6 +173,31 @@ class TestWorkingOff:
         shop.slice()
         assert (other.depth(), shop.parked) == (1, 0)
 
+    def test_a_fifo_queue_gets_them_in_their_order(self, make_stack, make_runtime):
+        """Its dead-letter queue hands out ten of a group, and no more while any is hidden."""
+        stack = make_stack(".fifo")
+        names = ("queue_url", "dead_letter_queue_url", "idempotency_table")
+        fifo = {f"lambda_{name}": getattr(stack.settings, name) for name in names}
+        shop = Shop(make_runtime(lambda_max_receive_count=1, **fifo))
+        called = [f"{n:02}" for n in range(24)]
+        for to in called:
+            shop.send.delay(to)
+            shop.runtime.deliver()
+        shop.ran.clear()
+        shop.is_mended = True
+
+        shop.begin()
+        messages = shop.runtime.receive()
+        groups = {each["Attributes"]["MessageGroupId"] for each in messages}
+        assert groups == {"lambda_celery-mend"}  # nothing of the app's waits behind it
+        shop.runtime.hand_over(messages)
+        for _ in called:
+            shop.runtime.deliver()
+
+        ended = shop.actions.get("mend")
+        assert (ended.state, ended.done, ended.left) == ("done", 24, 0)
+        assert shop.ran == called
+
 
 class TestDying:
     @pytest.mark.parametrize("verb", ["retry", "send_again", "discard"])
@@ -209,6 +234,19 @@ class TestDying:
         assert sorted(shop.ran) == ([] if verb == "discard" else ["ann", "bob", "cyd"])
         assert shop.listed == []
         assert shop.actions.get("mend").state == "done"
+
+    @pytest.mark.parametrize("verb", ["retry", "send_again"])
+    def test_no_dead_letter_is_left_of_what_was_sent(self, shop, monkeypatch, verb):
+        """It would be listed again, and, once sent back, run what a new call has done."""
+        shop.fail("ann")
+        shop.is_mended = True
+        turn = shop.begin(verb=verb).turn
+        with monkeypatch.context() as patch, pytest.raises(_Killed):
+            patch.setattr(dead_letters.DeadLetters, "delete", _die)
+            slices.work_off(shop.runtime.app, "mend", turn)
+        shop.slice()
+        shop.run()
+        assert (shop.ran, shop.listed, shop.parked) == (["ann"], [], 0)
 
     def test_between_passing_on_and_publishing(self, shop, monkeypatch):
         monkeypatch.setattr(slices, "_SLICE_SECONDS", 0.0)
@@ -287,6 +325,25 @@ class TestEnding:
         assert f"shop.send {expired.id}: The task {expired.id} expired at" in ended.sentence
         assert shop.listed == [expired.id]
 
+    def test_an_error_of_one_stops_no_others(self, shop, monkeypatch):
+        ann, _ = shop.fail("ann", "bob")
+        shop.is_mended = True
+        retry = FailedTasks.retry
+
+        def breaks(tasks: Any, failure: Any, *args: Any) -> Any:
+            if failure.task_id == ann:
+                raise KeyError("what nobody thought of")
+            return retry(tasks, failure, *args)
+
+        monkeypatch.setattr(FailedTasks, "retry", breaks)
+        shop.begin()
+        shop.run()
+
+        ended = shop.actions.get("mend")
+        assert (ended.state, ended.done, ended.refused) == ("done", 1, 1)
+        assert "KeyError('what nobody thought of')" in ended.sentence
+        assert (shop.listed, shop.ran) == ([ann], ["bob"])
+
     @pytest.mark.parametrize(
         ("service", "operation", "verb", "code"),
         [
@@ -309,7 +366,8 @@ class TestEnding:
             code, f"AWS refused {service}:{operation}"
         ) in stopped.sentence
         mended()
-        shop.actions.resume("mend")
+        resumed = shop.actions.resume("mend")
+        assert (resumed.sentence, resumed.worked_at > stopped.worked_at) == ("", True)
         shop.run()
         assert shop.actions.get("mend").done == 2
 
@@ -325,21 +383,55 @@ class TestEnding:
         assert "AWS refused sqs:ReceiveMessage" in ended.sentence
         assert shop.parked == 1
 
-    def test_what_passes_has_the_slice_come_back(self, make_runtime, faults):
+    def test_a_table_throttled_after_the_publishing_has_the_slice_come_back(
+        self, make_runtime, monkeypatch, faults
+    ):
+        shop = Shop(make_runtime(lambda_max_receive_count=1))
+        shop.fail("ann")
+        shop = Shop(make_runtime())  # with more receives
+        shop.is_mended = True
+        shop.begin()
+        note = Failures.mark_retried
+
+        def throttled(*args: Any) -> Any:
+            mended = faults.fail(
+                shop.runtime.settings, "dynamodb", "UpdateItem", "ThrottlingException", status=400
+            )
+            try:
+                return note(*args)
+            finally:
+                mended()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Failures, "mark_retried", throttled)
+            assert shop.slice().all_returned
+        assert shop.actions.get("mend").is_running
+        shop.run()
+        assert (shop.ran, shop.listed, shop.parked) == (["ann"], [], 0)
+
+    @pytest.mark.parametrize(
+        ("service", "operation", "code"),
+        [
+            ("dynamodb", "Query", "ThrottlingException"),
+            ("sqs", "ReceiveMessage", "RequestThrottled"),
+        ],
+    )
+    def test_what_passes_has_the_slice_come_back(
+        self, make_runtime, faults, service, operation, code
+    ):
         shop = Shop(make_runtime(lambda_max_receive_count=1))
         shop.fail("ann")
         shop.runtime = make_runtime()  # with more receives
         shop = Shop(shop.runtime)
         shop.is_mended = True
         shop.begin()
-        mended = faults.fail(
-            shop.runtime.settings, "dynamodb", "Query", "ThrottlingException", status=400
-        )
-        assert shop.slice().all_returned
+        messages = shop.runtime.receive()
+        mended = faults.fail(shop.runtime.settings, service, operation, code, status=400)
+        assert shop.runtime.hand_over(messages).all_returned
         assert shop.actions.get("mend").is_running
         mended()
         shop.run()
-        assert shop.ran == ["ann"]
+        assert (shop.ran, shop.parked) == (["ann"], 0)
 
 
 class TestBeginning:
@@ -351,8 +443,9 @@ class TestBeginning:
             shop.begin(verb="redrive")
         with pytest.raises(FailedTaskError, match="No failed task matches"):
             shop.begin()
-        with pytest.raises(FailedTaskError, match="more than 0"):
-            shop.begin(per_second=0)
+        for rate in (0, 1e-9, float("inf"), float("nan")):
+            with pytest.raises(FailedTaskError, match=r"from 0\.0003 to 100000 messages"):
+                shop.begin(per_second=rate)
         with pytest.raises(FailedTaskError, match="goes to no queue"):
             shop.begin(verb="discard", to_queue="celery")
         with pytest.raises(FailedTaskError, match="has no Celery queue 'other'"):
@@ -386,6 +479,13 @@ class TestBeginning:
         shop = Shop(make_runtime(lambda_enabled=False))
         with pytest.raises(ConfigurationError, match="lambda_enabled is off"):
             shop.begin()
+
+    def test_where_tasks_run_in_the_caller(self, shop):
+        shop.fail("ann")
+        shop.runtime.app.conf.task_always_eager = True
+        with pytest.raises(ConfigurationError, match="task_always_eager is on"):
+            shop.begin()
+        assert len(shop.listed) == 1
 
 
 class _Killed(BaseException):

@@ -291,16 +291,17 @@ class TestSending:
         assert failed.runtime.stack.depth() == 1
 
     @pytest.mark.parametrize(
-        ("service", "operation"), [("sqs", "SendMessage"), ("dynamodb", "UpdateItem")]
+        ("service", "operation", "sent"),
+        [("sqs", "SendMessage", 0), ("dynamodb", "UpdateItem", 1)],
     )
-    def test_what_refuses_all_is_told_once(self, failed, faults, service, operation):
+    def test_what_refuses_all_is_told_once(self, failed, faults, service, operation, sent):
         failed.fail("ann", "bob")
         faults.fail(failed.runtime.settings, service, operation, "AccessDenied", status=403)
         done = failed("retry", "--yes")
         assert done.exit_code == 1
         assert done.output.count(f"allow {service}:{operation} there") == 1
         assert "Sent back: 0 of 2. See what is said above." in done.output
-        assert failed.parked == 2
+        assert (failed.runtime.stack.depth(), failed.parked) == (sent, 2 - sent)
 
     def test_edited(self, failed, editor):
         (ann,) = failed.fail("ann")
@@ -482,7 +483,13 @@ class TestInBackground:
         failed.fail("ann")
         failed.output("retry", "--in-background", "mend", "--yes")
         monkeypatch.setattr("lambda_celery.cli.failed_actions._QUIET_SECONDS", -1)
-        assert "It goes on with: failed bulk resume mend" in failed.output("bulk", "show", "mend")
+        told = "Then it goes on with: failed bulk resume mend"
+        assert told in failed.output("bulk", "show", "mend")
+        # Whoever waits hears of it, too, and waits on.
+        looks = iter([False, True])
+        monkeypatch.setattr("lambda_celery.cli.stopping.Stop.within", lambda *_: next(looks))
+        waited = failed("bulk", "show", "mend", "--wait")
+        assert (waited.exit_code, waited.stderr.count(told)) == (130, 1)
 
     @pytest.mark.parametrize(
         ("arguments", "told"),

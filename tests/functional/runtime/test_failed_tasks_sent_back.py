@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from lambda_celery import aws
 from lambda_celery.exceptions import (
     FailedTaskError,
     PayloadMissingError,
     PublishError,
     UnreadableMessageError,
 )
-from lambda_celery.failures import FailedTasks, Failure, Failures, Selection
+from lambda_celery.failures import FailedTasks, Failure, Failures, Selection, dead_letters
 from lambda_celery.failures.dead_letters import Fate
 from lambda_celery.failures.sync import MOVED, sync
 
@@ -200,6 +204,29 @@ class TestRetry:
             shop.tasks.retry(failure)
         assert shop.tasks.send_again(failure).task_id != failure.task_id
 
+    def test_in_the_function_there_is_time_to_give_back_what_was_looked_at(
+        self, shop, faults, monkeypatch
+    ):
+        shop.fail(*"abcdefghijklmnopqrstuvwxyz0123456789")
+        gone = replace(shop.failures[0], id="failure#gone")
+        clock = itertools.count(step=500)
+        monkeypatch.setattr(dead_letters, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        looks = faults.watch(shop.runtime.settings, "sqs", "ReceiveMessage")
+        walk = dead_letters.DeadLetters(shop.runtime.settings, gone.dead_letter_queue)
+        with aws.ending_at(time.time() + 903):  # each look takes 500 s
+            assert walk.find(gone) == []
+        assert len(looks) == 2
+
+    def test_what_somebody_else_holds_just_now_is_not_discarded(self, shop):
+        (failure,) = shop.fail("ann")
+        held = shop.runtime.sqs.receive_message(
+            QueueUrl=failure.dead_letter_queue, VisibilityTimeout=60
+        )
+        assert len(held["Messages"]) == 1
+        with pytest.raises(FailedTaskError, match="not among the 5000 messages"):
+            shop.tasks.discard(failure)
+        assert (shop.failures, shop.parked) == ([failure], 1)
+
     def test_on_a_fifo_queue_it_stays_in_its_group(self, make_stack, make_runtime):
         stack = make_stack(".fifo")
         names = ("queue_url", "dead_letter_queue_url", "idempotency_table")
@@ -238,6 +265,19 @@ class TestRetry:
         shop.is_mended = True
         assert shop.runtime.deliver().all_deleted
         assert shop.ran == [("ann" * 120_000, 1)]
+
+    def test_of_what_is_large_no_more_is_held_than_memory_has_room_for(
+        self, shop, faults, monkeypatch
+    ):
+        monkeypatch.setattr(dead_letters, "_MOST_HELD_BYTES", 500_000)
+        shop.fail(*"abcdefghijklmnopqrstuvwxyz")
+        large = shop.fail("ann" * 120_000)
+        gone = replace(large[0], id="failure#gone")
+        looks = faults.watch(shop.runtime.settings, "sqs", "ReceiveMessage")
+        walk = dead_letters.DeadLetters(shop.runtime.settings, gone.dead_letter_queue)
+        assert walk.find(gone) == []
+        assert len(looks) == 3  # the last of them met the large one
+        walk.close()
 
     def test_nothing_is_changed_where_it_cannot_be_sent(self, shop, faults):
         (failure,) = shop.fail("ann")
