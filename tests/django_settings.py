@@ -1,7 +1,11 @@
 """Django as tests in this process have it: a module to import before what reads its settings."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.apps import apps
 from django.conf import settings
+from django.utils.functional import empty
 
 TEMPLATES = {
     "mail.txt": "Yes, {{ name }} in {{ when.year }}",
@@ -26,3 +30,13 @@ if not settings.configured:
     )
     # Not django.setup(): the tests' logging is theirs.
     apps.populate(settings.INSTALLED_APPS)
+
+
+@contextmanager
+def without_django() -> Iterator[None]:
+    """Have no settings in the block, as a process of which Django is no part."""
+    configured, settings._wrapped = settings._wrapped, empty
+    try:
+        yield
+    finally:
+        settings._wrapped = configured
