@@ -128,7 +128,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python where there is neither AWS nor a setting for it."""
-    kept = {name: each for name, each in os.environ.items() if not name.startswith("AWS_")}
+    ours = ("AWS_", "PYTEST_")
+    kept = {name: each for name, each in os.environ.items() if not name.startswith(ours)}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=project,

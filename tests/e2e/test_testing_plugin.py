@@ -19,9 +19,8 @@ def send(number): ...
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    """Run the tests in a process of their own, with the plugin, be it installed by now or not."""
-    plugin = ("-p", "lambda_celery_pytest", "-p", "no:randomly")
-    return pytester.runpytest_subprocess(*plugin, *arguments)
+    """Run the tests in a process of their own, which finds the plugin by its entry point."""
+    return pytester.runpytest_subprocess("-p", "no:randomly", *arguments)
 
 
 @pytest.fixture(autouse=True)
