@@ -1,6 +1,6 @@
-"""The contents of large attachments, in the payload bucket: each once, by its digest.
+"""The contents of large attachments, in the payload bucket, by their digests.
 
-A campaign with one attachment uploads it once, however many its mails are. Nobody deletes them, as
+A process that sends a campaign uploads its attachment once, however many its mails are. Nobody deletes them, as
 nobody knows which mail is the last: the bucket's lifecycle rule does.
 """
 
@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,9 +22,9 @@ from lambda_celery.exceptions import PayloadMissingError, PublishError, Unreadab
 
 #: What is smaller stays in the message: a request to S3 would cost more.
 THRESHOLD_BYTES = 16 * 1024
-#: One that was stored earlier is stored anew, so that the lifecycle rule leaves the new mail its
-#: time.
-_YOUNG = timedelta(hours=1)
+#: One that this process stored earlier is stored anew, so that the lifecycle rule leaves the new
+#: mail its time.
+_YOUNG_SECONDS = 3600
 #: What a process keeps of what it has fetched.
 _KEPT_BYTES = 32 * 1024 * 1024
 _PREFIX = "mail-contents/"
@@ -38,21 +37,24 @@ class StoredContents:
         self._settings = settings
         self._stored: dict[str, float] = {}
         self._fetched: dict[str, bytes] = {}
+        #: The content that was digested last: mails of a campaign have the same one.
+        self._last: tuple[bytes, str] = (b"", "")
         self._lock = threading.Lock()
 
     def keep(self, content: bytes) -> dict[str, Any] | None:
-        """Store *content*, unless it is there; return where, or ``None`` if it is small.
+        """Store *content*, unless this process has just done so; return where it is.
+
+        ``None`` if it is small, or there is no bucket.
 
         :raises PublishError: S3 does not take it.
         """
         bucket = self._settings.payload_bucket
         if bucket is None or len(content) < THRESHOLD_BYTES:
             return None
-        digest = hashlib.sha256(content).hexdigest()
+        digest = self._digest(content)
         key = _PREFIX + digest
-        since = time.time() - _YOUNG.total_seconds()
         with self._lock:
-            is_known = self._stored.get(key, 0) > since
+            is_known = self._stored.get(key, 0) > time.time() - _YOUNG_SECONDS
         if not is_known:
             self._store(bucket, key, content)
         return {"bucket": bucket, "sha256": digest, "bytes": len(content)}
@@ -84,25 +86,23 @@ class StoredContents:
                 del self._fetched[next(iter(self._fetched))]
         return content
 
+    def _digest(self, content: bytes) -> str:
+        last, digest = self._last
+        if content is not last:
+            digest = hashlib.sha256(content).hexdigest()
+            self._last = content, digest
+        return digest
+
     def _store(self, bucket: str, key: str, content: bytes) -> None:
         s3 = aws.client("s3", self._settings)
         try:
-            if not self._is_young(s3, bucket, key):
-                s3.put_object(Bucket=bucket, Key=key, Body=content)
+            s3.put_object(Bucket=bucket, Key=key, Body=content)
         except aws.AWS_ERRORS as exc:
             raise PublishError(
                 aws.explain(exc, action="s3:PutObject", resource=f"the bucket {bucket}")
             ) from aws.cause(exc, self._settings)
         with self._lock:
             self._stored[key] = time.time()
-
-    def _is_young(self, s3: Any, bucket: str, key: str) -> bool:
-        try:
-            answer = s3.head_object(Bucket=bucket, Key=key)
-        except aws.ClientError:
-            return False  # it is not there; or whoever publishes may not look
-        stored_at: datetime = answer["LastModified"]
-        return datetime.now(UTC) - stored_at < _YOUNG
 
     def _load(self, bucket: str, key: str, size: int) -> bytes:
         s3 = aws.client("s3", self._settings)

@@ -65,6 +65,7 @@ TOOLS = {
     "pausing.py",
     "plan",
     "status",
+    "testing",
 }
 TOOLS_OPERATIONS = {"CreateScheduleGroup", "GetScheduleGroup", "UpdateSchedule"}
 #: Of an operation that has no action of its own name.
