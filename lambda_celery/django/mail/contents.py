@@ -1,7 +1,7 @@
 """The contents of large attachments, in the payload bucket, by their digests.
 
-A process that sends a campaign uploads its attachment once, however many its mails are. Nobody deletes them, as
-nobody knows which mail is the last: the bucket's lifecycle rule does.
+A process that sends a campaign uploads its attachment once, however many its mails are. Nobody
+deletes it, as nobody knows which mail is the last: the bucket's lifecycle rule does.
 """
 
 from __future__ import annotations
