@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 MEMBERS ?= 10000
 
-.PHONY: demo test fuzz chaos test-oldest test-newest lint lint-infrastructure reference example-template docs picture screenshots format clean
+.PHONY: demo test test-all fuzz chaos test-oldest test-newest test-django lint lint-infrastructure reference example-template docs picture screenshots format clean
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,9 +34,11 @@ chaos: $(READY)
 	$(BIN)/python tests/chaos/storm.py -n $(N) --fifo
 	$(BIN)/python tests/chaos/storm.py -n $(N) --processes 2
 
-# With the oldest versions that are allowed, and with the newest. pyenv's interpreters are none of
-# the PATH's, which has but its shims.
-test-oldest test-newest: test-%: $(READY)
+test-all: test test-oldest test-newest test-django
+
+# With the oldest versions that are allowed, and with the newest; with Django's between these two.
+# pyenv's interpreters are none of the PATH's, which has but its shims.
+test-oldest test-newest test-django: test-%: $(READY)
 	PATH="$$(printf '%s:' "$$(pyenv root 2>/dev/null)"/versions/3.*/bin)$$PATH" \
 		UV_PYTHON_DOWNLOADS=never $(BIN)/nox --session $* --no-error-on-missing-interpreters
 

@@ -1,7 +1,8 @@
-"""The tests with the oldest versions that are allowed, and with the newest.
+"""The tests with the oldest versions that are allowed, with the newest, and with those between.
 
-``nox -s oldest`` and ``nox -s newest``, or ``make test-oldest`` and ``make test-newest``. A session
-whose interpreter is not on this machine is skipped.
+``nox -s oldest``, ``nox -s newest`` and ``nox -s django``, or ``make test-oldest``,
+``make test-newest`` and ``make test-django``. A session whose interpreter is not on this machine is
+skipped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ _SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
 #: Without the end-to-end tests and the emulated event source mapping: nothing in these hangs on
 #: the versions.
 _TESTS = ("tests/unit", "tests/contract", "tests/functional/runtime", "tests/fuzz")
+#: What hangs on the version of Django.
+_OF_DJANGO = (
+    "tests/unit/django_mail", "tests/unit/test_django_tasks.py",
+    "tests/functional/test_django_suite.py", "tests/functional/test_django_mail_packages.py",
+    "tests/functional/test_django_admin.py", "tests/functional/test_django_task_dashboards.py",
+    "tests/functional/test_django_state.py", "tests/functional/test_django_check.py",
+    "tests/functional/runtime/test_django_mail.py", "tests/functional/runtime/test_django_tasks.py",
+)  # fmt: skip
 
 
 @nox.session(python="3.11")
@@ -44,3 +53,11 @@ def newest(session: nox.Session) -> None:
     """Run the tests with the newest versions within the bounds."""
     session.install("--upgrade", ".[dev]")
     session.run("python", "-m", "pytest", *_SIDE_BY_SIDE, *(session.posargs or _TESTS))
+
+
+@nox.session(python="3.12")
+def django(session: nox.Session) -> None:
+    """Run the tests of Django with 6.0: the oldest have 5.2, and the newest have 6.1."""
+    # pip fetches Django's sources, which have its own tests.
+    session.install(".[dev]", "Django~=6.0.0", "pip")
+    session.run("python", "-m", "pytest", *_SIDE_BY_SIDE, *(session.posargs or _OF_DJANGO))
