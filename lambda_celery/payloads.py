@@ -57,6 +57,24 @@ def is_pointer(body: str) -> bool:
     return body.startswith(_POINTER_PREFIXES)
 
 
+def check_bucket(settings: Settings, bucket: str, what: str) -> None:
+    """Refuse a *bucket* that the settings do not name: what points to it is input.
+
+    :param what: what points to it, as a sentence begins.
+    :raises UnreadableMessageError: they do not name it.
+    """
+    if bucket not in (settings.payload_bucket, *settings.extra_payload_buckets):
+        raise UnreadableMessageError(
+            f"{what} points to the S3 bucket {bucket!r}, which the settings do not name: "
+            f"if it is yours, add it to {setting_names('extra_payload_buckets')}."
+        )
+
+
+def is_absent(exc: aws.ClientError) -> bool:
+    """Whether S3 says that there is no such object."""
+    return aws.error_code(exc) in {"NoSuchKey", "NoSuchBucket", "404"}
+
+
 class PayloadStore:
     """Stores, fetches and deletes bodies in S3."""
 
@@ -96,11 +114,7 @@ class PayloadStore:
         """
         bucket, key = locate(pointer)
         settings = self._settings
-        if bucket not in (settings.payload_bucket, *settings.extra_payload_buckets):
-            raise UnreadableMessageError(
-                f"The message points to the S3 bucket {bucket!r}, which the settings do not name: "
-                f"if it is yours, add it to {setting_names('extra_payload_buckets')}."
-            )
+        check_bucket(settings, bucket, "The message")
         limit = settings.maximum_body_bytes
         try:
             answer = aws.client("s3", settings).get_object(Bucket=bucket, Key=key)
@@ -115,7 +129,7 @@ class PayloadStore:
                 )
             return Payload(data.decode(), answer["LastModified"])
         except aws.ClientError as exc:
-            if aws.error_code(exc) in {"NoSuchKey", "NoSuchBucket", "404"}:
+            if is_absent(exc):
                 raise PayloadMissingError(
                     f"The message's body, s3://{bucket}/{key}, is gone."
                 ) from aws.cause(exc, self._settings)

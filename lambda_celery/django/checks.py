@@ -10,7 +10,8 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.utils.module_loading import import_string
 
-_SMTP = "django.core.mail.backends.smtp.EmailBackend"
+from lambda_celery.django.mail.options import DEFAULT_DELIVERY, delivery_backend, publishes
+
 _PAGE = "docs/django-mail.md says more."
 
 
@@ -24,15 +25,15 @@ def check_mail(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:  # noqa: 
 def _of_settings() -> Iterator[CheckMessage]:
     if not _publishes(settings.EMAIL_BACKEND):
         return
-    delivery = getattr(settings, "CELERY_EMAIL_BACKEND", _SMTP)
+    delivery = delivery_backend()
     if _publishes(delivery):
         yield Error(
             "CELERY_EMAIL_BACKEND is the back end that publishes: each mail would go to the queue "
             "again.",
-            hint=f"Name the back end that delivers, such as {_SMTP}. {_PAGE}",
+            hint=f"Name the back end that delivers, such as {DEFAULT_DELIVERY}. {_PAGE}",
             id="lambda_celery.E001",
         )
-    if delivery == _SMTP and settings.EMAIL_TIMEOUT is None:
+    if delivery == DEFAULT_DELIVERY and settings.EMAIL_TIMEOUT is None:
         yield _without_timeout("EMAIL_TIMEOUT", None)
 
 
@@ -60,7 +61,7 @@ def _of_mailers(mailers: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessa
                 obj=alias,
                 id="lambda_celery.E001",
             )
-        is_smtp = delivery.get("BACKEND", _SMTP) == _SMTP
+        is_smtp = delivery.get("BACKEND", DEFAULT_DELIVERY) == DEFAULT_DELIVERY
         if is_smtp and delivery.get("OPTIONS", {}).get("timeout") is None:
             yield _without_timeout(f"MAILERS[{using!r}]['OPTIONS']['timeout']", using)
 
@@ -68,7 +69,7 @@ def _of_mailers(mailers: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessa
 def _publishes(path: str | None) -> bool:
     """Whether the back end at *path* publishes: ours, by any of its names, or a subclass."""
     try:
-        return path is not None and getattr(import_string(path), "publishes_mails", False) is True
+        return path is not None and publishes(import_string(path))
     except ImportError:
         return False  # Django says so where it is used
 

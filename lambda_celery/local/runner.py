@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import signal
@@ -30,8 +29,6 @@ from lambda_celery.local.provision import provision_results_table
 from lambda_celery.local.reload import watch
 from lambda_celery.local.traffic import Traffic
 from lambda_celery.results import DynamoDBBackend
-
-logger = logging.getLogger(__name__)
 
 #: A person looks at the lines, and no CloudWatch.
 _METRICS = f"{ENV_PREFIX}METRICS_NAMESPACE"

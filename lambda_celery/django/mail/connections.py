@@ -7,7 +7,6 @@ meanwhile: what was idle for long is opened anew.
 from __future__ import annotations
 
 import json
-import logging
 import smtplib
 import threading
 import time
@@ -16,8 +15,6 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from lambda_celery.django.mail.options import make_delivery
-
-logger = logging.getLogger(__name__)
 
 #: One that was idle for longer is not tried any more.
 _LONGEST_IDLE_SECONDS = 10.0

@@ -17,8 +17,9 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 
 from lambda_celery import aws
-from lambda_celery.conf import Settings, setting_names, settings_of
+from lambda_celery.conf import Settings, settings_of
 from lambda_celery.exceptions import PayloadMissingError, PublishError, UnreadableMessageError
+from lambda_celery.payloads import check_bucket, is_absent
 
 #: What is smaller stays in the message: a request to S3 would cost more.
 THRESHOLD_BYTES = 16 * 1024
@@ -66,11 +67,7 @@ class StoredContents:
         :raises UnreadableMessageError: the settings do not name its bucket, or it is another one.
         """
         bucket, digest = str(kept["bucket"]), str(kept["sha256"])
-        if bucket not in (self._settings.payload_bucket, *self._settings.extra_payload_buckets):
-            raise UnreadableMessageError(
-                f"The mail points to the S3 bucket {bucket!r}, which the settings do not name: "
-                f"if it is yours, add it to {setting_names('extra_payload_buckets')}."
-            )
+        check_bucket(self._settings, bucket, "The mail")
         with self._lock:
             known = self._fetched.get(digest)
         if known is not None:
@@ -110,7 +107,7 @@ class StoredContents:
             with closing(s3.get_object(Bucket=bucket, Key=key)["Body"]) as stream:
                 loaded: bytes = stream.read(size + 1)
         except aws.ClientError as exc:
-            if aws.error_code(exc) in {"NoSuchKey", "NoSuchBucket", "404"}:
+            if is_absent(exc):
                 raise PayloadMissingError(
                     f"An attachment of the mail, s3://{bucket}/{key}, is gone: the bucket's "
                     "lifecycle rule is shorter than the mail's time on the queue."

@@ -18,12 +18,13 @@ BACKEND_PATH = "lambda_celery.django.mail.EmailBackend"
 DELIVER = "lambda_celery.django.mail.deliver"
 #: A mail's text and addresses are nothing for headers and logs.
 REPRS = {"argsrepr": "(<a mail>,)", "kwargsrepr": "{}"}
-_DEFAULT_DELIVERY = "django.core.mail.backends.smtp.EmailBackend"
+#: What delivers where no setting says so.
+DEFAULT_DELIVERY = "django.core.mail.backends.smtp.EmailBackend"
 
 
 def delivery_backend() -> str:
     """Return the path of the back end that delivers, where ``MAILERS`` is not set."""
-    path: str = getattr(settings, "CELERY_EMAIL_BACKEND", _DEFAULT_DELIVERY)
+    path: str = getattr(settings, "CELERY_EMAIL_BACKEND", DEFAULT_DELIVERY)
     return path
 
 
@@ -42,9 +43,9 @@ def make_delivery(using: str | None, arguments: Mapping[str, Any]) -> Any:
     if using is None and has_mailers():
         # It was sent before the project had mailers.
         default = _mailer("default")
-        using = default.using if _publishes(default) else "default"
+        using = default.using if publishes(default) else "default"
     made = import_string(delivery_backend())(**arguments) if using is None else _mailer(using)
-    if _publishes(made):
+    if publishes(made):
         name = f"The mailer {using!r}" if using else "CELERY_EMAIL_BACKEND"
         raise ImproperlyConfigured(
             f"{name} is {BACKEND_PATH} itself, which would send each mail to the queue again. "
@@ -60,5 +61,6 @@ def _mailer(alias: str) -> Any:
     return mail.mailers[alias]  # type: ignore[attr-defined,unused-ignore]
 
 
-def _publishes(backend: Any) -> bool:
+def publishes(backend: Any) -> bool:
+    """Whether *backend*, or a class of them, sends mails to the queue, and delivers none."""
     return getattr(backend, "publishes_mails", False) is True
