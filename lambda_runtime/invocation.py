@@ -103,7 +103,7 @@ class Handler:
         self._metrics = Metrics(namespace, *to) if to else None
         if restore.precedes_snapshot():
             restore.register(app, self.settings, self._let_go)
-        _keep_what_is_loaded()
+        self.keep_what_is_loaded()
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
         """Run the tasks in *event*; return which messages stay on the queue.
@@ -166,6 +166,10 @@ class Handler:
         if (failed := settlement.first_failed) is not None:
             self._mapping_check.after_failure(context, failed.source_arn)
         return settlement.close()
+
+    def keep_what_is_loaded(self) -> None:
+        """Leave what there is now out of the garbage collector's work, for good."""
+        _keep_what_is_loaded()
 
     def tell(self, deliveries: list[Delivery], deadline: Deadline) -> None:
         """Tell what has become of *deliveries*: of that, nothing may keep the answer."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +23,7 @@ from lambda_runtime.deadline import Deadline
 from lambda_runtime.invocation import Handler
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.note import Note
+from lambda_runtime.running.limits.watchdog import WAKE
 from lambda_runtime.running.threads import Lane
 
 #: What Celery's Django fixup goes by; a function sets it for good.
@@ -65,6 +68,9 @@ class _ObservedHandler(Handler):
         super().__init__(app, settings)
         self._place = _OnThisThread()
 
+    def keep_what_is_loaded(self) -> None:
+        """Keep nothing: a test's process has garbage of other tests."""
+
     def tell(self, deliveries: list[Delivery], deadline: Deadline) -> None:
         super().tell(deliveries, deadline)
         self.deliveries = deliveries
@@ -96,7 +102,7 @@ class Environment:
         :raises ConfigurationError: as the handler does.
         """
         with ExitStack() as stack:
-            for each in (kept_open(), as_in_worker(), self._in_function()):
+            for each in (kept_open(), as_in_worker(), self._in_function(), _signal_given_back()):
                 stack.enter_context(each)
             if task in self._app.tasks:
                 stack.enter_context(body_replaced(self._app.tasks[task], around))
@@ -115,6 +121,17 @@ class Environment:
             yield
         finally:
             routing.is_in_function = False
+
+
+@contextmanager
+def _signal_given_back() -> Iterator[None]:
+    """Give the signal of time limits back to who has it in the test's process, as debuggers do."""
+    before = signal.getsignal(WAKE)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(WAKE, before)
 
 
 @contextmanager

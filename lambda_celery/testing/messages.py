@@ -13,7 +13,6 @@ from celery.utils.time import maybe_iso8601
 from lambda_celery.decoding import decode_payload
 from lambda_celery.envelope import read_envelope, read_message
 from lambda_celery.failures.record import EXCEPTION_ATTRIBUTE, REASON_ATTRIBUTE
-from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.testing.sqs import StoredMessage
 
 #: Of the arguments, where a message is written in a line.
@@ -31,7 +30,7 @@ class Message:
     :ivar queue_url: the URL of the SQS queue that it is on.
     :ivar task_id: the id of the call.
     :ivar eta: when it is due, if the call says so: by the process's clock, and as it was sent.
-    :ivar countdown: how many seconds that was ahead when it was sent.
+    :ivar countdown: how many seconds that was ahead when it was sent; 0 if it had passed.
     :ivar retries: how often the call was retried.
     :ivar group: the id of Celery's group, or chord, that it is a part of.
     :ivar message_group_id: the message group of SQS.
@@ -68,7 +67,7 @@ class Message:
         if len(shown) > _SHOWN_CHARACTERS:
             shown = f"{shown[:_SHOWN_CHARACTERS]}…"
         told = f"{self.task}({shown}) on queue {self.queue!r}"
-        if self.countdown is not None:
+        if self.countdown:
             told += f", countdown {self.countdown:.0f} s"
         if self.retries:
             told += f", retry {self.retries}"
@@ -81,13 +80,13 @@ class Message:
         return told
 
 
-def read(stored: StoredMessage, app: Celery, payloads: PayloadStore, now: float) -> Message:
+def read(stored: StoredMessage, body: str, app: Celery, now: float) -> Message:
     """Return *stored* as a test looks at it.
 
+    :param body: what is in the message, or in the bucket.
     :param now: the queue's time.
     :raises UnreadableMessageError: it is no message of Celery's.
     """
-    body = payloads.fetch(stored.body).text if is_pointer(stored.body) else stored.body
     envelope = read_envelope(body)
     message = read_message(envelope, app.conf.accept_content, {})
     payload, headers = decode_payload(message), message.headers
@@ -98,7 +97,7 @@ def read(stored: StoredMessage, app: Celery, payloads: PayloadStore, now: float)
         args, kwargs, _ = payload
     eta = maybe_iso8601(headers.get("eta")) if headers.get("eta") else None
     if eta is not None and eta.tzinfo is None:
-        eta = eta.replace(tzinfo=UTC)
+        eta = eta.replace(tzinfo=UTC)  # as for a worker
     sent_at = stored.sent_at - stored.sent_after_seconds
     return Message(
         task=str(headers.get("task")),
@@ -108,7 +107,7 @@ def read(stored: StoredMessage, app: Celery, payloads: PayloadStore, now: float)
         queue_url=stored.queue.url,
         task_id=str(headers.get("id")),
         eta=eta,
-        countdown=None if eta is None else eta.timestamp() - sent_at,
+        countdown=None if eta is None else max(0.0, eta.timestamp() - sent_at),
         retries=headers.get("retries") or 0,
         group=headers.get("group"),
         message_group_id=stored.group,

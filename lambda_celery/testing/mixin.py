@@ -29,6 +29,12 @@ class LambdaCeleryTestMixin(_Base):
     lambda_celery_options: ClassVar[dict[str, Any]] = {}
     lambda_celery_queue: LambdaCeleryQueue
 
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Keep from AWS what is enqueued for all tests, as in ``setUpTestData``: it is dropped."""
+        cls.enterClassContext(LambdaCeleryQueue(cls.celery_app, **cls.lambda_celery_options))
+        super().setUpClass()
+
     def setUp(self) -> None:
         """Open the queue, and close it after the test."""
         super().setUp()

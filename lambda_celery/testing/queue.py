@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
 
 from celery import Celery
 from celery.app import app_or_default
 from kombu.utils.json import dumps, loads
 
 from lambda_celery import aws
+from lambda_celery.celery_hooks.amqp import routing_of
 from lambda_celery.celery_hooks.async_tasks import RunBy
-from lambda_celery.conf import Settings, other_settings
+from lambda_celery.celery_hooks.in_tests import process_given_back
+from lambda_celery.conf import other_settings, setting_names
 from lambda_celery.exceptions import LambdaCeleryError
 from lambda_celery.local.records import record
-from lambda_celery.payloads import PayloadStore
+from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.publishing.publisher import publisher_of
+from lambda_celery.publishing.routing import goes_to_sqs
 from lambda_celery.testing.ageing import aged_body
 from lambda_celery.testing.aws import REGION, InMemoryAWS
 from lambda_celery.testing.clock import Clock
 from lambda_celery.testing.environment import Environment
 from lambda_celery.testing.messages import Message, read
+from lambda_celery.testing.options import settings_in_memory
 from lambda_celery.testing.sqs import SQS, StoredMessage
 
 #: As the infrastructure has it, where nothing else is set.
@@ -31,11 +37,13 @@ _MAX_RECEIVE_COUNT = 5
 _TIMEOUT_SECONDS = 60
 #: AWS's advice: six times the function's time-out.
 _VISIBILITY_TIMEOUTS = 6
-_ACCOUNT = "000000000000"
 #: How many of the outcomes an assertion's message shows.
 _SHOWN = 10
 #: How late a message may be sent after its countdown was computed, on a slow machine.
 _LATE_SECONDS = 5
+
+
+_Raised: TypeAlias = BaseException | type[BaseException]
 
 
 @dataclass(frozen=True)
@@ -77,12 +85,14 @@ class Outcome:
 class _Body:
     """What a task's body has done in one delivery, and what is done to it."""
 
-    def __init__(self, raises: BaseException | None, then: Callable[[], None]) -> None:
+    def __init__(self, raises: _Raised | None, then: Callable[[], None]) -> None:
         self._raises = raises
         self._then = then
         self.has_run = False
         self.result: Any = None
         self.exception: BaseException | None = None
+        #: What is meant for the one who runs the tests, and not for who runs the task.
+        self.end_of_test: BaseException | None = None
 
     def around(self, body: Callable[..., Any]) -> Callable[..., Any]:
         """Return what is run in the place of *body*."""
@@ -96,6 +106,8 @@ class _Body:
                     self.result = body(*args, **kwargs)
             except BaseException as exc:
                 self.exception = exc
+                if self._raises is None and isinstance(exc, _ends_of_tests()):
+                    self.end_of_test = exc
                 raise
             finally:
                 self._then()
@@ -126,7 +138,7 @@ class LambdaCeleryQueue:
     ) -> None:
         self.app: Celery = app_or_default(app)
         self._timeout_seconds = timeout_seconds
-        self.settings = replace(_in_memory(Settings.from_app(self.app)), **settings)
+        self.settings = settings_in_memory(self.app, settings)
         self._clock = Clock()
         self._sqs = SQS(
             self._clock,
@@ -139,16 +151,20 @@ class LambdaCeleryQueue:
         )
         self._aws = InMemoryAWS(self._clock, self._sqs)
         self._payloads = PayloadStore(self.settings)
+        #: Bodies from the bucket, by their pointers: what comes twice is shown when they are gone.
+        self._fetched: dict[str, str] = {}
         self._environment: Environment | None = None
+        self._delivering = threading.RLock()
         #: What became of each delivery so far.
         self.outcomes: list[Outcome] = []
-        self._failing: dict[int, BaseException] = {}
+        self._failing: dict[int, _Raised] = {}
         self._killed: set[int] = set()
         self._is_to_come_twice = False
         self._exit = ExitStack()
 
     def __enter__(self) -> LambdaCeleryQueue:
         with ExitStack() as stack:
+            stack.enter_context(process_given_back(self.app))
             stack.enter_context(self._aws.standing_in())
             stack.enter_context(other_settings(self.app, self.settings))
             stack.enter_context(publisher_of(self.app).with_settings(self.settings))
@@ -198,6 +214,8 @@ class LambdaCeleryQueue:
         :param kwargs: and those by keyword.
         :param queue: the name of the Celery queue.
         :param countdown: the seconds that it is to wait.
+        :param eta: when it is due; a naive time is UTC, as for a worker.
+        :param message_group_id: of SQS, ``MessageGroupId`` in the call.
         :param times: how many such messages there are; one or more if it is not given.
         :raises AssertionError: there is none; the message shows what is there.
         """
@@ -205,7 +223,7 @@ class LambdaCeleryQueue:
             "args": None if args is None else _sent(list(args)),
             "kwargs": None if kwargs is None else _sent(dict(kwargs)),
             "queue": queue,
-            "eta": eta,
+            "eta": eta.replace(tzinfo=UTC) if eta is not None and eta.tzinfo is None else eta,
             "message_group_id": message_group_id,
         }
         found = [
@@ -223,7 +241,7 @@ class LambdaCeleryQueue:
         count = "" if times is None else f" {times} times, but {len(found)} times"
         raise AssertionError(
             f"{_name_of(task)} is not enqueued{count}{f' with {asked}' if asked else ''}. "
-            f"{self._told()}"
+            f"{self._told()}{self._why_not(_name_of(task))}"
         )
 
     def assert_not_enqueued(self, task: Any = None) -> None:
@@ -295,11 +313,13 @@ class LambdaCeleryQueue:
 
     # What goes wrong.
 
-    def fail_delivery(self, number: int, exception: BaseException) -> None:
+    def fail_delivery(self, number: int, exception: BaseException | type[BaseException]) -> None:
         """Have delivery *number* of the test raise *exception* in the place of its task's body.
 
         :param number: the first delivery is 1; ``len(queue.outcomes) + 1`` is the next one.
+        :raises ValueError: that delivery has been.
         """
+        self._check_is_ahead(number)
         self._failing[number] = exception
 
     def kill_delivery(self, number: int) -> None:
@@ -308,14 +328,29 @@ class LambdaCeleryQueue:
         That is the worst moment: the work is done, and AWS is not told. The message is hidden for
         six times the function's time-out, and then comes again. (Of what only this process knows,
         signals are sent, and a result back end in memory has the result.)
+
+        :param number: as for :meth:`fail_delivery`.
+        :raises ValueError: that delivery has been.
         """
+        self._check_is_ahead(number)
         self._killed.add(number)
 
     def deliver_twice(self) -> None:
         """Have SQS deliver the next message that is deleted once more, as it may do."""
         self._is_to_come_twice = True
 
+    def _check_is_ahead(self, number: int) -> None:
+        if number <= (delivered := len(self.outcomes)):
+            raise ValueError(
+                f"Delivery {number} has been, or is none: the first one is 1, and the next one is "
+                f"{delivered + 1}. Say what is to go wrong before run()."
+            )
+
     def _deliver(self) -> Outcome | None:
+        with self._delivering:  # each thread of a test may run what is due
+            return self._deliver_one()
+
+    def _deliver_one(self) -> Outcome | None:
         stored = self._sqs.receive()
         if stored is None:
             return None
@@ -335,6 +370,8 @@ class LambdaCeleryQueue:
             )
         finally:
             self._aws.asks_nobody = False
+        if body.end_of_test is not None:
+            raise body.end_of_test
         if is_killed and body.has_run:
             fate, end, reason = "lost", None, "its process was killed"
             self._environment = None
@@ -363,7 +400,14 @@ class LambdaCeleryQueue:
         return aged_body(stored.body, self._clock.passed_seconds - stored.sent_after_seconds)
 
     def _read(self, stored: StoredMessage) -> Message:
-        return read(stored, self.app, self._payloads, self._clock.now())
+        return read(stored, self._body_of(stored), self.app, self._clock.now())
+
+    def _body_of(self, stored: StoredMessage) -> str:
+        if not is_pointer(stored.body):
+            return stored.body
+        if stored.body not in self._fetched:
+            self._fetched[stored.body] = self._payloads.fetch(stored.body).text
+        return self._fetched[stored.body]
 
     def _sqs_has_due(self) -> bool:
         return any(each.visible_at <= self._clock.now() for each in self._sqs.waiting())
@@ -375,6 +419,18 @@ class LambdaCeleryQueue:
     def _told(self) -> str:
         """Return what there is, for a message."""
         return "\n".join(self._lines())
+
+    def _why_not(self, name: str) -> str:
+        """Return what an assertion says besides of a task whose messages go elsewhere."""
+        if name not in self.app.tasks:
+            return f"\nThere is no task {name} in the app {self.app.main!r}."
+        if routing_of(self.app) is not None and goes_to_sqs(self.app, name):
+            return ""
+        return (
+            f"\n{name} goes to the app's own broker, and not to Lambda: give it lambda_celery's "
+            f"@task, or name it in {setting_names('tasks')}"
+            f"{'' if routing_of(self.app) else ' and call lambda_celery.install()'}."
+        )
 
     def _lines(self) -> Iterator[str]:
         waiting, dead = self.messages, self.dead_letters
@@ -396,33 +452,6 @@ _EAGER = (
 )
 
 
-def _in_memory(settings: Settings) -> Settings:
-    """Return the *settings* of a project as its tests have them: all on, and nothing at random."""
-    region = settings.aws_region or REGION
-    url = f"https://sqs.{region}.amazonaws.com/{_ACCOUNT}/celery"
-    return replace(
-        settings,
-        enabled=True,
-        queue_url=settings.queue_url or (None if settings.queues else url),
-        idempotency_table=settings.idempotency_table or "lambda-celery",
-        payload_bucket=settings.payload_bucket or "lambda-celery-payloads",
-        region=region,
-        endpoint_url=None,
-        fast_requests=False,
-        retry_jitter=False,
-        # One task at a time, on the test's thread and its database connections.
-        concurrency=1,
-        async_concurrency=1,
-        processes=0,
-        report_batch_item_failures=True,
-        log_format="text",
-        metrics_namespace="",
-        # What is far off hops through the queue.
-        schedule_group=None,
-        schedule_role_arn=None,
-    )
-
-
 def _name_of(task: Any) -> str:
     return task if isinstance(task, str) else str(task.name)
 
@@ -437,6 +466,17 @@ def _sent(arguments: Any) -> Any:
 
 def _is_countdown(message: Message, seconds: float) -> bool:
     return message.countdown is not None and 0 <= seconds - message.countdown < _LATE_SECONDS
+
+
+def _ends_of_tests() -> tuple[type[BaseException], ...]:
+    """Return what a task must not keep: Ctrl-C, ``pytest.fail()`` in a double, a test's time-out.
+
+    The handler takes them for the task's own failure.
+    """
+    found: list[type[BaseException]] = [KeyboardInterrupt]
+    if (pytest := sys.modules.get("pytest")) is not None:
+        found += [pytest.fail.Exception, pytest.skip.Exception, pytest.exit.Exception]
+    return tuple(found)
 
 
 def _nothing() -> None:

@@ -40,6 +40,8 @@ class StoredMessage:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     receive_count: int = 0
     receipt_handle: str = ""
+    #: Of a dead letter: the queue that it was on.
+    source: Queue | None = None
 
     def as_received(self) -> dict[str, Any]:
         """Return it as ReceiveMessage does."""
@@ -99,6 +101,8 @@ class SQS:
         self._queues: dict[str, Queue] = {}
         self._numbers = itertools.count()
         self._seen: dict[tuple[str, str], tuple[float, str]] = {}
+        #: Of what was received last: while its task runs, what is parked comes from there.
+        self._source: Queue | None = None
 
     def named(self, url: str) -> Queue:
         """Return the queue at *url*, with its dead-letter queue."""
@@ -115,14 +119,14 @@ class SQS:
     @property
     def dead_letter_queues(self) -> list[Queue]:
         """The dead-letter queues of those that have been named."""
-        found = [each.dead_letters for each in self._queues.values() if each.dead_letters]
+        found = [each.dead_letters for each in list(self._queues.values()) if each.dead_letters]
         return list(dict.fromkeys(found))
 
     @property
     def source_queues(self) -> list[Queue]:
         """All other queues."""
         dead = self.dead_letter_queues
-        return [each for each in self._queues.values() if each not in dead]
+        return [each for each in list(self._queues.values()) if each not in dead]
 
     def waiting(self) -> list[StoredMessage]:
         """Return what is on the queues, hidden and delayed messages included, as it was sent."""
@@ -145,6 +149,7 @@ class SQS:
             if limit is not None and message.receive_count >= limit:
                 self._move_to_dead_letters(message)
                 continue
+            self._source = message.queue
             message.receive_count += 1
             message.receipt_handle = f"{message.id}#{message.receive_count}"
             message.visible_at = now + message.queue.visibility_timeout_seconds
@@ -161,6 +166,7 @@ class SQS:
     def _move_to_dead_letters(self, message: StoredMessage) -> None:
         message.queue.messages.remove(message)
         if (there := message.queue.dead_letters) is not None:
+            message.source = message.queue
             message.queue, message.number = there, next(self._numbers)
             there.messages.append(message)
 
@@ -177,13 +183,16 @@ class SQS:
 
     def redrive(self, message: StoredMessage) -> None:
         """Send *message* from the dead-letter queue back to the queue that it was on."""
-        (source,) = (each for each in self.source_queues if each.dead_letters is message.queue)
+        # Several queues may have one dead-letter queue.
+        known = [each for each in self.source_queues if each.dead_letters is message.queue]
+        source = message.source if message.source in known else known[0]
         message.queue.messages.remove(message)
         now = self._clock.now()
         source.messages.append(
             replace(
                 message,
                 queue=source,
+                source=None,
                 number=next(self._numbers),
                 visible_at=now,
                 id=str(uuid.uuid4()),
@@ -286,6 +295,7 @@ class SQS:
             sent_after_seconds=self._clock.passed_seconds,
             visible_at=now + (parameters.get("DelaySeconds") or 0),
             number=next(self._numbers),
+            source=self._source,
         )
         if deduplication:
             self._seen[queue.url, deduplication] = now, message.id

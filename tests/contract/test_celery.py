@@ -8,7 +8,7 @@ import weakref
 from weakref import ReferenceType
 
 import pytest
-from celery import Celery, Task, _state
+from celery import Celery, Task, _state, current_app
 from celery.app import trace
 from celery.app.amqp import AMQP
 from celery.app.registry import TaskRegistry
@@ -338,6 +338,35 @@ def test_a_body_is_looked_up_when_it_is_called():
             assert tracing.make_tracer(app, task, "here", trace.TraceInfo)
         assert task() is None
         assert vars(task) == before
+
+
+@pytest.fixture
+def unprotected(app):
+    """Have direct calls of tasks as they are where no worker was started."""
+    was_protected = hasattr(Task, "_stackprotected")
+    trace.reset_worker_optimizations(app)
+    yield
+    if was_protected:
+        trace._install_stack_protection()
+
+
+def test_what_a_worker_does_to_the_process_is_taken_back(monkeypatch, unprotected):
+    """celery_hooks/in_tests.py: process_given_back."""
+    monkeypatch.setattr(_state, "default_app", _state.default_app)
+    before = Celery("before", broker="memory://")
+    app = Celery("worker", broker="memory://", set_as_current=False)
+    call, default = Task.__call__, _state.default_app
+    with in_tests.process_given_back(app):
+        trace.setup_worker_optimizations(app)
+        assert Task.__call__ is not call
+        assert current_app == _state.default_app == app
+    assert Task.__call__ is call
+    assert (current_app, _state.default_app) == (before, default)
+    assert not app.use_fast_trace_task
+
+    with in_tests.process_given_back(app):
+        made = Celery("made", broker="memory://")
+    assert current_app == made
 
 
 def test_whether_results_may_be_waited_for_is_of_the_process():

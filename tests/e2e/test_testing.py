@@ -56,6 +56,7 @@ def place_order(language):
     return order
 """,
     "shop/tests_besides.py": """
+from asgiref.sync import sync_to_async
 from django.core import mail
 from django.db import transaction
 from django.test import TestCase, override_settings
@@ -86,6 +87,25 @@ class Tests(LambdaCeleryTestMixin, TestCase):
         [outcome] = self.lambda_celery_queue.run()
         self.assertEqual(outcome.result, 1)
 
+    @classmethod
+    def setUpTestData(cls):
+        send_offer.delay("bob@example.com")
+
+    def test_what_is_enqueued_for_all_tests_is_dropped(self):
+        self.lambda_celery_queue.assert_not_enqueued()
+
+    async def test_an_asynchronous_test_runs_it_on_a_thread(self):
+        offer_at_commit.delay()
+        await sync_to_async(self.lambda_celery_queue.run)()
+        [outcome] = self.lambda_celery_queue.outcomes
+        self.assertEqual(outcome.end, "succeeded")
+
+    @override_settings(CELERY_TASK_ALWAYS_EAGER=True)
+    def test_eager_is_switched_off_for_a_part(self):
+        with override_settings(CELERY_TASK_ALWAYS_EAGER=False):
+            send_offer.delay("ann@example.com")
+        self.lambda_celery_queue.assert_enqueued(send_offer)
+
     @override_settings(
         EMAIL_BACKEND="lambda_celery.django.mail.EmailBackend",
         CELERY_EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend",
@@ -100,7 +120,17 @@ class Tests(LambdaCeleryTestMixin, TestCase):
 
     test_an_attachment_is_there_in_another_test = test_an_attachment_is_there_in_each_test
 """,
-    "conftest.py": "import django, os\nimport shop\ndjango.setup()\n",
+    "asking_for_nothing.py": """
+import unittest
+from shop.tasks import send_offer
+
+def test_a_function():
+    send_offer.delay("ann@example.com")
+
+class Tests(unittest.TestCase):
+    def test_a_method(self):
+        send_offer.delay("ann@example.com")
+""",
 }
 
 
@@ -111,7 +141,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shown: dict[str, list[str]] = defaultdict(list)
     for name, text in BLOCK.findall(PAGE.read_text()):
         shown[name].append(text)
-    assert set(shown) == {"shop/tasks.py", "shop/tests.py", "test_offers.py"}
+    assert set(shown) == {"conftest.py", "shop/tasks.py", "shop/tests.py", "test_offers.py"}
+    shown["conftest.py"].append("import django\nimport shop\ndjango.setup()\n")
     for name, text in [*FILES.items(), *((n, "\n\n".join(each)) for n, each in shown.items())]:
         path = root / name
         path.parent.mkdir(exist_ok=True)
@@ -149,11 +180,20 @@ def test_the_ten_tests_of_the_page_pass_and_those_of_what_else_it_says(project):
     done = run(project, "-m", "django", "test", "--settings", "shop.settings")
 
     assert done.returncode == 0, done.stderr
-    assert "Ran 14 tests" in done.stderr
+    assert "Ran 17 tests" in done.stderr
 
 
-def test_so_does_the_one_with_the_fixture(project):
-    done = run(project, "-m", "pytest", "-q", "-p", "no:randomly", "test_offers.py")
+def test_so_do_the_one_with_the_fixture_and_those_that_do_not_ask_for_it(project):
+    done = run(
+        project,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:randomly",
+        "test_offers.py",
+        "asking_for_nothing.py",
+    )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    assert "3 passed" in done.stdout

@@ -50,7 +50,7 @@ _LIMITS = (SoftTimeLimitExceeded, HardTimeLimit)
 _TOLERANCE_SECONDS = 0.02
 #: Nobody else's: a function has no terminal whose size changes, and by default nothing comes of it.
 #: (Nothing comes of SIGURG either, but libraries that are written in Go take that for themselves.)
-_WAKE = signal.SIGWINCH
+WAKE = signal.SIGWINCH
 _WAKE_AGAIN_SECONDS = 1.0
 #: How soon it is tried again where a limit would be swallowed, and for how long.
 _SPARED_SECONDS = 0.0005
@@ -119,9 +119,9 @@ class Kept(defaultdict[int, Any]):
 
 def _make_wakeable() -> None:
     """See that the signal interrupts this thread, the main one, whatever a task has left."""
-    if signal_handler(_WAKE) is not _do_nothing:
-        signal.signal(_WAKE, _do_nothing)
-    unblock_signal(_WAKE)
+    if signal_handler(WAKE) is not _do_nothing:
+        signal.signal(WAKE, _do_nothing)
+    unblock_signal(WAKE)
 
 
 def _do_nothing(*_: Any) -> None:
@@ -185,7 +185,7 @@ class _Watch:
         if self._on_main_thread:
             # When the body has ended by now, this wakes nobody, or what then goes on to wait.
             # Again, for it may have come just before the thread began to wait.
-            deque(map(signal.pthread_kill, self._running(), (_WAKE,)), maxlen=0)
+            deque(map(signal.pthread_kill, self._running(), (WAKE,)), maxlen=0)
             self.due = min(self.due, now + _WAKE_AGAIN_SECONDS)
 
     def _would_be_swallowed(self) -> bool:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 import pytest
 from botocore.stub import Stubber
-from celery import Celery, chain, signals
+from celery import Celery, Task, chain, current_app, signals
 from celery.exceptions import Reject
 
 import lambda_celery
 from lambda_celery import aws
 from lambda_celery.conf import settings_of
-from lambda_celery.exceptions import LambdaCeleryError, PublishError
+from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError, PublishError
 from lambda_celery.testing import LambdaCeleryQueue
 
 
@@ -85,6 +89,26 @@ class TestEnqueued:
             queue.assert_enqueued(note, **other)
         assert "note(1) on queue 'celery'" in str(raised.value)
 
+    def test_a_naive_time_is_utc_as_for_a_worker(self, queue, note):
+        eta = datetime.now() + timedelta(hours=1)
+        note.apply_async(eta=eta)
+
+        assert queue.assert_enqueued(note, eta=eta).eta == eta.replace(tzinfo=UTC)
+
+    @pytest.mark.parametrize(
+        ("task", "sentence"),
+        [
+            ("elsewhere", r"elsewhere goes to the app's own broker, and not to Lambda: give it"),
+            ("nowhere", "There is no task nowhere in the app 'proj'"),
+        ],
+    )
+    def test_of_a_task_that_goes_elsewhere_a_sentence_says_so(self, app, queue, task, sentence):
+        @app.task(name="elsewhere", shared=False, lambda_celery=False)
+        def elsewhere() -> None: ...
+
+        with pytest.raises(AssertionError, match=sentence):
+            queue.assert_enqueued(task)
+
     def test_what_is_not_to_be_there_is_shown(self, queue, note):
         queue.assert_not_enqueued()
         note.delay(1)
@@ -131,6 +155,26 @@ class TestEnqueued:
                 note.apply_async(countdown=61)
         assert settings_of(app) is before
         assert before.queue_url is None
+
+    def test_a_setting_is_read_as_it_is_from_the_configuration(self, app, note):
+        url = "https://sqs.us-east-1.amazonaws.com/000000000000/mail"
+        with LambdaCeleryQueue(app, queues={"mail": url}, payload_bucket=None) as queue:
+            note.apply_async(queue="mail")
+            assert queue.messages[0].queue_url == url
+            with pytest.raises(PublishError, match="payload_bucket"):
+                note.delay("x" * 2_000_000)
+
+    @pytest.mark.parametrize(
+        ("chosen", "sentence"),
+        [
+            ({"CELERY_LAMBDA_QUEUE_URL": "https://a/b"}, r"is neither .* Did you mean queue_url\?"),
+            ({"retry_jiter": True}, r"is neither .* Did you mean retry_jitter\?"),
+            ({"maximum_delay_seconds": "a day"}, "but must be a whole number"),
+        ],
+    )
+    def test_what_is_no_setting_is_refused_in_a_sentence(self, app, chosen, sentence):
+        with pytest.raises(ConfigurationError, match=sentence):
+            LambdaCeleryQueue(app, **chosen)
 
     def test_an_app_that_is_switched_off_is_on(self, app, note):
         app.conf.lambda_enabled = False
@@ -212,6 +256,36 @@ class TestRun:
         queue.advance()
         [outcome] = queue.run()
         assert (outcome.end, outcome.result) == ("succeeded", 2)
+
+    def test_what_ends_the_test_is_no_failure_of_the_task(self, app, queue):
+        @app.task(name="ending", shared=False)
+        def ending(how: str) -> None:
+            if how == "Ctrl-C":
+                raise KeyboardInterrupt
+            pytest.fail("as pytest-timeout does")
+
+        for how, raised in (("Ctrl-C", KeyboardInterrupt), ("other", pytest.fail.Exception)):
+            ending.delay(how)
+            with pytest.raises(raised):
+                queue.run()
+        queue.advance()
+        queue.fail_delivery(1, KeyboardInterrupt)
+        assert queue.run_once().end == "retried"
+
+    def test_each_of_a_tests_threads_may_publish_and_run(self, app, queue, note, ran):
+        def publish_and_run() -> None:
+            for number in range(10):
+                note.delay(number)
+                queue.run()
+
+        with ThreadPoolExecutor(4) as pool:
+            for future in [pool.submit(publish_and_run) for _ in range(4)]:
+                future.result()
+
+        assert len(ran) == 40
+        assert [each.number for each in queue.outcomes] == list(range(1, 41))
+        assert {each.end for each in queue.outcomes} == {"succeeded"}
+        assert "run" not in vars(note)
 
     def test_nothing_due_is_no_error_but_of_run_once(self, queue, note):
         assert queue.run() == []
@@ -358,6 +432,53 @@ class TestWrong:
         assert not second.has_run
         assert len(ran) == 1
 
+    def test_a_large_body_that_comes_twice_is_gone_by_then(self, queue, note, ran):
+        queue.deliver_twice()
+        note.delay("x" * 2_000_000)
+
+        [first, second] = queue.run()
+        assert (first.end, second.has_run, second.fate) == ("succeeded", False, "deleted")
+        assert second.message == replace(first.message, receive_count=2)
+        assert len(ran) == 1
+
+    def test_what_has_been_cannot_be_made_to_fail(self, queue, note):
+        note.delay(1)
+        queue.run()
+        for number in (0, 1):
+            with pytest.raises(ValueError, match="the next one is 2"):
+                queue.fail_delivery(number, ValueError())
+            with pytest.raises(ValueError, match="the next one is 2"):
+                queue.kill_delivery(number)
+
+    def test_from_a_common_dead_letter_queue_each_goes_back_where_it_was(self, app, note):
+        url = "https://sqs.us-east-1.amazonaws.com/000000000000/"
+        queues = {each: url + each for each in ("a", "b")}
+        with LambdaCeleryQueue(
+            app, queues=queues, dead_letter_queue_url=url + "dead", max_receive_count=1
+        ) as queue:
+            for number, name in enumerate("ab", 1):
+                note.apply_async(queue=name)
+                queue.fail_delivery(number, ValueError())
+            queue.run()
+
+            assert [each.queue_url for each in queue.dead_letters] == [url + "dead"] * 2
+            assert queue.redrive() == 2
+            assert [each.queue_url for each in queue.messages] == [url + "a", url + "b"]
+
+    def test_of_a_dead_letter_no_countdown_is_left(self, app, queue):
+        @app.task(name="trying", bind=True, shared=False, max_retries=1)
+        def trying(self: Any) -> None:
+            raise self.retry(countdown=5)
+
+        trying.delay()
+        queue.run()
+        queue.advance()
+        queue.run()
+
+        [letter] = queue.dead_letters
+        assert letter.countdown == 0
+        assert "countdown" not in str(letter)
+
     def test_a_killed_process_tells_nobody_and_its_message_comes_again(self, app, queue, ran):
         @app.task(name="calling", shared=False)
         def calling() -> None:
@@ -393,8 +514,11 @@ class TestWrong:
 
 class TestProcess:
     def test_it_is_no_function_afterwards(self, app, note):
+        Celery("other", broker="memory://").set_current()  # and not the one whose queue it is
         handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
         variables = dict(os.environ)
+        frozen, protected = gc.get_freeze_count(), Task.__call__
+        current, on_resize = current_app._get_current_object(), signal.getsignal(signal.SIGWINCH)
         started: list[Any] = []
         signals.worker_process_init.connect(
             lambda **_: started.append(1), weak=False, dispatch_uid="t"
@@ -410,4 +534,8 @@ class TestProcess:
         assert logging.getLogger().handlers == handlers
         assert logging.getLogger().level == level
         assert dict(os.environ) == variables
+        assert gc.get_freeze_count() <= frozen
+        assert signal.getsignal(signal.SIGWINCH) is on_resize
+        assert Task.__call__ is protected
+        assert current_app._get_current_object() is current
         assert "run" not in vars(note)
