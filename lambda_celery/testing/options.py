@@ -14,6 +14,13 @@ from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.testing.aws import REGION
 
 _ACCOUNT = "000000000000"
+#: What the queue in memory has one way of: all is on, one by one, in this process, and hops.
+_HELD = frozenset(
+    {
+        "async_concurrency", "concurrency", "enabled", "endpoint_url", "processes",
+        "report_batch_item_failures", "schedule_group", "schedule_role_arn",
+    }
+)  # fmt: skip
 
 
 def settings_in_memory(app: Celery, chosen: Mapping[str, Any]) -> Settings:
@@ -21,7 +28,8 @@ def settings_in_memory(app: Celery, chosen: Mapping[str, Any]) -> Settings:
 
     :param chosen: by a test, by their names; each is read as it is from the configuration, but
         for ``None``: not set.
-    :raises ConfigurationError: one is no setting, or has a value that is none for it.
+    :raises ConfigurationError: one is no setting, or cannot be chosen, or has a value that is none
+        for it.
     """
     return replace(_in_memory(Settings.from_app(app)), **_read(chosen))
 
@@ -36,6 +44,11 @@ def _read(chosen: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigurationError(
                 f"{name} is neither a setting of Lambda Celery by its name without a prefix, nor "
                 f"max_receive_count or timeout_seconds.{hint}"
+            )
+        if name in _HELD:
+            raise ConfigurationError(
+                f"{name} cannot be chosen for a test: its queue is in memory, and tasks run one by "
+                "one in this process. Leave it out."
             )
         try:
             values[name] = None if value is None else parsers[name](value)

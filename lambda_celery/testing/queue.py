@@ -125,7 +125,9 @@ class LambdaCeleryQueue:
     :param max_receive_count: how often a message is handed out, where the settings do not say it.
     :param timeout_seconds: the function's time-out. A process that is killed leaves its message
         hidden for six times as long.
-    :param settings: settings of Lambda Celery's by their names, in the place of the app's.
+    :param settings: settings of Lambda Celery's by their names without a prefix, in the place of
+        the app's; ``None`` is one that is not set.
+    :raises ConfigurationError: one is no setting, or cannot be chosen here, or its value is none.
     """
 
     def __init__(

@@ -170,6 +170,7 @@ class TestEnqueued:
             ({"CELERY_LAMBDA_QUEUE_URL": "https://a/b"}, r"is neither .* Did you mean queue_url\?"),
             ({"retry_jiter": True}, r"is neither .* Did you mean retry_jitter\?"),
             ({"maximum_delay_seconds": "a day"}, "but must be a whole number"),
+            ({"processes": 2}, "processes cannot be chosen for a test"),
         ],
     )
     def test_what_is_no_setting_is_refused_in_a_sentence(self, app, chosen, sentence):
