@@ -18,7 +18,8 @@ else:
 class LambdaCeleryTestMixin(_Base):
     """Gives each test a queue of its own, ``self.lambda_celery_queue``.
 
-    It stands before the test case's class: ``class Tests(LambdaCeleryTestMixin, TestCase)``.
+    It stands before the test case's class: ``class Tests(LambdaCeleryTestMixin, TestCase)``. A
+    ``setUp`` or ``setUpClass`` of the test case's own has to call that of ``super()``.
 
     :cvar celery_app: the app whose queue it is; the current one if it is ``None``.
     :cvar lambda_celery_options: what :class:`~lambda_celery.testing.queue.LambdaCeleryQueue` is

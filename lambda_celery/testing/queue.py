@@ -450,7 +450,7 @@ class LambdaCeleryQueue:
 
 _EAGER = (
     "task_always_eager is on, so a call is run at once, and nothing is enqueued: switch it off "
-    "for this test."
+    "for this test, in Django by override_settings(CELERY_TASK_ALWAYS_EAGER=False)."
 )
 
 
