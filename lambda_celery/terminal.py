@@ -7,8 +7,12 @@ from typing import TextIO
 
 
 def is_coloured(stream: TextIO) -> bool:
-    """Whether to write to *stream* in colours: a terminal's, unless NO_COLOR says otherwise."""
-    return stream.isatty() and not os.environ.get("NO_COLOR")
+    """Whether to write to *stream* in colours: a terminal's, unless NO_COLOR says otherwise.
+
+    FORCE_COLOR says that a terminal is behind what is none.
+    """
+    is_terminal = stream.isatty() or bool(os.environ.get("FORCE_COLOR"))
+    return is_terminal and not os.environ.get("NO_COLOR")
 
 
 def printable(text: str) -> str:

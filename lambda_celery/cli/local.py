@@ -141,6 +141,15 @@ def _log_to_terminal(line_format: str) -> None:
     help="Where the page of its figures is served, on 127.0.0.1; 0: nowhere.  "
     "[default: the emulator's port + 1]",
 )
+@click.option(
+    "--invoke-port",
+    cls=CeleryOption,
+    type=click.IntRange(1, 65535),
+    default=None,
+    help_group="Function",
+    help="Where the function is called as by Lambda's Invoke API, on 127.0.0.1.  "
+    "[default: the emulator's port + 2 if that is free, else any]",
+)
 @click.pass_context
 @handle_preload_options
 def local(ctx: click.Context, log_format: str | None, is_json: bool, **options: Any) -> None:
@@ -150,16 +159,17 @@ def local(ctx: click.Context, log_format: str | None, is_json: bool, **options: 
     handler under AWS's own runtime client. With no endpoint configured (the setting
     lambda_endpoint_url, or AWS_ENDPOINT_URL) it starts an emulator and makes the queues,
     the table and the bucket that the project's settings name. A page shows what goes on.
+    boto3's Lambda client calls the function with AWS_ENDPOINT_URL_LAMBDA, which is printed.
     """
     app_name = _app_name(ctx)
-    from lambda_celery.local.banner import LocalOptions
-    from lambda_celery.local.runner import run
-
     _log_to_terminal(ctx.obj.app.conf.worker_log_format)
     if is_json or log_format is None:
         log_format = "text" if sys.stdout.isatty() and not is_json else "json"
-    made = LocalOptions(
-        app_name=app_name, log_format=log_format, no_color=ctx.obj.no_color, **options
-    )
     with told_in_a_sentence():
+        from lambda_celery.local.banner import LocalOptions
+        from lambda_celery.local.runner import run
+
+        made = LocalOptions(
+            app_name=app_name, log_format=log_format, no_color=ctx.obj.no_color, **options
+        )
         run(ctx.obj.app, made, echo=ctx.obj.echo)

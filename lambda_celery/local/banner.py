@@ -13,8 +13,8 @@ from lambda_celery.celery_hooks.amqp import routing_of
 from lambda_celery.celery_hooks.apps import OWN_PREFIXES
 from lambda_celery.conf import CONF_PREFIX, Settings
 from lambda_celery.local.emulator import DEFAULT_PORT
-from lambda_celery.local.endpoint import Endpoint
-from lambda_celery.local.function import DEFAULT_HANDLER
+from lambda_celery.local.endpoint import INVOKE_VARIABLE, Endpoint
+from lambda_celery.local.function import DEFAULT_HANDLER, FUNCTION_NAME
 from lambda_celery.local.provision import queue_name
 from lambda_celery.publishing.routing import goes_to_sqs
 
@@ -37,10 +37,17 @@ class LocalOptions:
     no_color: bool = False
     port: int = DEFAULT_PORT
     dashboard_port: int | None = None
+    invoke_port: int | None = None
 
 
 def banner(
-    app: Celery, configured: Settings, options: LocalOptions, endpoint: Endpoint, page: str
+    app: Celery,
+    configured: Settings,
+    options: LocalOptions,
+    endpoint: Endpoint,
+    *,
+    page: str,
+    invoke_url: str,
 ) -> str:
     """Return what is shown at the start, in the manner of a worker's banner.
 
@@ -50,6 +57,7 @@ def banner(
         options: the command's.
         endpoint: where the function runs, and with which settings.
         page: where the page of its figures is, or why it is nowhere; "" to say nothing of it.
+        invoke_url: where the function is called as Lambda's Invoke API takes it.
     """
     whose = "ministack, ends with this command, with all messages"
     if not endpoint.emulated:
@@ -67,6 +75,7 @@ def banner(
         f".> concurrency: {options.concurrency} processes{per_environment}; tasks at a time in "
         f"each: {used.concurrency}, asynchronous ones: {used.loop_concurrency}",
         f".> endpoint:    {endpoint.url} ({whose})",
+        f".> invoke:      {invoke_url} (the function {FUNCTION_NAME})",
     ]
     if page:
         lines.append(f".> page:        {page}")
@@ -88,11 +97,10 @@ def banner(
             f"  {CONF_PREFIX}tasks is set, but nobody looks at it: add lambda_celery.django to "
             "INSTALLED_APPS, or call lambda_celery.install(app)."
         )
-    if endpoint.exports:
-        variables = " ".join(
-            f"{name}={shlex.quote(value)}" for name, value in endpoint.exports.items()
-        )
-        lines += ["", "To publish to it from another process:", f"  export {variables}"]
+    exports = {**endpoint.exports, INVOKE_VARIABLE: invoke_url}
+    variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in exports.items())
+    what = "publish to it, and to call it," if endpoint.exports else "call it"
+    lines += ["", f"To {what} from another process:", f"  export {variables}"]
     return "\n".join([*lines, "", "Press Ctrl-C to stop."])
 
 

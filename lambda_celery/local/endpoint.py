@@ -26,6 +26,8 @@ DEFAULT_REGION = "us-east-1"
 DEFAULT_QUEUE = "celery"
 DEFAULT_TABLE = "lambda-celery-idempotency"
 DEFAULT_BUCKET = "lambda-celery-payloads"
+#: Where AWS's own clients look for Lambda.
+INVOKE_VARIABLE = "AWS_ENDPOINT_URL_LAMBDA"
 
 
 @dataclass(frozen=True)

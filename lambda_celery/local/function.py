@@ -12,15 +12,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from lambda_celery.conf import ENV_PREFIX, FEED_VARIABLE
 from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError
+from lambda_celery.local.output import Output, ProcessLog
 from lambda_celery.local.process import ChildProcess, describe_exit
-from lambda_celery.local.runtime_api import Outcome, RuntimeApi
+from lambda_celery.local.runtime_api import Outcome, Request, RuntimeApi
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,10 @@ class InvocationResult:
     duration_seconds: float
 
 
+class ConcurrencyReachedError(LambdaCeleryError):
+    """As many invocations are under way as the function takes at a time."""
+
+
 class LocalFunction:
     """Runs a handler as Lambda does: one event at a time in each of up to N processes.
 
@@ -92,6 +97,8 @@ class LocalFunction:
             which stand for what Lambda's runtime has, and the standard library. Nor have they
             any other of this process's variables than those of AWS and Lambda Celery.
         output: takes the processes' standard output and error; default: this process's own.
+        keeps_log_tail: keep the end of what a process writes during an invocation, for its
+            outcome; then what it writes comes by here.
         feed: called, on threads of this object, with each line that the runtime writes for the
             local runner: of metrics, and of what has become of a call.
 
@@ -111,6 +118,7 @@ class LocalFunction:
         writable: Sequence[Path] = (),
         runtime_packages: Sequence[Path] | None = None,
         output: IO[Any] | None = None,
+        keeps_log_tail: bool = False,
         feed: Callable[[str], None] | None = None,
     ) -> None:
         if importlib.util.find_spec("awslambdaric") is None:
@@ -148,7 +156,7 @@ class LocalFunction:
             *(str(self._working_directory / path) for path in writable),
         ]
         self._runtime_packages = runtime_packages
-        self._output = output
+        self._output = Output(output, keeps_tail=keeps_log_tail)
         self._feed = feed
         self._changed = threading.Condition()
         self._environments: list[_ExecutionEnvironment] = []
@@ -183,7 +191,7 @@ class LocalFunction:
                 "send fewer records."
             )
         started = time.monotonic()
-        outcome = self._run(body)
+        outcome = self.run(Request(body))
         payload: Any = None
         if outcome.body is not None:
             try:
@@ -224,8 +232,18 @@ class LocalFunction:
         for each in environments:
             each.close()
 
-    def _run(self, body: bytes) -> Outcome:
-        environment = self._acquire()
+    def run(self, request: Request, *, waits: bool = True) -> Outcome:
+        """Run the handler with *request* as it is, and return what has become of it.
+
+        Arguments:
+            request: no larger than Lambda takes it.
+            waits: for a place, if as many run as the function takes at a time.
+
+        Raises:
+            ConcurrencyReachedError: there is no place, and it does not wait for one.
+            LambdaCeleryError: the function has been closed.
+        """
+        environment = self._acquire(waits)
         attempt = 1
         try:
             while True:
@@ -234,10 +252,10 @@ class LocalFunction:
                 init_error = environment.ensure_ready()
                 if init_error is not None:
                     self._note_init_failure()
-                    return Outcome(error=f"init error {init_error}")
+                    return replace(init_error, error=f"init error {init_error.error}")
                 with self._changed:
                     self._init_failures = 0
-                outcome = environment.invoke(body, self.timeout_seconds)
+                outcome = environment.invoke(request, self.timeout_seconds)
                 if outcome.taken or attempt == _ATTEMPTS_TO_HAND_OVER:
                     return outcome
                 # The process died while it was idle. The handler has not seen the event, so this
@@ -246,12 +264,17 @@ class LocalFunction:
         finally:
             self._release(environment)
 
-    def _acquire(self) -> _ExecutionEnvironment:
+    def _acquire(self, waits: bool) -> _ExecutionEnvironment:
         with self._changed:
             while True:
                 self._check_open()
                 under_way = sum(each.invocations for each in self._environments)
                 if under_way >= self.maximum_concurrency:
+                    if not waits:
+                        raise ConcurrencyReachedError(
+                            f"{under_way} invocations are under way, and the function takes no "
+                            "more at a time: call again later."
+                        )
                     self._changed.wait()
                     continue
                 if not self._free and len(self._environments) < self._most_environments:
@@ -381,7 +404,7 @@ class _ExecutionEnvironment:
         working_directory: Path,
         writable: Sequence[str],
         runtime_packages: Sequence[Path] | None,
-        output: IO[Any] | None,
+        output: Output,
         feed: Callable[[str], None] | None,
         generation: int,
         max_concurrency: int | None,
@@ -393,6 +416,7 @@ class _ExecutionEnvironment:
         self._environment = environment
         self._working_directory = working_directory
         self._output = output
+        self._log: ProcessLog | None = None
         self._feed = feed
         self._interpreter = [sys.executable]
         if runtime_packages is not None:
@@ -420,7 +444,7 @@ class _ExecutionEnvironment:
         process = self._process
         return None if process is None else process.pid
 
-    def ensure_ready(self) -> str | None:
+    def ensure_ready(self) -> Outcome | None:
         """Start the process if it is not alive, and wait until it wants an event.
 
         Return ``None`` if it does, else why it does not; then it has been killed.
@@ -433,18 +457,20 @@ class _ExecutionEnvironment:
             if self._api is None or not self.alive:
                 self._discard()
                 self._api = self._start()
-            api = self._api
+            api, log = self._api, self._log
         init_error = api.wait_until_ready(INIT_TIMEOUT_SECONDS)
-        if init_error is not None:
-            self._discard_process(api)
-        return init_error
+        if init_error is None:
+            return None
+        self._discard_process(api)
+        return replace(init_error, log_tail=_tail(log))
 
-    def invoke(self, event: bytes, timeout_seconds: float) -> Outcome:
-        """Run the handler with *event* in the process, which must be ready."""
-        api = self._api
+    def invoke(self, request: Request, timeout_seconds: float) -> Outcome:
+        """Run the handler with *request* in the process, which must be ready."""
+        api, log = self._api, self._log
         if api is None:  # closed in the meantime
-            return Outcome(error="process exited with signal SIGKILL", taken=False)
-        outcome = api.invoke(event, timeout_seconds)
+            reason = "signal SIGKILL"
+            return Outcome(error=f"process exited with {reason}", exit=reason, taken=False)
+        outcome = replace(api.invoke(request, timeout_seconds), log_tail=_tail(log))
         if outcome.timed_out and self._max_concurrency is None:
             self._discard_process(api)
         return outcome
@@ -483,6 +509,7 @@ class _ExecutionEnvironment:
             tmp.cleanup()
             api.process_exited(describe_exit(returncode))
 
+        self._log = log = self._output.log()
         variables, pass_on = self._open_feed()
         log_stream = f"{time.strftime('%Y/%m/%d')}/[$LATEST]{os.urandom(16).hex()}"
         try:
@@ -492,12 +519,14 @@ class _ExecutionEnvironment:
                     **self._environment,
                     **self._of_managed_instances(),
                     **variables,
+                    **log.variables,
                     "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
                     "AWS_LAMBDA_RUNTIME_API": api.address,
                     **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), tmp.name),
                 },
                 working_directory=self._working_directory,
-                output=self._output,
+                output=log.stdout,
+                error_output=log.stderr,
                 pass_on=pass_on,
                 on_exit=ended,
             )
@@ -506,6 +535,7 @@ class _ExecutionEnvironment:
             tmp.cleanup()
             raise
         finally:
+            log.close_ends_of_process()
             for each in pass_on:
                 os.close(each)
         logger.debug("Started the runtime process %d", self._process.pid)
@@ -528,6 +558,10 @@ class _ExecutionEnvironment:
             "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances",
             "AWS_LAMBDA_MAX_CONCURRENCY": str(self._max_concurrency),
         }
+
+
+def _tail(log: ProcessLog | None) -> bytes:
+    return b"" if log is None else log.tail()
 
 
 def _pass_on(descriptor: int, feed: Callable[[str], None]) -> None:

@@ -39,6 +39,7 @@ class ChildProcess:
         environment: all of its environment variables.
         working_directory: where it runs; default: here.
         output: takes its standard output and error; default: this process's own.
+        error_output: takes its standard error, if this is to go elsewhere.
         pass_on: file descriptors that it has, too, under the same numbers.
         on_exit: called once with the return code, on a thread of this object.
     """
@@ -49,7 +50,8 @@ class ChildProcess:
         *,
         environment: Mapping[str, str],
         working_directory: Path | None = None,
-        output: IO[Any] | None = None,
+        output: IO[Any] | int | None = None,
+        error_output: IO[Any] | int | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
         pass_on: Sequence[int] = (),
         on_exit: Callable[[int], None] | None = None,
@@ -71,7 +73,7 @@ class ChildProcess:
             cwd=working_directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=output,
+            stderr=output if error_output is None else error_output,
             pass_fds=pass_on,
             # Its own session: Ctrl-C in the terminal is for us alone, to end it in order.
             start_new_session=True,

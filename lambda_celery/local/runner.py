@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,18 +18,22 @@ from lambda_celery.aws import client
 from lambda_celery.aws.loopback import loopback_port
 from lambda_celery.celery_hooks.apps import import_tasks
 from lambda_celery.conf import APP_VARIABLE, ENV_PREFIX, Settings
-from lambda_celery.exceptions import ConfigurationError, LambdaCeleryError
+from lambda_celery.dashboard import server as dashboard
+from lambda_celery.exceptions import LambdaCeleryError
 from lambda_celery.local.banner import LocalOptions, banner
-from lambda_celery.local.endpoint import Endpoint, open_endpoint
+from lambda_celery.local.endpoint import INVOKE_VARIABLE, Endpoint, open_endpoint
 from lambda_celery.local.event_source_mapping import (
     EventSourceMapping,
     EventSourceMappingConfig,
 )
 from lambda_celery.local.function import LocalFunction
+from lambda_celery.local.invoke_api import server as invoke_api
+from lambda_celery.local.names import function_names
 from lambda_celery.local.provision import provision_results_table
 from lambda_celery.local.reload import watch
 from lambda_celery.local.traffic import Traffic
 from lambda_celery.results import DynamoDBBackend
+from lambda_celery.serving import url_of
 
 #: A person looks at the lines, and no CloudWatch.
 _METRICS = f"{ENV_PREFIX}METRICS_NAMESPACE"
@@ -71,6 +76,7 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
         if endpoint.emulated and isinstance(app.backend, DynamoDBBackend):
             provision_results_table(settings, app.backend.table_name)
         traffic = Traffic(app, settings, options.concurrency)
+        listening = stack.enter_context(_listening_for_calls(endpoint, options))
         function = stack.enter_context(
             LocalFunction(
                 options.handler,
@@ -82,12 +88,14 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
                 ),
                 environment={
                     **endpoint.environment,
+                    INVOKE_VARIABLE: url_of(listening),
                     APP_VARIABLE: options.app_name,
                     f"{ENV_PREFIX}LOG_FORMAT": options.log_format,
                     **({"NO_COLOR": "1"} if options.no_color else {}),
                     _METRICS: os.environ.get(_METRICS, "off"),
                 },
                 writable=options.writable,
+                keeps_log_tail=True,
                 feed=traffic.take,
             )
         )
@@ -104,7 +112,16 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
         ]
         traffic.note_deployment()
         page = stack.enter_context(_page(app, traffic, endpoint, options))
-        echo(banner(app, configured, options, endpoint, page))
+        calls = stack.enter_context(ExitStack())
+        invoke_url = calls.enter_context(
+            invoke_api.serving(
+                function,
+                listening,
+                names=function_names(Path.cwd()),
+                on_outcome=traffic.note_call,
+            )
+        )
+        echo(banner(app, configured, options, endpoint, page=page, invoke_url=invoke_url))
         ending = threading.Event()
         stack.callback(ending.set)
         if options.reload:
@@ -118,8 +135,9 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
 
         def drain() -> None:
             # All at once: else one would go on polling while another one finishes.
-            with ThreadPoolExecutor(len(mappings)) as executor:
-                list(executor.map(EventSourceMapping.stop, mappings))
+            stops = [*(each.stop for each in mappings), calls.close]
+            with ThreadPoolExecutor(len(stops)) as executor:
+                list(executor.map(lambda stop: stop(), stops))
             signals.put(None)
 
         threading.Thread(target=drain, name="drain", daemon=True).start()
@@ -128,6 +146,16 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
             function.close()
             while signals.get() is not None:
                 pass
+
+
+def _listening_for_calls(endpoint: Endpoint, options: LocalOptions) -> socket.socket:
+    """Return what listens for calls of the Invoke API."""
+    if options.invoke_port is not None:
+        return invoke_api.listen(options.invoke_port)
+    try:
+        return invoke_api.listen((loopback_port(endpoint.url) or options.port) + 2)
+    except LambdaCeleryError:
+        return invoke_api.listen(0)
 
 
 @contextmanager
@@ -139,21 +167,14 @@ def _page(
     if port == 0:
         yield ""
         return
-    try:
-        from lambda_celery.dashboard.server import serving
-    except ImportError:
-        if port is not None:
-            raise ConfigurationError(
-                "--dashboard-port needs Starlette and Uvicorn: install `lambda-celery[dashboard]`."
-            ) from None
-        yield "not served: install `lambda-celery[dashboard]`"
-        return
     chosen = port or (loopback_port(endpoint.url) or options.port) + 1
     with ExitStack() as stack:
         try:
             # Who plays with an emulator loses nothing there.
             may_change = endpoint.emulated
-            page = stack.enter_context(serving(app, traffic, port=chosen, allow_retry=may_change))
+            page = stack.enter_context(
+                dashboard.serving(app, traffic, port=chosen, allow_retry=may_change)
+            )
         except LambdaCeleryError as exc:
             if port is not None:
                 raise

@@ -2,7 +2,7 @@
 
     runtime process                     RuntimeApi                        LocalFunction
     GET  invocation/next     ────────►  (parked)
-                                           ◄──────────────────────────  invoke(event)
+                                           ◄──────────────────────────  invoke(request)
          event, deadline     ◄────────  taken: the time-out starts here
     POST invocation/ID/response ─────►  outcome  ─────────────────────►  (returns)
 
@@ -25,7 +25,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -39,6 +39,23 @@ _READ_CHUNK_BYTES = 65_536
 
 
 @dataclass(frozen=True)
+class Request:
+    """What the function is invoked with.
+
+    Attributes:
+        event: JSON.
+        request_id: which the handler finds in its context; drawn if it is not given.
+        client_context: the caller's, as JSON.
+        qualifier: the version or alias that the caller has named, for the context's ARN.
+    """
+
+    event: bytes
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    client_context: str | None = None
+    qualifier: str | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of an event that was given to the runtime process.
 
@@ -47,15 +64,20 @@ class Outcome:
 
     body: bytes | None = None
     error: str | None = None
+    #: The error as the runtime has reported it, in JSON: ``None`` if it has not.
+    report: bytes | None = None
+    #: How the process has ended, if this was the reason.
+    exit: str | None = None
     timed_out: bool = False
     #: Whether the process had asked for the event; one that was not taken did certainly not run.
     taken: bool = True
+    #: The end of what the process has written meanwhile, where somebody keeps it.
+    log_tail: bytes = b""
 
 
 @dataclass
 class _Invocation:
-    request_id: str
-    event: bytes
+    request: Request
     timeout_seconds: float
     deadline: float | None = None
     outcome: Outcome | None = None
@@ -79,7 +101,7 @@ class RuntimeApi:
         self._ready = False
         self._closed = False
         self._exit: str | None = None
-        self._init_error: str | None = None
+        self._init_error: Outcome | None = None
         self._server = _Server(self)
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(
@@ -89,7 +111,7 @@ class RuntimeApi:
             daemon=True,
         ).start()
 
-    def wait_until_ready(self, timeout_seconds: float) -> str | None:
+    def wait_until_ready(self, timeout_seconds: float) -> Outcome | None:
         """Wait until the process asks for its first event: return ``None`` then, else why not."""
         with self._changed:
             self._changed.wait_for(
@@ -100,30 +122,35 @@ class RuntimeApi:
             if self._init_error:
                 return self._init_error
             if self._exit:
-                return f"process exited with {self._exit} before it asked for an event"
-            return f"the handler's module was not loaded after {timeout_seconds:g} s"
+                return Outcome(
+                    error=f"process exited with {self._exit} before it asked for an event",
+                    exit=self._exit,
+                )
+            return Outcome(error=f"the handler's module was not loaded after {timeout_seconds:g} s")
 
-    def invoke(self, event: bytes, timeout_seconds: float) -> Outcome:
-        """Give *event* to the process and wait for what becomes of it.
+    def invoke(self, request: Request, timeout_seconds: float) -> Outcome:
+        """Give *request* to the process and wait for what becomes of it.
 
         The time-out counts from when the process takes the event. After one, the caller
         has to kill the process where Lambda does: this server does not know how.
         """
-        invocation = _Invocation(str(uuid.uuid4()), event, timeout_seconds)
+        invocation = _Invocation(request, timeout_seconds)
         with self._changed:
             self._offered.append(invocation)
             self._changed.notify_all()
             try:
                 return self._outcome(invocation)
             finally:
-                self._current.pop(invocation.request_id, None)
+                self._current.pop(request.request_id, None)
 
     def _outcome(self, invocation: _Invocation) -> Outcome:
         while invocation.outcome is None:
             if self._exit is not None or self._closed:
                 reason = self._exit or "signal SIGKILL"
                 return Outcome(
-                    error=f"process exited with {reason}", taken=invocation.deadline is not None
+                    error=f"process exited with {reason}",
+                    exit=reason,
+                    taken=invocation.deadline is not None,
                 )
             if invocation.deadline is None:
                 self._changed.wait()
@@ -168,7 +195,7 @@ class RuntimeApi:
                 return None
             invocation = self._offered.popleft()
             invocation.deadline = time.monotonic() + invocation.timeout_seconds
-            self._current[invocation.request_id] = invocation
+            self._current[invocation.request.request_id] = invocation
             self._changed.notify_all()
             return invocation
 
@@ -181,19 +208,27 @@ class RuntimeApi:
             self._changed.notify_all()
             return True
 
-    def _note_init_error(self, error: str) -> None:
+    def _note_init_error(self, body: bytes | None) -> None:
         with self._changed:
-            self._init_error = error
+            self._init_error = _reported(body)
             self._changed.notify_all()
 
     def _headers(self, invocation: _Invocation) -> dict[str, str]:
         trace = uuid.uuid4().hex
+        request = invocation.request
+        arn = self._function_arn
+        if request.qualifier is not None:
+            arn += f":{request.qualifier}"
+        client_context = {}
+        if request.client_context is not None:
+            client_context["Lambda-Runtime-Client-Context"] = request.client_context
         deadline_ms = int((time.time() + invocation.timeout_seconds) * 1000)
         return {
             "Content-Type": "application/json",
-            "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
+            "Lambda-Runtime-Aws-Request-Id": request.request_id,
             "Lambda-Runtime-Deadline-Ms": str(deadline_ms),
-            "Lambda-Runtime-Invoked-Function-Arn": self._function_arn,
+            "Lambda-Runtime-Invoked-Function-Arn": arn,
+            **client_context,
             "Lambda-Runtime-Trace-Id": (
                 f"Root=1-{int(time.time()):08x}-{trace[:24]};Parent={trace[-16:]};Sampled=0"
             ),
@@ -245,16 +280,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         match parts:
             case ["runtime", "invocation", request_id, "response"]:
                 if body is None:
-                    api._settle(request_id, Outcome(error=_TOO_LARGE))
+                    api._settle(request_id, _reported(_TOO_LARGE))
                     self._refuse(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge", _TOO_LARGE
+                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge", _SIZE_EXCEEDED
                     )
                     return
                 known = api._settle(request_id, Outcome(body=body))
             case ["runtime", "invocation", request_id, "error"]:
-                known = api._settle(request_id, Outcome(error=_describe_error(body)))
+                known = api._settle(request_id, _reported(body))
             case ["runtime", ("init" | "restore"), "error"]:
-                api._note_init_error(_describe_error(body))
+                api._note_init_error(body)
                 known = True
             case ["runtime", "exit", *_]:
                 known = True
@@ -271,7 +306,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _next(self) -> None:
         taken = self.server.api._take(self.connection)
         if isinstance(taken, _Invocation):
-            self._send(HTTPStatus.OK, self.server.api._headers(taken), taken.event)
+            self._send(HTTPStatus.OK, self.server.api._headers(taken), taken.request.event)
         elif taken is None:
             self.close_connection = True
         else:
@@ -310,19 +345,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         logger.debug(format, *args)
 
 
-_TOO_LARGE = (
-    "Function.ResponseSizeTooLarge: Response payload size exceeded maximum allowed payload size "
-    f"({MAXIMUM_RESPONSE_BYTES} bytes)."
+_SIZE_EXCEEDED = (
+    f"Response payload size exceeded maximum allowed payload size ({MAXIMUM_RESPONSE_BYTES} bytes)."
 )
+_TOO_LARGE = json.dumps(
+    {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": _SIZE_EXCEEDED}
+).encode()
 
 
-def _describe_error(body: bytes | None) -> str:
-    """Return "type: message" of an error that the runtime reports."""
+def _reported(body: bytes | None) -> Outcome:
+    """Return the error that the runtime reports in *body*, as "type: message" and as it is."""
     try:
         error = json.loads(body or b"")
     except ValueError:
         error = None
     if not isinstance(error, dict):
-        return "Runtime.Unknown: the runtime reported an error without a description"
+        return Outcome(error="Runtime.Unknown: the runtime reported an error without a description")
     error_type = error.get("errorType") or "Runtime.Unknown"
-    return f"{error_type}: {error.get('errorMessage') or ''}".removesuffix(": ")
+    message = f"{error_type}: {error.get('errorMessage') or ''}".removesuffix(": ")
+    return Outcome(error=message, report=body)

@@ -18,6 +18,7 @@ from lambda_celery.check.deployed.deployment import Deployed
 from lambda_celery.conf import Settings
 from lambda_celery.local.event_source_mapping import BatchReport
 from lambda_celery.local.function import FUNCTION_NAME
+from lambda_celery.local.runtime_api import Outcome
 from lambda_celery.status.attempts import Attempt, Attempts, attempt_in, chain
 from lambda_celery.status.figures import (
     DURATION_BOUNDS_MS,
@@ -117,12 +118,12 @@ class Traffic:
                 self._measured(said)
 
     def note_batch(self, report: BatchReport) -> None:
-        """Take note of an invocation."""
-        with self._lock:
-            runs = self._function.at(time.time())
-            runs.count("invocations")
-            runs.count("errors", report.result.error is not None)
-            runs.took(report.result.duration_seconds * 1000)
+        """Take note of an invocation by a mapping."""
+        self._invoked(report.result.error is not None, report.result.duration_seconds)
+
+    def note_call(self, outcome: Outcome, seconds: float) -> None:
+        """Take note of an invocation by a caller."""
+        self._invoked(outcome.error is not None, seconds)
 
     def note_deployment(self) -> None:
         """Take note that from now on the function runs the code that is there now."""
@@ -163,6 +164,13 @@ class Traffic:
                 "now, and what was killed, is none of them.",
             )
         )
+
+    def _invoked(self, has_failed: bool, seconds: float) -> None:
+        with self._lock:
+            runs = self._function.at(time.time())
+            runs.count("invocations")
+            runs.count("errors", has_failed)
+            runs.took(seconds * 1000)
 
     def _measured(self, said: Mapping[str, Any]) -> None:
         key = str(said.get("QueueName")), said["TaskName"]

@@ -194,6 +194,46 @@ MAIL = "https://sqs.eu-west-1.amazonaws.com/123456789012/mail"
 BULK = "https://sqs.eu-west-1.amazonaws.com/123456789012/bulk"
 
 
+def test_boto3_calls_the_function_with_the_exports(start: StartCommand, tmp_path: Path) -> None:
+    (tmp_path / "lambda_module.py").write_text(
+        """
+import os, time
+
+def handler(event, context):
+    print("RUNNING", event, flush=True)
+    while event == "hang" and not os.path.exists("go"):
+        time.sleep(0.01)
+    return [event, os.environ["AWS_ENDPOINT_URL_LAMBDA"]]
+"""
+    )
+    command = start()
+    exports = command.exports()
+    code = (
+        "import boto3, sys; print(boto3.client('lambda').invoke("
+        "FunctionName='lambda-celery-local', Payload=sys.argv[1])['Payload'].read().decode())"
+    )
+
+    def call(event: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(event)],
+            env={**os.environ, **exports},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    endpoint = exports["AWS_ENDPOINT_URL_LAMBDA"]
+    assert f"{endpoint} (the function lambda-celery-local)" in "\n".join(command.output)
+    assert json.loads(call("one").communicate(timeout=60)[0]) == ["one", endpoint]
+    hanging = call("hang")
+    command.wait_for("RUNNING hang")
+    command.process.send_signal(signal.SIGINT)
+    command.wait_for("Stopping")
+    (tmp_path / "go").touch()
+    # What runs may finish, and its caller has the answer.
+    assert json.loads(hanging.communicate(timeout=60)[0]) == ["hang", endpoint]
+    assert command.wait() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_invocations_finish_and_ends_every_child(
     start: StartCommand, tmp_path: Path, number: signal.Signals
@@ -423,6 +463,7 @@ def test_a_configured_endpoint_that_answers_is_used(start: StartCommand) -> None
         sqs.create_queue(QueueName="mine")
         command = start(LAMBDA_CELERY_QUEUE_URL=queue_url, **exports)
         command.wait_for(f"endpoint:    {url} .configured")
+        assert list(command.exports()) == ["AWS_ENDPOINT_URL_LAMBDA"]
         send(exports, queue_url, "hello")
         command.wait_for("DONE hello")
         assert len(command.child_pids()) == 1  # no emulator of its own
@@ -467,6 +508,19 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(start: StartCommand) -> None
     ]
 
 
+def test_a_port_for_calls_that_is_taken_is_said_in_a_sentence(start: StartCommand) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = start("--invoke-port", str(port))
+        assert command.wait() == 1
+    assert command.output == [
+        f"Error: Port {port} of 127.0.0.1 is taken by another program: choose another port by "
+        "--invoke-port."
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "status", "sentence"),
     [
@@ -480,6 +534,7 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(start: StartCommand) -> None
         ),
         (["--per-execution-environment-max-concurrency", "0"], 2, "concurrency"),
         (["--port", "0"], 2, "--port"),
+        (["--invoke-port", "0"], 2, "--invoke-port"),
     ],
 )
 def test_impossible_options_are_refused_in_a_sentence(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lambda_celery.local.runtime_api import MAXIMUM_RESPONSE_BYTES, Outcome, RuntimeApi
+from lambda_celery.local.runtime_api import MAXIMUM_RESPONSE_BYTES, Outcome, Request, RuntimeApi
 
 ARN = "arn:aws:lambda:eu-west-1:000000000000:function:f"
 
@@ -49,7 +49,7 @@ class Runtime:
 def start(
     api: RuntimeApi, executor: ThreadPoolExecutor, event: bytes = b"{}", timeout: float = 60
 ) -> Future[Outcome]:
-    return executor.submit(api.invoke, event, timeout)
+    return executor.submit(api.invoke, Request(event), timeout)
 
 
 def test_an_event_and_its_answer(api: RuntimeApi, executor: ThreadPoolExecutor) -> None:
@@ -81,6 +81,7 @@ def test_an_error_is_described(api: RuntimeApi, executor: ThreadPoolExecutor) ->
         request_id, _, _ = runtime.next()
         assert runtime.request("POST", f"invocation/{request_id}/error", body)[0] == 202
         assert outcome.result().error == error
+        assert outcome.result().report == (None if body == b"no JSON" else body)
 
 
 def test_an_answer_that_is_too_large_gets_413(
@@ -160,7 +161,7 @@ def test_an_exit_ends_the_invocation(api: RuntimeApi, executor: ThreadPoolExecut
 
     api.process_exited("status 1")
 
-    assert outcome.result() == Outcome(error="process exited with status 1")
+    assert outcome.result() == Outcome(error="process exited with status 1", exit="status 1")
 
 
 def test_an_event_that_nobody_took_is_known_not_to_have_run(
@@ -174,7 +175,9 @@ def test_an_event_that_nobody_took_is_known_not_to_have_run(
     outcome = start(api, executor)
     api.process_exited("signal SIGKILL")
 
-    assert outcome.result() == Outcome(error="process exited with signal SIGKILL", taken=False)
+    assert outcome.result() == Outcome(
+        error="process exited with signal SIGKILL", exit="signal SIGKILL", taken=False
+    )
 
 
 def test_an_init_error_says_why(api: RuntimeApi) -> None:
@@ -182,15 +185,17 @@ def test_an_init_error_says_why(api: RuntimeApi) -> None:
 
     assert Runtime(api).request("POST", "init/error", body)[0] == 202
 
-    assert api.wait_until_ready(60) == "RuntimeError: set the queue"
+    assert api.wait_until_ready(60) == Outcome(error="RuntimeError: set the queue", report=body)
 
 
 def test_an_exit_or_silence_before_the_first_event_is_no_readiness() -> None:
     silent = RuntimeApi(ARN)
-    assert silent.wait_until_ready(0.01) == "the handler's module was not loaded after 0.01 s"
+    assert silent.wait_until_ready(0.01) == Outcome(
+        error="the handler's module was not loaded after 0.01 s"
+    )
     silent.process_exited("status 2")
-    assert silent.wait_until_ready(60) == (
-        "process exited with status 2 before it asked for an event"
+    assert silent.wait_until_ready(60) == Outcome(
+        error="process exited with status 2 before it asked for an event", exit="status 2"
     )
     silent.close()
 
