@@ -298,7 +298,7 @@ class TestByHand:
             raise ValueError("no such row")
 
         event = {"task": "fail", "invocation_type": "RequestResponse"}
-        with pytest.raises(CallFailedError, match="FAILURE: .*ValueError.*no such row"):
+        with pytest.raises(CallFailedError, match=r"FAILURE: .*ValueError.*no such row"):
             caller.raw(event)
 
     def test_goes_on_by_the_queue_if_nobody_waits(self, runtime, caller, ran):
