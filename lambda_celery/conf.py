@@ -284,6 +284,12 @@ class Settings:
     endpoint_url: str | None = _setting(
         _url, about="one endpoint for all AWS services, as for an emulator"
     )
+    function: str | None = _setting(
+        _text,
+        unset="in the function itself: its own",
+        about="the Lambda function that [direct calls](direct-calls.md) go to: its name or ARN, "
+        "with an alias or a version where one is meant (`mail:live`)",
+    )
     fast_requests: bool = _setting(
         _flag,
         True,

@@ -67,6 +67,10 @@ class UnsupportedMailError(LambdaCeleryError):
     """A mail holds what cannot travel to the function, or what the function cannot read."""
 
 
+class CallFailedError(LambdaCeleryError):
+    """A direct call of the function has no result, and no exception of the task's own."""
+
+
 class FailedTaskError(LambdaCeleryError):
     """A failed task cannot be found, sent back or discarded as it was asked for."""
 

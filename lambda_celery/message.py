@@ -61,6 +61,12 @@ class OutgoingMessage:
             return False
         return (self.due - datetime.now(UTC)).total_seconds() > MAXIMUM_DELAY_SECONDS
 
+    def seconds_ahead(self) -> float:
+        """Return the seconds until its task is due."""
+        if self.due is None:
+            return float(self.delay_seconds or 0)
+        return max(0.0, (self.due - datetime.now(UTC)).total_seconds())
+
     def parameters(self) -> dict[str, Any]:
         """Return it as SQS's SendMessage has it, and an entry of SendMessageBatch."""
         parameters: dict[str, Any] = {

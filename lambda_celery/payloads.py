@@ -83,6 +83,11 @@ class PayloadStore:
         self._made: Any = None
         self._lock = threading.Lock()
 
+    @property
+    def bucket(self) -> str | None:
+        """The bucket that bodies are put into, if the settings name one."""
+        return self._settings.payload_bucket
+
     def store(
         self, body: str, attributes: Mapping[str, Mapping[str, Any]]
     ) -> tuple[str, dict[str, Any]]:

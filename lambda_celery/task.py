@@ -22,7 +22,8 @@ def task(*args: Any, **options: Any) -> Any:
     returns is a Celery task in the app's registry; only its messages go another
     way, whatever broker the app's other tasks use. It also has
     :func:`~lambda_celery.delay_many` and :func:`~lambda_celery.apply_async_many` as methods,
-    and ``adelay`` and ``aapply_async`` for asyncio.
+    ``adelay`` and ``aapply_async`` for asyncio, and ``invoke`` and ``ainvoke``, which call the
+    function directly and return the result.
 
     A coroutine function (``async def``) makes a task like any other. Called directly, as in
     ``send_mail_task(address)``, it runs to its end and returns its result, as every task does: it
@@ -76,9 +77,28 @@ async def aapply_async(task: Any, /, *args: Any, **options: Any) -> Any:
     return await asyncio.to_thread(apply_async)
 
 
+def invoke(task: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Call *task* on the function directly, and return what it returns, or raise what it raises.
+
+    See :func:`lambda_celery.invoke.invoke`, for options, and for tasks without this method.
+    """
+    from lambda_celery import invoke as direct  # few processes have direct calls
+
+    return direct.invoke(task.s(*args, **kwargs))
+
+
+async def ainvoke(task: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Call *task* as :func:`invoke` does, without blocking the event loop."""
+    from lambda_celery import invoke as direct
+
+    return await direct.ainvoke(task.s(*args, **kwargs))
+
+
 _METHODS = {
     "delay_many": delay_many,
     "apply_async_many": apply_async_many,
     "adelay": adelay,
     "aapply_async": aapply_async,
+    "invoke": invoke,
+    "ainvoke": ainvoke,
 }

@@ -20,7 +20,7 @@ from lambda_runtime.invocation import Handler, make_handler
 __all__ = ["Handler", "handler", "make_handler"]
 
 
-def handler(event: Any, context: Any) -> dict[str, Any]:
+def handler(event: Any, context: Any) -> Any:
     """Run the batch *event* with the app that ``LAMBDA_CELERY_APP`` names.
 
     It is here before the app is loaded. What instruments functions by their names, such as

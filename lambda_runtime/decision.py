@@ -48,15 +48,18 @@ from celery.worker.request import Request
 from lambda_celery import aws
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
+from lambda_celery.message import OutgoingMessage
 from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.publishing.marks import RunningCall
 from lambda_celery.table.revocations import Revocations, stamp_keys
 from lambda_celery.table.schema import revoked_key
 from lambda_celery.trace_context import XRAY_HEADER, xray_header
+from lambda_runtime.answers import Answers, unrunnable, unwanted, wait
 from lambda_runtime.deadline import Deadline
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.note import Fate
 from lambda_runtime.messages.outcome import (
+    IN_PROGRESS,
     Deleted,
     End,
     Forwarded,
@@ -92,6 +95,8 @@ from lambda_runtime.table.settled import Settled
 logger = logging.getLogger(__name__)
 #: How late it may be noticed that a task is revoked: so often the table is asked.
 _MOMENT_SECONDS = 1.0
+#: How long it is remembered that a direct call has run: longer than its caller asks.
+_AWAITED_LIFE_SECONDS = 86_400
 #: Where a worker says "Task … received".
 received_logger = get_logger("celery.worker.strategy")
 
@@ -139,11 +144,13 @@ class Case:
     is_abandoned: bool = field(default=False, init=False)
     #: What is still to be written of its run, behind it.
     completion: Completion | None = field(default=None, init=False)
+    #: What a direct call is answered once more, if it asks once more.
+    kept_answer: str | None = field(default=None, init=False)
 
     @property
     def is_last_receive(self) -> bool:
         """Whether SQS moves the message to the dead-letter queue if it comes back once more."""
-        return self.queue.is_last(self.delivery.receive_count)
+        return self.delivery.is_awaited or self.queue.is_last(self.delivery.receive_count)
 
     @property
     def is_last_attempt(self) -> bool:
@@ -151,17 +158,24 @@ class Case:
 
         Not all of its receives need have been attempts.
         """
-        return self.queue.is_last(self.claimed.number)
+        return self.delivery.is_awaited or self.queue.is_last(self.claimed.number)
 
     @property
     def attempt_backoff_seconds(self) -> int:
         """How long the message is hidden if this attempt fails."""
         return backoff_seconds(self.queue.settings, self.claimed.number)
 
+    @property
+    def found_before(self) -> Claimed | None:
+        """What stood in the record, as it was looked up or met by the claim."""
+        return getattr(self, "claimed", None) or getattr(self, "found", None)
+
     @cached_property
     def record_life_seconds(self) -> int:
         """How long it is remembered that its publication has run."""
-        return self.publication.own_life_seconds or self.queue.record_life_seconds
+        if self.publication.own_life_seconds is not None:
+            return self.publication.own_life_seconds
+        return _AWAITED_LIFE_SECONDS if self.delivery.is_awaited else self.queue.record_life_seconds
 
     @property
     def has_waited(self) -> bool:
@@ -182,7 +196,9 @@ class Case:
 
     def not_run(self, reason: str, delay_seconds: int = 0) -> Returned | Forwarded:
         """Return what becomes of the message, with which nothing is wrong."""
-        return not_run(reason, self.is_last_receive, delay_seconds)
+        # The caller of a direct call asks again.
+        is_spent = self.is_last_receive and not self.delivery.is_awaited
+        return not_run(reason, is_spent, delay_seconds)
 
     def too_late(self) -> Returned | Forwarded:
         """Return what becomes of the message that this invocation has no time for."""
@@ -219,6 +235,7 @@ class Decision:
         self._revocations = Revocations(settings)
         self._rate_limiter = RateLimiter(settings)
         self._runner = TaskRunner(app, hostname)
+        self._answers = Answers(app, payloads)
         self._steps: tuple[Step, ...] = (
             self._time_left,
             self._parked_before,
@@ -271,6 +288,8 @@ class Decision:
         # Of one that must not run a second time, nobody could tell whether it had begun.
         task = case.request.task
         must_tell = task.reject_on_worker_lost is False or task.retry_on_worker_lost
+        # Nor of one whose record has its answer, which nothing writes together with others.
+        must_tell = must_tell or case.delivery.is_awaited
         return self._table.writes_together and not must_tell
 
     def claim_ahead(self, case: Case, then: Callable[[], None]) -> None:
@@ -346,6 +365,8 @@ class Decision:
 
         Raises nothing.
         """
+        if delivery.is_awaited:
+            delivery.note.answer = self._answers.lost()
         hidden = max(0, math.ceil(lock_end(deadline.epoch) - time.time())) + 1
         reason = "its process has died"
         with suppress(*aws.AWS_ERRORS):
@@ -372,6 +393,8 @@ class Decision:
         if isinstance(outcome, Parked):
             outcome = _described(case, outcome)
         if outcome is not None and not isinstance(outcome, Postponed):
+            if case.delivery.is_awaited:
+                outcome = self._told(case, outcome)
             case.delivery.note.decided(outcome)
         return outcome
 
@@ -392,6 +415,22 @@ class Decision:
                 "Message %s was not run, for an internal error", case.delivery.message_id
             )
             return _after_error(case, exc)
+
+    def _told(self, case: Case, outcome: Outcome) -> Outcome:
+        """Have the caller of a direct call told of *outcome*; return what is to be done still."""
+        note, found = case.delivery.note, case.found_before
+        if isinstance(outcome, Returned | Forwarded):
+            note.answer = wait(outcome)
+            return outcome
+        if note.answer is None and found is not None and found.claim is Claim.COMPLETED:
+            note.answer = self._answers.kept(found.answer)
+        if isinstance(outcome, Deleted):
+            note.answer = note.answer or unwanted(outcome)
+            return replace(outcome, keep_payload=True)  # the caller deletes it, when it has heard
+        if note.answer is None and outcome.exception is not None:
+            note.answer = self._answers.failure(outcome.exception, outcome.reason)
+        note.answer = note.answer or unrunnable(outcome)
+        return _to_caller(outcome)
 
     def abandon(self) -> bool:
         """Leave the tasks that are under way to themselves, if no body runs; return whether."""
@@ -471,7 +510,9 @@ class Decision:
     def _due(self, case: Case) -> Outcome | None:
         request = case.request
         case.is_revoked = self._revocations.include(_revocation_keys(request))
-        if request.eta is None or request.eta <= datetime.now(UTC):
+        # A direct call is due when it comes: its caller has waited, by another clock.
+        is_due = request.eta is None or request.eta <= datetime.now(UTC)
+        if is_due or case.delivery.is_awaited:
             return None
         if case.is_expired or case.is_revoked:
             return None
@@ -612,7 +653,9 @@ class Decision:
         if case.claimed.claim is Claim.LOST:
             logger.error("Task %s was lost with its process", request.humaninfo())
             case.delivery.note.is_attempt = True
-            return self._runner.worker_lost(request, _attempt(case))
+            attempt = _attempt(case)
+            outcome = self._runner.worker_lost(request, attempt)
+            return self._answered(case, outcome, attempt)
         return _of_another_run(case, case.claimed)
 
     def _run(self, case: Case) -> Outcome:
@@ -625,14 +668,14 @@ class Decision:
         case.has_run = case.deadline.allows(self._needed_seconds(case))
         note = case.delivery.note
         note.is_attempt = case.has_run
+        attempt = _attempt(case)
         outcome: Outcome
         if not case.has_run:  # DynamoDB took its time
             outcome = case.too_late()
         elif case.claimed.after_lost and case.queue.is_last(case.claimed.number - 1):
             logger.error("Task %s has killed its process too often", case.request.humaninfo())
-            outcome = self._runner.worker_lost(case.request, _attempt(case))
+            outcome = self._runner.worker_lost(case.request, attempt)
         else:
-            attempt = _attempt(case)
             # By the next receive it is parked, and not run again.
             attempt.when_late = partial(
                 self.completions.write,
@@ -645,31 +688,43 @@ class Decision:
             outcome = self._runner.run(case.request, attempt)
             note.run_seconds = time.perf_counter() - began
             case.is_abandoned = attempt.is_abandoned
-        return self._adjusted(case, outcome)
+        return self._adjusted(case, outcome, attempt)
 
     def _end_killed(self, killed: Killed, case: Case) -> Outcome:
         case.claimed, case.has_run = killed.claimed, True
         note = case.delivery.note
         note.is_attempt, note.run_seconds = True, killed.seconds
         note.began_at = time.time() - killed.seconds
-        outcome = self._runner.killed(case.request, _attempt(case), killed.seconds)
-        outcome = self._adjusted(case, outcome)
+        attempt = _attempt(case)
+        outcome = self._runner.killed(case.request, attempt, killed.seconds)
+        outcome = self._adjusted(case, outcome, attempt)
         self.note(case, outcome)
         return outcome
 
-    def _adjusted(self, case: Case, outcome: Outcome) -> Outcome:
+    def _adjusted(self, case: Case, outcome: Outcome, attempt: Attempt) -> Outcome:
         """Return what becomes of the message after a run with that *outcome*."""
         if isinstance(outcome, Returned) and case.is_last_receive and not case.is_last_attempt:
             # By SQS's count it is spent, by the attempts it is not.
             outcome = Forwarded(datetime.now(UTC) + timedelta(seconds=outcome.delay_seconds))
         if isinstance(outcome, Parked) and outcome.has_run:
             outcome = replace(outcome, record_key=case.publication.key)
+        outcome = self._answered(case, outcome, attempt)
         is_done = isinstance(outcome, Deleted) and not outcome.has_failed
         if case.ahead is not None and is_done and not case.is_abandoned:
             case.completion = Completion(
                 case.publication.key, case.record_life_seconds, Ending.DONE
             )
         return outcome
+
+    def _answered(self, case: Case, outcome: Outcome, attempt: Attempt) -> Outcome:
+        """Have the caller, if it is a direct call, told of a run; return what is to be done."""
+        if not case.delivery.is_awaited or isinstance(outcome, Returned | Forwarded):
+            return outcome
+        answer = self._answers.of_run(attempt, outcome)
+        case.delivery.note.answer, case.kept_answer = self._answers.fitted(answer)
+        if isinstance(outcome, Parked) and not outcome.has_run:
+            return _to_caller(outcome)
+        return outcome  # what has run to its end is still to be marked so in its record
 
     def note(self, case: Case, outcome: Outcome) -> None:
         """Write down in the record what has become of a run. Raises nothing."""
@@ -690,7 +745,12 @@ class Decision:
         publication = case.publication
         if isinstance(outcome, Deleted) or (isinstance(outcome, Parked) and outcome.has_run):
             self.completions.write(
-                Completion(publication.key, case.record_life_seconds, _ending(outcome))
+                Completion(
+                    publication.key,
+                    case.record_life_seconds,
+                    _ending(outcome),
+                    case.kept_answer,
+                )
             )
         elif isinstance(outcome, Parked):
             self._table.drop(publication.key, case.claimed)
@@ -740,8 +800,16 @@ def _of_another_run(case: Case, found: Claimed | None) -> Outcome | None:
             hidden,
             extra={"end": Fate.RETURNED.value},
         )
-        return case.not_run("in progress elsewhere", hidden)
+        return case.not_run(IN_PROGRESS, hidden)
     return None
+
+
+def _to_caller(outcome: Parked) -> Deleted:
+    """Return *outcome* for a direct call, whose caller is told instead of a dead-letter queue."""
+    return Deleted(
+        outcome.reason, End.FAILED,
+        keep_payload=True, has_failed=outcome.has_failed, exception=outcome.exception,
+    )  # fmt: skip
 
 
 def _ending(outcome: Deleted | Parked) -> Ending:
@@ -803,13 +871,16 @@ def _attempt(case: Case) -> Attempt:
     left = max(case.deadline.seconds_for_tasks(), 0.001)
     ends_with_invocation = not soft or left < soft
     ends_at = time.monotonic() + case.deadline.seconds_for_all()
+    own_messages: list[OutgoingMessage] = []
     return Attempt(
         RunningCall(
             case.request.id,
             case.publication.mark,
             case.delivery.message_group_id,
             case.delivery.attributes_of_call(),
+            own_messages.append if case.delivery.is_awaited else None,
         ),
+        own_messages=own_messages,
         last=case.is_last_attempt,
         backoff_seconds=case.attempt_backoff_seconds,
         # On the event loop nothing but the body takes time, and timers end that.

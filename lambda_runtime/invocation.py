@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import sys
+import uuid
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ from lambda_runtime.batch import Batch, InThisProcess, Place
 from lambda_runtime.celery_hooks import bootstrap
 from lambda_runtime.deadline import ANSWER_SECONDS, Deadline
 from lambda_runtime.decision import Decision
-from lambda_runtime.event import records_of
+from lambda_runtime.direct_call import DirectCall
+from lambda_runtime.event import read_event
 from lambda_runtime.log import TaskFields, set_up_logging
 from lambda_runtime.mapping_check import MappingCheck
 from lambda_runtime.messages.delivery import Delivery
@@ -105,15 +107,23 @@ class Handler:
             restore.register(app, self.settings, self._let_go)
         self.keep_what_is_loaded()
 
-    def __call__(self, event: Any, context: Any) -> dict[str, Any]:
+    def __call__(self, event: Any, context: Any) -> Any:
         """Run the tasks in *event*; return which messages stay on the queue.
 
-        :raises ConfigurationError: the event is none of SQS messages; or none of them can be run
-            until somebody changes a setting or a permission.
+        Or run the one task of a direct call, and return what its caller is told.
+
+        :raises ConfigurationError: the event is none of those that
+            :mod:`lambda_runtime.event` knows; or none of its messages can be run until somebody
+            changes a setting or a permission.
         :raises MessagesReturnedError: some messages stay on the queue, and the settings say that
             Lambda takes no list of them.
         """
-        deliveries = [Delivery.from_record(each) for each in records_of(event)]
+        read = read_event(event, getattr(context, "aws_request_id", None) or uuid.uuid4().hex)
+        call = read if isinstance(read, DirectCall) else None
+        if isinstance(read, DirectCall):
+            deliveries = [read.delivery(self.settings)]
+        else:
+            deliveries = [Delivery.from_record(each) for each in read]
         deadline = Deadline(context, self.settings.time_reserve_seconds)
         self._fields.request_id = getattr(context, "aws_request_id", None)
         process_id = os.getpid()
@@ -122,6 +132,8 @@ class Handler:
         with ended_with(deadline):
             try:
                 with aws.ending_at(deadline.epoch - ANSWER_SECONDS):
+                    if call is not None:
+                        return self._answer_call(call, deliveries[0], deadline)
                     return self._answer(deliveries, deadline, context)
             finally:
                 end_if_forked(process_id, "What is called around a task")
@@ -150,15 +162,8 @@ class Handler:
     def _answer(
         self, deliveries: list[Delivery], deadline: Deadline, context: Any
     ) -> dict[str, Any]:
-        self._connections.before_batch()
-        self._queues.ask_again()
         settlement = Settlement(self._publisher, self._queues, deadline)
-        batch = Batch(
-            self._decision, settlement, self._queues, self._publisher.payloads, deadline,
-            self._fields,
-        )  # fmt: skip
-        batch.run(deliveries, self._place)
-        self._connections.after_batch()
+        self._run(deliveries, settlement, deadline)
         if (sentence := settlement.misconfiguration) is not None:
             # Lambda counts an error, and asks more and more slowly. The receives go by the queue's
             # own visibility time-out, so that there is time to mend it.
@@ -170,6 +175,21 @@ class Handler:
     def keep_what_is_loaded(self) -> None:
         """Leave what there is now out of the garbage collector's work, for good."""
         _keep_what_is_loaded()
+
+    def _answer_call(self, call: DirectCall, delivery: Delivery, deadline: Deadline) -> Any:
+        settlement = call.settlement(self._publisher, self._queues, deadline)
+        self._run([delivery], settlement, deadline)
+        return settlement.close_call(call, delivery)
+
+    def _run(self, deliveries: list[Delivery], settlement: Settlement, deadline: Deadline) -> None:
+        self._connections.before_batch()
+        self._queues.ask_again()
+        batch = Batch(
+            self._decision, settlement, self._queues, self._publisher.payloads, deadline,
+            self._fields,
+        )  # fmt: skip
+        batch.run(deliveries, self._place)
+        self._connections.after_batch()
 
     def tell(self, deliveries: list[Delivery], deadline: Deadline) -> None:
         """Tell what has become of *deliveries*: of that, nothing may keep the answer."""

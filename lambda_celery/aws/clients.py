@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import NoRegionError
+from botocore.exceptions import NoCredentialsError, NoRegionError
 
 from lambda_celery.aws import bounded
 from lambda_celery.aws.connections import Patience
@@ -131,6 +131,17 @@ def _make(
         return made
     patience = Patience(config.connect_timeout, config.read_timeout, connections)
     return fast_client(made, session.get_credentials(), patience) or made
+
+
+def credentials() -> Any:
+    """Return botocore's credentials, of the session whose clients this process has.
+
+    :raises botocore.exceptions.NoCredentialsError: there are none.
+    """
+    found = (_session or boto3.DEFAULT_SESSION or boto3.session.Session()).get_credentials()
+    if found is None:
+        raise NoCredentialsError
+    return found
 
 
 def close_connections() -> None:

@@ -26,7 +26,7 @@ THROTTLED = {
     "KMS.ThrottlingException", "KmsThrottled",
     "ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException",
     "RequestLimitExceeded", "RequestThrottled", "Throttling", "ThrottlingError",
-    "ThrottlingException",
+    "ThrottlingException", "TooManyRequestsException",
 }  # fmt: skip
 _NO_SUCH_QUEUE = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 

@@ -49,12 +49,12 @@ class Outgoing(NamedTuple):
 class HeldMessages:
     """The messages that were published within a block."""
 
-    def __init__(self, outer: HeldMessages | None) -> None:
+    def __init__(self, outer: HeldMessages | None, templates: dict[Any, Any] | None = None) -> None:
         self._outer = outer
         self._messages: list[Outgoing] = []
         self._is_open = True
         #: What fills in further calls of a task, by the task.
-        self.templates: dict[Any, Any] = {}
+        self.templates: dict[Any, Any] = {} if templates is None else templates
         # What runs in a copy of the block's context, such as asyncio.to_thread, is another thread.
         self._lock = threading.Lock()
 
@@ -111,13 +111,15 @@ def hold(message: Outgoing) -> bool:
 
 @contextmanager
 def holding(
-    at_end: Callable[[HeldMessages], None], on_dropped: OnDropped | None = None
+    at_end: Callable[[HeldMessages], None],
+    on_dropped: OnDropped | None = None,
+    templates: dict[Any, Any] | None = None,
 ) -> Iterator[None]:
     """Hold what the block publishes and call *at_end* with it; drop it if the block raises.
 
-    *on_dropped* is told of what is dropped.
+    *on_dropped* is told of what is dropped. *templates* are those of earlier blocks.
     """
-    held = HeldMessages(_current.get())
+    held = HeldMessages(_current.get(), templates)
     token = _current.set(held)
     try:
         yield

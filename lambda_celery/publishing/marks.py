@@ -16,10 +16,12 @@ import json
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+
+from lambda_celery.message import OutgoingMessage
 
 #: Drawn anew whenever a canvas is built; no part of what is called.
 _DRAWN = {"chord_size", "group_id", "group_index", "parent_id", "reply_to", "root_id", "task_id"}
@@ -36,6 +38,8 @@ class RunningCall:
     #: What its message had, beside the body.
     message_group_id: str | None = None
     message_attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: Takes what the run would send in its own place, where its caller is to call that.
+    keep_own: Callable[[OutgoingMessage], None] | None = None
 
 
 class _Run:

@@ -20,6 +20,7 @@ from lambda_celery.exceptions import PublishError, ScheduleError
 from lambda_celery.message import MAXIMUM_MESSAGE_SIZE_BYTES, OutgoingMessage
 from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.publishing.held_messages import Outgoing, hold
+from lambda_celery.publishing.marks import own_call
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,10 @@ class Publisher:
 
         :raises PublishError: AWS did not take it; nothing was sent.
         """
+        call = own_call(message.task_id)
+        if call is not None and call.keep_own is not None:
+            call.keep_own(message)
+            return
         running = worker_task()
         # What a running task sends in its own place, as its retry, must outlive what it raises.
         is_own = running is not None and message.task_id == running.request.id

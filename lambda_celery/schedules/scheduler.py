@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 from lambda_celery import aws
-from lambda_celery.conf import Settings, region_of_queue
+from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.message import is_fifo
 
@@ -26,7 +25,6 @@ SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
 _MAY_NOT_ASSUME = "must allow AWS EventBridge Scheduler to assume the role"
 #: What Scheduler tells of a schedule, and takes of nobody.
 _TOLD = ("Arn", "CreationDate", "GroupName", "LastModificationDate", "Name", "ResponseMetadata")
-_PARTITIONS = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
 
 
 def definition(
@@ -44,13 +42,13 @@ def definition(
     name one of the kind that it takes: a standard queue.
     """
     target: dict[str, Any] = {
-        "Arn": _queue_arn(settings, queue_url),
+        "Arn": aws.queue_arn(settings, queue_url),
         "RoleArn": settings.schedule_role_arn,
         "Input": body,
     }
     dead_letter_queue_url = settings.of_queue(queue_url).dead_letter_queue_url
     if dead_letter_queue_url and not is_fifo(dead_letter_queue_url):
-        target["DeadLetterConfig"] = {"Arn": _queue_arn(settings, dead_letter_queue_url)}
+        target["DeadLetterConfig"] = {"Arn": aws.queue_arn(settings, dead_letter_queue_url)}
     if message_group_id is not None:
         target["SqsParameters"] = {"MessageGroupId": message_group_id}
     return {
@@ -178,12 +176,3 @@ def explained(settings: Settings) -> Iterator[None]:
         yield
     except aws.AWS_ERRORS as exc:
         raise ConfigurationError(explain(exc, settings)) from aws.cause(exc, settings)
-
-
-def _queue_arn(settings: Settings, queue_url: str) -> str:
-    region = region_of_queue(queue_url) or aws.client("scheduler", settings).meta.region_name
-    partition = next(
-        (name for prefix, name in _PARTITIONS.items() if region.startswith(f"{prefix}-")), "aws"
-    )
-    account, name = urlsplit(queue_url).path.strip("/").split("/")[-2:]
-    return f"arn:{partition}:sqs:{region}:{account}:{name}"

@@ -22,6 +22,8 @@ IN_PROGRESS = "INPROGRESS"
 #: Ours: how many attempts have been made, and for which message the last of them was.
 ATTEMPTS = "attempts"
 MESSAGE_ID = "message_id"
+#: Ours, too: what a direct call was answered, so that it need not run again for a lost answer.
+ANSWER = "answer"
 #: The index of failures: its partition is one of some, by the task's id, and its sort key the time
 #: in epoch milliseconds. Bulk actions are in a partition of their own, by when they began.
 FAILURES_INDEX = "failures"

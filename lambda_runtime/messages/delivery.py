@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from lambda_celery.direct_calls import InvocationType
 from lambda_celery.envelope import read_envelope
 from lambda_celery.failures.record import REASON_ATTRIBUTE
 from lambda_celery.message import MAXIMUM_ATTRIBUTES, is_fifo
@@ -41,6 +42,8 @@ class Delivery:
     source_arn: str
     attributes: Mapping[str, str]
     message_attributes: Mapping[str, Mapping[str, Any]]
+    #: How the function was called with it, where that is a direct call.
+    called_as: InvocationType | None = None
     #: How often SQS has handed this message out, this time included.
     receive_count: int = field(init=False)
     note: Note = field(default_factory=Note, init=False, repr=False, compare=False)
@@ -55,7 +58,9 @@ class Delivery:
         object.__setattr__(self, "receive_count", max(1, count))
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Delivery:
+    def from_record(
+        cls, record: Mapping[str, Any], called_as: InvocationType | None = None
+    ) -> Delivery:
         """Read a record, which has a ``messageId``.
 
         Raises nothing: a field that is missing, or none that SQS would send, is empty. A
@@ -72,7 +77,13 @@ class Delivery:
                 for name, each in _mapping(record.get("messageAttributes")).items()
                 if isinstance(each, Mapping)
             },
+            called_as=called_as,
         )
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the answer of a direct call."""
+        return self.called_as is InvocationType.REQUEST_RESPONSE
 
     @property
     def envelope(self) -> dict[str, Any]:
@@ -129,7 +140,8 @@ class Delivery:
         sent = self.attributes_to_send()
         if (reason := self._attribute(REASON_ATTRIBUTE)) and len(sent) < MAXIMUM_ATTRIBUTES:
             sent[REASON_ATTRIBUTE] = {"DataType": "String", "StringValue": reason}
-        may_have_run = self.receive_count > 1 or len(self.lineage) > 1
+        is_first = self.receive_count == 1 and self.called_as is None
+        may_have_run = not is_first or len(self.lineage) > 1
         if may_have_run and len(sent) < MAXIMUM_ATTRIBUTES:
             before = " ".join(self.lineage[:_MESSAGES_BEFORE])
             sent[SENT_ON_ATTRIBUTE] = {"DataType": "String", "StringValue": before}

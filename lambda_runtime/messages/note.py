@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from lambda_celery.direct_calls import Answer
 from lambda_runtime.messages.outcome import Deleted, End, Forwarded, Outcome, Parked, Returned
 
 
@@ -41,6 +42,8 @@ class Note:
     fate: Fate = Fate.DELETED
     #: Why it has come back, or is parked.
     reason: str = ""
+    #: What its caller is told, of a direct call.
+    answer: Answer | None = None
 
     def decided(self, outcome: Outcome) -> None:
         """Note what *outcome* means for the call."""
@@ -70,3 +73,4 @@ class Note:
         self.is_attempt, self.began_at = other.is_attempt, other.began_at
         self.run_seconds, self.table_seconds = other.run_seconds, other.table_seconds
         self.end, self.fate, self.reason = other.end, other.fate, other.reason
+        self.answer = other.answer

@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+#: Why a message comes back whose copy is being run.
+IN_PROGRESS = "in progress elsewhere"
+
 
 class End(Enum):
     """What has become of a call, as far as one delivery of it goes."""
@@ -35,6 +38,8 @@ class Deleted:
     keep_payload: bool = False
     #: Whether the call has failed for good: the next with its own key is to run.
     has_failed: bool = False
+    #: What the task raised, where its caller is told.
+    exception: BaseException | None = None
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from celery.exceptions import Reject
 
+from lambda_celery.message import OutgoingMessage
 from lambda_celery.publishing.marks import RunningCall
 from lambda_runtime.messages.outcome import Deleted, Outcome
 from lambda_runtime.running.limits.watchdog import Kept
@@ -43,6 +45,8 @@ class Attempt:
     #: What the body returned, from the moment on at which it did.
     kept: Kept = field(default_factory=Kept)
     body_finished: bool = False
+    #: What it returned then.
+    returned: Any = None
     #: Whether the body returned or raised.
     body_ended: bool = False
     #: What the body raised that is no failure: ``Retry``, ``Ignore`` or ``Reject``.
@@ -57,6 +61,8 @@ class Attempt:
     chord_error: BaseException | None = None
     #: Whether a message with the task's own id has left: a retry, or a replacement.
     sent_on: bool = False
+    #: Such messages, where they have not left: the caller of a direct call is to call them.
+    own_messages: list[OutgoingMessage] = field(default_factory=list)
     #: Whether the body's failure is a retry by the queue.
     comes_back: bool = False
     outcome: Outcome | None = None

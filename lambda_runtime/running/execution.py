@@ -394,6 +394,7 @@ def _call_body(task: Task, body: Callable[[], Any], directly: Callable[[], Any])
     try:
         with attempt.watch(), Tidied(f"Task {task.name}[{attempt.task_id}]"):
             result = _limited(task, attempt, body)
+        attempt.returned = result
         attempt.body_finished = True
     except _WISHES as exc:
         if exc is not attempt.retry_error:  # that one could not be published

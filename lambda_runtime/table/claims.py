@@ -35,7 +35,7 @@ from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import D
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
-from lambda_celery.table.schema import ATTEMPTS, EXPIRATION, IN_PROGRESS, KEY, MESSAGE_ID
+from lambda_celery.table.schema import ANSWER, ATTEMPTS, EXPIRATION, IN_PROGRESS, KEY, MESSAGE_ID
 from lambda_runtime.table.group_commit import GroupCommit, Result, Statement, Written
 
 #: A lock outlives its invocation a little: clocks differ, and so do kills.
@@ -86,6 +86,8 @@ class Claimed:
     after_lost: bool = False
     #: Of a record that was found: whether it was written for another message.
     is_foreign: bool = False
+    #: Of a record that is completed: what a direct call was answered.
+    answer: str | None = None
 
     def seconds_left(self) -> float:
         """Return the seconds until the lock ends."""
@@ -275,6 +277,7 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         record = super()._item_to_data_record(item)
         vars(record)[ATTEMPTS] = int(item.get(ATTEMPTS, {}).get("N", 1))
         vars(record)[MESSAGE_ID] = item.get(MESSAGE_ID, {}).get("S")
+        vars(record)[ANSWER] = item.get(ANSWER, {}).get("S")
         return record
 
     def _stored(self, key: str, refusal: aws.ClientError) -> DataRecord:
@@ -282,13 +285,24 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         item = refusal.response.get("Item")
         return self._item_to_data_record(item) if item else self._get_record(key)
 
-    def complete(self, key: str, *, life_seconds: int, ending: Ending = Ending.DONE) -> None:
+    def complete(
+        self,
+        key: str,
+        *,
+        life_seconds: int,
+        ending: Ending = Ending.DONE,
+        answer: str | None = None,
+    ) -> None:
         """Remember for *life_seconds* that *key* has run, with that *ending*.
 
         What is done stays done: that it is unfinished may be said late, by another thread.
+
+        :param answer: what a caller who asks once more is told.
         """
         record = _completed_record(key, life_seconds, ending)
-        if ending is Ending.UNFINISHED:
+        if answer is not None:
+            self._update_with_answer(record, answer)
+        elif ending is Ending.UNFINISHED:
             self._update_unless_completed(record)
         elif self._write_together(self._completion(record)).written is not Written.YES:
             self._update_record(record)
@@ -304,6 +318,27 @@ class IdempotencyTable(DynamoDBPersistenceLayer):
         assert self._group is not None
         self._group.submit(
             self._completion(record), lambda result: then(result.written is Written.YES)
+        )
+
+    def _update_with_answer(self, record: DataRecord, answer: str) -> None:
+        self.client.update_item(
+            TableName=self.table_name,
+            Key=self._get_key(record.idempotency_key),
+            UpdateExpression=(
+                "SET #data = :data, #expiry = :expiry, #status = :completed, #answer = :answer"
+            ),
+            ExpressionAttributeNames={
+                "#data": self.data_attr,
+                "#expiry": self.expiry_attr,
+                "#status": self.status_attr,
+                "#answer": ANSWER,
+            },
+            ExpressionAttributeValues={
+                ":data": {"S": record.response_data},
+                ":expiry": {"N": str(record.expiry_timestamp)},
+                ":completed": {"S": record.status},
+                ":answer": {"S": answer},
+            },
         )
 
     def _update_unless_completed(self, record: DataRecord) -> None:
@@ -494,7 +529,8 @@ def _read(record: DataRecord) -> Claimed | None:
     lock_ends_ms = int(record.in_progress_expiry_timestamp or 0)
     if record.status == _COMPLETED:
         unfinished = record.response_data == Ending.UNFINISHED.value
-        return Claimed(Claim.UNFINISHED if unfinished else Claim.COMPLETED)
+        claim = Claim.UNFINISHED if unfinished else Claim.COMPLETED
+        return Claimed(claim, answer=getattr(record, ANSWER, None))
     if record.status == IN_PROGRESS:
         claim = Claim.IN_PROGRESS
         if lock_ends_ms <= time.time() * 1000:

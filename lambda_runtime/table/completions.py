@@ -31,6 +31,8 @@ class Completion:
     key: str
     life_seconds: int
     ending: Ending
+    #: What a caller who asks once more is told.
+    answer: str | None = None
 
 
 class Completions:
@@ -115,7 +117,10 @@ class Completions:
         """Write *completion*; return what stood in the way, if anything."""
         try:
             self._table.complete(
-                completion.key, life_seconds=completion.life_seconds, ending=completion.ending
+                completion.key,
+                life_seconds=completion.life_seconds,
+                ending=completion.ending,
+                answer=completion.answer,
             )
         except Exception as exc:  # noqa: BLE001 - of somebody's hook, too: the work is done
             return exc

@@ -1,0 +1,123 @@
+"""What the calls of one block have in common: the clients, and who calls for each app."""
+
+from __future__ import annotations
+
+import resource
+from types import TracebackType
+from typing import Any
+
+from celery import Celery, states
+
+from lambda_celery.aws.invoking import AsyncLambda
+from lambda_celery.conf import settings_of
+from lambda_celery.direct_calls import InvocationType
+from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.invoke.calls import Caller, CallResult, function_of
+from lambda_celery.publishing.captured import Captured, check_single
+from lambda_celery.publishing.held_messages import Outgoing
+
+#: A run of 15 minutes, and as long again for Lambda to have room for it.
+TIMEOUT_SECONDS = 1800.0
+MAX_CONNECTIONS = 200
+#: Files that a process has open besides.
+_OTHER_FILES = 64
+
+
+class Calling:
+    """Calls tasks, with connections that are open as long as the block is: on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        function: str | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+        invocation_type: str = InvocationType.REQUEST_RESPONSE.value,
+    ) -> None:
+        """See :func:`lambda_celery.invoke.gather`."""
+        if max_connections < 1:
+            raise ValueError("max_connections is at least 1.")
+        self._max_connections = max_connections
+        self._function = function
+        self._timeout = timeout
+        self._kind = InvocationType(invocation_type)
+        self._captured = Captured()
+        self._callers: dict[Celery, Caller] = {}
+        self._clients: list[AsyncLambda] = []
+
+    async def __aenter__(self) -> Calling:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connections."""
+        for each in self._clients:
+            await each.close()
+
+    async def result(self, index: int, signature: Any) -> CallResult:
+        """Return what has become of the call of *signature*; raise nothing of the task's."""
+        task_id = None
+        try:
+            prepared = prepare(index, signature, self._captured)
+            if isinstance(prepared, CallResult):
+                return prepared
+            task_id, outgoing = prepared
+            return CallResult(index, task_id, await self.call(signature.app, task_id, outgoing))
+        except Exception as exc:  # noqa: BLE001 - the task's, or why it has none
+            return CallResult(index, task_id, exception=exc)
+
+    async def call(self, app: Celery, task_id: str, outgoing: Outgoing) -> Any:
+        """Return what the task returns that *outgoing* calls; or its handle, if nobody waits."""
+        caller = self._caller(app)
+        if self._kind is InvocationType.REQUEST_RESPONSE:
+            return await caller.call(task_id, outgoing)
+        await caller.send(task_id, outgoing)
+        return app.AsyncResult(task_id)
+
+    def _caller(self, app: Celery) -> Caller:
+        if (found := self._callers.get(app)) is not None:
+            return found
+        settings = settings_of(app)
+        function = function_of(settings, self._function)
+        _check_files(self._max_connections)
+        client = AsyncLambda(settings, self._max_connections)
+        self._clients.append(client)
+        made = self._callers[app] = Caller(app, settings, client, function, self._timeout)
+        return made
+
+
+def prepare(index: int, signature: Any, captured: Captured) -> CallResult | tuple[str, Outgoing]:
+    """Return the id and the message of a call; or its result, with ``task_always_eager``.
+
+    Raises what :meth:`Captured.message_of` raises.
+    """
+    check_single(signature)
+    if signature.app.conf.task_always_eager:
+        return _eager(index, signature)
+    return captured.message_of(signature)
+
+
+def _eager(index: int, signature: Any) -> CallResult:
+    """Call *signature* here, as Celery does with ``task_always_eager``."""
+    ended = signature.apply(throw=False)
+    if ended.state == states.SUCCESS:
+        return CallResult(index, ended.id, ended.result)
+    exc = ended.result if isinstance(ended.result, BaseException) else Exception(ended.result)
+    return CallResult(index, ended.id, exception=exc)
+
+
+def _check_files(connections: int) -> None:
+    """Refuse more *connections* than this process may have files."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and connections + _OTHER_FILES > limit:
+        raise ConfigurationError(
+            f"max_connections is {connections}, but this process may have {limit} files open, and "
+            f"needs some {_OTHER_FILES} for others: raise the limit (ulimit -n), or give fewer."
+        )
