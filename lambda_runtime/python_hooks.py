@@ -14,11 +14,6 @@ from contextlib import contextmanager
 from typing import Any
 
 
-def has_threads(executor: ThreadPoolExecutor) -> bool:
-    """Whether *executor* has started a thread. Submitting something to ask would start one."""
-    return bool(executor._threads)
-
-
 def abandon(executor: ThreadPoolExecutor) -> None:
     """Leave the threads of *executor* to themselves: the process's end does not wait for them."""
     executor.shutdown(wait=False)

@@ -39,6 +39,7 @@ def caches_of_context() -> dict[str, Any]:
     return {each: caches[each] for each in caches if hasattr(caches._connections, each)}
 
 
-def has_pools(connection: Any) -> bool:
-    """Whether a pool has been made of the backend of *connection*: to ask for one makes it."""
-    return bool(connection._connection_pools)
+def has_pool(connection: Any) -> bool:
+    """Whether a pool has been made for the database of *connection*: to ask for one makes it."""
+    # The backends of others may have an option of that name.
+    return connection.alias in getattr(connection, "_connection_pools", ())

@@ -1,17 +1,21 @@
-"""Connections that may not have survived the freeze between two invocations."""
+"""Connections that may not have survived the freeze between two invocations, or the last task."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 from celery import Celery
 
 from lambda_runtime.celery_hooks.broker_pool import renew_broker_connections
-from lambda_runtime.celery_hooks.django_state import has_pools
+from lambda_runtime.celery_hooks.django_state import has_pool
 from lambda_runtime.celery_hooks.restored import close_result_connections
+
+logger = logging.getLogger(__name__)
 
 #: Lambda freezes a process between invocations. A socket that has been frozen for longer
 #: than this may be dead without knowing it, and a message written to it would be lost.
@@ -34,11 +38,82 @@ def uses_django() -> bool:
 
 def close_database_connections() -> None:
     """Close Django's database connections of this thread."""
-    if uses_django():
-        from django.db import connections
+    if not uses_django():
+        return
+    from django.db import Error
 
-        connections.close_all()
+    for each in (found := made()):
+        with suppress(Error):  # the server may have closed it
+            each.close()
+    if found:
         drop_transactions()
+
+
+def made() -> list[Any]:
+    """Return what this thread has of Django's database connections, open or not."""
+    from django.db import connections
+
+    return list(connections.all(initialized_only=True))
+
+
+def close_of_other_thread(made: Iterable[Any]) -> None:
+    """Close *made*, Django's database connections of a thread that does nothing with them now."""
+    from django.db import Error
+
+    for each in made:
+        each.inc_thread_sharing()
+        try:
+            with suppress(Error):
+                each.close()
+        finally:
+            each.dec_thread_sharing()
+
+
+def make_ready() -> None:
+    """Close Django's connections of this thread that are not fit for a task, and forget queries.
+
+    As at a request's begin, but that ``CONN_MAX_AGE = 0`` closes none: where connections are kept,
+    ``CELERY_DB_REUSE_MAX`` says so, and Django's default does not.
+    """
+    from django.db import connections
+
+    for each in connections.all(initialized_only=True):
+        close_at = each.close_at
+        if not each.settings_dict["CONN_MAX_AGE"]:
+            each.close_at = None
+        each.close_if_unusable_or_obsolete()
+        each.close_at = close_at
+        # A test that counts queries forces them to be kept, and counts from where it began.
+        if not each.force_debug_cursor:
+            each.queries_log.clear()
+
+
+def tidy(label: str, *, is_complete: bool) -> None:
+    """End what *label*, a task, has left behind on Django's connections of this thread.
+
+    :param is_complete: whether it was not interrupted. What interrupts a query is no error of the
+        database's, and leaves a connection that still waits for the answer.
+    """
+    from django.db import connections
+
+    if left := drop_transactions():
+        logger.warning(
+            "%s has left a transaction open, which is rolled back: %s. Use "
+            "transaction.atomic() in a with statement.",
+            label, ", ".join(left),
+        )  # fmt: skip
+    if not is_complete:
+        for each in connections.all(initialized_only=True):
+            each.errors_occurred = True  # so that it is asked whether it is usable
+
+
+def close_caches() -> None:
+    """Close Django's caches of this context, as at a request's end."""
+    if uses_django() and (module := sys.modules.get("django.core.cache")) is not None:
+        try:
+            module.close_caches()
+        except Exception:
+            logger.exception("A cache could not be closed")
 
 
 def drop_transactions() -> list[str]:
@@ -80,7 +155,7 @@ def _with_pools() -> list[Any]:
 
     databases = connections.settings
     pooled = [connections[each] for each in databases if databases[each]["OPTIONS"].get("pool")]
-    return [each for each in pooled if has_pools(each)]
+    return [each for each in pooled if has_pool(each)]
 
 
 def _close_unusable() -> None:

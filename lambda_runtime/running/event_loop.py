@@ -30,15 +30,11 @@ from weakref import WeakSet
 
 from lambda_celery.celery_hooks.thread_state import CeleryState
 from lambda_celery.trace_context import XRayEntities
-from lambda_runtime.python_hooks import abandon, has_threads
-from lambda_runtime.running import connections, greenlets
+from lambda_runtime.running import connections, greenlets, loop_threads
 from lambda_runtime.running.left_behind import end_if_forked
 from lambda_runtime.running.limits.by_loop import LoopLimits, limit_behind
 
 logger = logging.getLogger(__name__)
-
-#: How long what a body has left behind may take to clean up.
-_CLEAN_UP_SECONDS = 1.0
 
 
 def run(
@@ -88,26 +84,9 @@ def start(step: Callable[[], None]) -> None:
 
 
 def close_database_connections() -> None:
-    """Close the connections of the thread in which Django's asynchronous methods do their work."""
-    if not connections.uses_django():
-        return
-    from asgiref.sync import SyncToAsync
-
-    executor = SyncToAsync.single_thread_executor
-    if not has_threads(executor):
-        return  # and so no connections
-    closing = executor.submit(connections.close_database_connections)
-    # Not for ever: a body may have left something there that blocks.
-    if concurrent.futures.wait([closing], _CLEAN_UP_SECONDS).done:
-        return
-    logger.warning(
-        "What a task has left in the thread of Django's asynchronous methods blocks it. The "
-        "next tasks have a new one: give what blocks, such as a query, a time-out of its own."
-    )
-    SyncToAsync.single_thread_executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
-    # It closes its connections if it ever goes on. (The threads of the loop's, which is a daemon,
-    # are daemons as well: nothing else waits for them.)
-    abandon(executor)
+    """Close the connections of the threads in which bodies have done what is synchronous."""
+    if connections.uses_django():
+        _thread.close_database_connections()
 
 
 #: Where a body's result is waited for.
@@ -134,6 +113,10 @@ class _Body:
         self._task_id = task_id
         self.limits = limits
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def _label(self) -> str:
+        return f"Task {self._name}[{self._task_id}]"
 
     def begin(self, loop: asyncio.AbstractEventLoop, then: Callable[[], None]) -> None:
         """Begin, in a copy of this context; call *then*, on the loop, at the end."""
@@ -165,6 +148,7 @@ class _Body:
     async def _run(self) -> None:
         result: Any = None
         failure: BaseException | None = None
+        thread = _thread.bodies.of_body(self._label)
         # Here: a task that is cancelled before its first step never comes to its end.
         assert self._task is not None
         self.limits.start(self._task)
@@ -175,13 +159,16 @@ class _Body:
             failure = limit_behind(exc) or exc
         except BaseException as exc:  # noqa: BLE001 - for the tracer to judge; the loop is everybody's
             failure = exc
-        end_if_forked(process_id, f"Task {self._name}[{self._task_id}]")
+        end_if_forked(process_id, self._label)
         self.limits.stop()
         try:
             await self._end_children()
             # Those of the loop's thread, which Django permits if told to, are the context's.
             connections.close_database_connections()
+            connections.close_caches()
         finally:
+            if thread is not None:
+                thread.end(is_complete=failure is None)
             if failure is None:
                 self.finished.set_result(result)
             else:
@@ -199,7 +186,7 @@ class _Body:
         )  # fmt: skip
         for each in left:
             each.cancel()
-        await asyncio.wait(left, timeout=_CLEAN_UP_SECONDS)
+        await asyncio.wait(left, timeout=loop_threads.CLEAN_UP_SECONDS)
 
 
 #: The body that what runs on the loop belongs to.
@@ -287,6 +274,9 @@ class _LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._steps: list[Callable[[], None]] = []
         self._adding = threading.Lock()
+        self._executor: loop_threads.LoopExecutor | None = None
+        #: The threads of bodies.
+        self.bodies = loop_threads.Threads()
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop, which is running."""
@@ -296,6 +286,9 @@ class _LoopThread:
                 self._steps = []
                 self._loop = asyncio.new_event_loop()
                 self._loop.set_task_factory(_make_task)
+                self.bodies = loop_threads.Threads()
+                self._executor = loop_threads.LoopExecutor()
+                self._loop.set_default_executor(self._executor)
                 self._thread = threading.Thread(
                     target=_serve, args=(self._loop,), name="lambda-celery-event-loop", daemon=True
                 )
@@ -305,6 +298,17 @@ class _LoopThread:
     def is_current(self) -> bool:
         """Whether this is the loop's thread."""
         return self._thread is threading.current_thread()
+
+    def close_database_connections(self) -> None:
+        """Close the connections of all threads that bodies use."""
+        if self._loop is None or self._executor is None:
+            return
+        self._executor.close_connections()
+        if self.bodies.close_connections():
+            logger.warning(
+                "What a task has left in the thread of Django's asynchronous methods blocks it. "
+                "It is left to itself: give what blocks, such as a query, a time-out of its own."
+            )
 
     def start(self, step: Callable[[], None]) -> None:
         loop = self.loop()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 
 from lambda_runtime.celery_hooks import django_state
 from lambda_runtime.running.attempt import Attempt
-from lambda_runtime.running.connections import drop_transactions, uses_django
+from lambda_runtime.running.connections import make_ready, tidy, uses_django
 
 logger = logging.getLogger(__name__)
 
@@ -76,22 +77,15 @@ class TaskState:
 
 
 def _call(attempt: Attempt, function: Callable[[], T], caches: dict[str, Any]) -> T:
-    from django.db import close_old_connections, connections
-
-    close_old_connections()
-    for each in connections.all(initialized_only=True):
-        # A test that counts queries forces them to be kept, and counts from where it began.
-        if not each.force_debug_cursor:
-            each.queries_log.clear()
+    make_ready()
+    began = time.monotonic()
     try:
         return function()
     finally:
-        if left := drop_transactions():
-            logger.warning(
-                "Task %s has left a transaction open, which is rolled back: %s. Use "
-                "transaction.atomic() in a with statement.",
-                attempt.task_id, ", ".join(left),
-            )  # fmt: skip
+        limit = attempt.soft_time_limit
+        is_in_time = limit is None or time.monotonic() - began < limit
+        # A body that catches its limit and returns was interrupted as well.
+        tidy(f"Task {attempt.task_id}", is_complete=attempt.body_finished and is_in_time)
         caches.update(django_state.caches_of_context())
 
 

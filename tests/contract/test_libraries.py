@@ -143,9 +143,7 @@ def test_a_signals_handler_and_mask_are_read_and_set_by_the_module_below():
 def test_an_executor_can_be_abandoned():
     """lambda_runtime/python_hooks.py: the process's end does not wait for its threads."""
     executor = ThreadPoolExecutor(1)
-    assert not python_hooks.has_threads(executor)
     executor.submit(int).result(30)
-    assert python_hooks.has_threads(executor)
     (thread,) = executor._threads
     assert thread in executors._threads_queues
     python_hooks.abandon(executor)
@@ -233,15 +231,15 @@ DJANGO = """
 from django.conf import settings
 settings.configure(
     CACHES={name: {"BACKEND": "django.core.cache.backends.dummy.DummyCache"} for name in "ab"},
-    DATABASES={"default": {
+    DATABASES={name: {
         "ENGINE": "django.db.backends.postgresql", "NAME": "x", "OPTIONS": {"pool": True},
-    }},
+    } for name in ("default", "other")},
     EMAIL_HOST="first",
 )
 import django
 django.setup()
 from django.core.cache import caches
-from django.db import connection
+from django.db import connection, connections
 from django.test.utils import override_settings
 from lambda_runtime.celery_hooks import django_state
 
@@ -256,9 +254,11 @@ assert django_state.end_overrides(before) == []
 made = caches["b"]
 assert django_state.caches_of_context() == {"b": made}
 
-assert not django_state.has_pools(connection)
+assert not django_state.has_pool(connection)
 connection.pool
-assert django_state.has_pools(connection)
+assert django_state.has_pool(connection)
+assert not django_state.has_pool(connections["other"])
+assert not django_state.has_pool(object.__new__(type("OfAnother", (), {"alias": "default"})))
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +80,12 @@ def in_a_web_process(project: Path, stack, code: str) -> str:
     result = subprocess.run(
         [sys.executable, "-c", f"import django; django.setup()\n{code}"],
         cwd=project,
-        env={**stack.environment, "DJANGO_SETTINGS_MODULE": "proj.settings", "PATH": ""},
+        env={
+            **stack.environment,
+            "DJANGO_SETTINGS_MODULE": "proj.settings",
+            "PATH": "",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -202,12 +208,12 @@ def test_what_blocks_the_thread_of_asynchronous_methods_blocks_no_later_task(pro
 import logging, sys, threading
 from asgiref.sync import sync_to_async
 from celery.exceptions import SoftTimeLimitExceeded
-from lambda_runtime.running import event_loop
+from lambda_runtime.running import event_loop, loop_threads
 from lambda_runtime.running.connections import Connections
 from proj import celery_app
 
 logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stdout)
-event_loop._CLEAN_UP_SECONDS = 0.01
+loop_threads.CLEAN_UP_SECONDS = 0.01
 never = threading.Event()
 
 async def blocks():

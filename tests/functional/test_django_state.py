@@ -55,12 +55,14 @@ class Cache(DummyCache):
         self.closed += 1
 """,
     "members/tasks.py": """
-import contextvars, json, os, threading
+import asyncio, contextvars, json, os, threading
+from asgiref.sync import sync_to_async
 from celery import shared_task
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from django.conf import settings
 from django.contrib.sites.models import Site
 from django.core.cache import cache, caches
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test.utils import override_settings
 from django.utils import timezone, translation
 
@@ -89,12 +91,45 @@ def ask(number):
     MEETING.wait(30)
 
 
+def ask_on_thread():
+    note(backend=query("SELECT pg_backend_pid()"))
+
+
+@shared_task
+async def ask_to_thread(number):
+    await asyncio.to_thread(ask_on_thread)
+
+
+@shared_task
+async def ask_async(number):
+    await sync_to_async(ask_on_thread)()
+    await asyncio.to_thread(MEETING.wait, 30)
+
+
+@shared_task(soft_time_limit=0.2)
+def is_interrupted(number, catches):
+    try:
+        query("SELECT pg_sleep(30)")
+    except SoftTimeLimitExceeded:
+        note(interrupted=True)
+        if catches != "catches":
+            raise Ignore
+
+
+def lose_connection():
+    try:
+        query("SELECT pg_terminate_backend(pg_backend_pid())")
+    except OperationalError:
+        note(lost=True)
+
+
 def leave_transaction():
     query("SELECT 1")
     transaction.atomic().__enter__()
 
 
 LEAVE = {
+    "lost connection": lose_connection,
     "autocommit": lambda: transaction.set_autocommit(False),
     "language": lambda: translation.activate("de"),
     "queries": lambda: [query("SELECT 1") for _ in range(3)],
@@ -111,6 +146,30 @@ LEAVE = {
 @shared_task
 def leave(number, what):
     LEAVE[what]()
+
+
+@shared_task
+async def leave_async(number, what, where):
+    await (asyncio.to_thread if where == "to_thread" else on_body_thread)(LEAVE[what])
+
+
+@shared_task
+async def look_async(number, where):
+    await (asyncio.to_thread if where == "to_thread" else on_body_thread)(look_at_connection)
+
+
+def on_body_thread(function):
+    return sync_to_async(function)()
+
+
+def look_at_connection():
+    facts = {
+        "queries": len(connection.queries_log),
+        "transaction": connection.in_atomic_block,
+        "autocommit": connection.get_autocommit(),
+    }
+    query("SELECT 1")
+    note(**facts)
 
 
 @shared_task
@@ -132,6 +191,16 @@ def look(number):
 def use_cache(number):
     cache.get("key")
     note(cache=id(caches["default"]), closed=caches["default"].closed)
+
+
+MADE = []
+
+
+@shared_task
+async def use_cache_async(number):
+    note(closed=[each.closed for each in MADE])
+    await cache.aget("key")
+    MADE.append(caches["default"])
 """,
 }
 #: Only a test that fails waits for so long.
@@ -249,6 +318,7 @@ POOL = {"OPTIONS": {"pool": {"min_size": 1, "max_size": 4}}}
 
 
 class TestConnections:
+    @pytest.mark.parametrize("task", ["ask", "ask_async", "ask_to_thread"])
     @pytest.mark.parametrize(
         ("conf", "database"),
         [
@@ -258,12 +328,25 @@ class TestConnections:
         ],
     )
     def test_what_the_server_ends_between_two_invocations_fails_no_task(
-        self, project, conf, database
+        self, project, conf, database, task
     ):
         project.deploy(conf, **database)
-        project.invoke(("ask",))
+        project.invoke((task,))
         project.end_connections()
-        assert len(project.invoke(("ask",), ("ask",))) == 2
+        assert len(project.invoke((task,), (task,))) == 2
+
+    @pytest.mark.parametrize("database", [{}, {"CONN_MAX_AGE": 600}, {"CONN_MAX_AGE": None}])
+    def test_one_is_kept_if_celery_is_told_so_whatever_djangos_setting(self, project, database):
+        project.deploy({"CELERY_DB_REUSE_MAX": 100}, **database)
+        first, second = project.invoke(("ask",), ("ask",))
+        assert [first, second] == project.invoke(("ask",), ("ask",))
+
+    @pytest.mark.parametrize("catches", ["catches", "fails"])
+    def test_one_that_is_kept_and_was_interrupted_in_a_query_is_replaced(self, project, catches):
+        project.deploy({"CELERY_DB_REUSE_MAX": 100}, CONN_MAX_AGE=None)
+        before, interrupted, after = project.invoke(("ask",), ("is_interrupted", catches), ("ask",))
+        assert interrupted == {"interrupted": True}
+        assert after["backend"] != before["backend"]
 
     def test_a_pool_keeps_its_connection_from_one_invocation_to_the_next(self, project):
         project.deploy(OPTIONS={"pool": {"min_size": 1, "max_size": 1}})
@@ -275,6 +358,11 @@ class TestConnections:
     def test_threads_share_none(self, project, database):
         project.deploy({"lambda_concurrency": 3}, environment={"MEET": "3"}, **database)
         noted = project.invoke(("ask",), ("ask",), ("ask",))
+        assert len({each["backend"] for each in noted}) == 3
+
+    def test_asynchronous_tasks_share_none(self, project):
+        project.deploy({"lambda_async_concurrency": 3}, environment={"MEET": "3"})
+        noted = project.invoke(*[("ask_async",)] * 3)
         assert len({each["backend"] for each in noted}) == 3
 
     def test_processes_share_none_of_a_pool_that_an_import_has_filled(self, project):
@@ -309,6 +397,21 @@ class TestWhatATaskLeavesBehind:
         for name, after in zip(names, noted, strict=True):
             site = "new" if names.index(name) >= names.index("site") else "example.com"
             assert after == {**before, "site": site}, name
+
+    @pytest.mark.parametrize("where", ["sync_to_async", "to_thread"])
+    def test_the_next_asynchronous_one_does_not_find_it(self, project, where):
+        names = ("autocommit", "queries", "transaction", "lost connection")
+        calls = [
+            call for name in names for call in (("leave_async", name, where), ("look_async", where))
+        ]
+        noted = project.invoke(("look_async", where), *calls)
+        noted.remove({"lost": True})
+        clean = {"autocommit": True, "queries": 0, "transaction": False}
+        assert noted == [clean] * (1 + len(names))
+
+    def test_caches_of_asynchronous_ones_are_closed(self, project):
+        noted = project.invoke(*[("use_cache_async",)] * 2)
+        assert noted == [{"closed": []}, {"closed": [1]}]
 
     def test_caches_are_closed_and_serve_the_next_one_too(self, project):
         first, second = project.invoke(("use_cache",), ("use_cache",))
