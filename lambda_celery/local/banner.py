@@ -11,7 +11,7 @@ from celery import Celery
 from lambda_celery import __version__
 from lambda_celery.celery_hooks.amqp import routing_of
 from lambda_celery.celery_hooks.apps import OWN_PREFIXES
-from lambda_celery.conf import CONF_PREFIX, Settings
+from lambda_celery.conf import CONF_PREFIX, ENV_PREFIX, Settings
 from lambda_celery.local.emulator import DEFAULT_PORT
 from lambda_celery.local.endpoint import INVOKE_VARIABLE, Endpoint
 from lambda_celery.local.function import DEFAULT_HANDLER, FUNCTION_NAME
@@ -98,6 +98,8 @@ def banner(
             "INSTALLED_APPS, or call lambda_celery.install(app)."
         )
     exports = {**endpoint.exports, INVOKE_VARIABLE: invoke_url}
+    if configured.function is None:
+        exports[f"{ENV_PREFIX}FUNCTION"] = FUNCTION_NAME
     variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in exports.items())
     what = "publish to it, and to call it," if endpoint.exports else "call it"
     lines += ["", f"To {what} from another process:", f"  export {variables}"]

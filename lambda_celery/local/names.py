@@ -11,16 +11,24 @@ from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.local.function import FUNCTION_NAME
 
 
-def function_names(project: Path) -> frozenset[str]:
+def function_names(project: Path, configured: str | None = None) -> frozenset[str]:
     """Return the local function's own name, and those of the functions that it stands for.
 
     These are what ``pyproject.toml`` in *project* says is deployed, and what the variable
-    ``AWS_LAMBDA_FUNCTION_NAME`` says.
+    ``AWS_LAMBDA_FUNCTION_NAME`` says; and the one that direct calls are *configured* to go to.
     """
     names = {FUNCTION_NAME, os.environ.get("AWS_LAMBDA_FUNCTION_NAME") or FUNCTION_NAME}
+    if configured is not None:
+        names.add(bare_name(configured))
     try:
         deployed = compute(Deployment.from_pyproject(project / "pyproject.toml"))
     except ConfigurationError:
         # There is none yet, or it is unfinished: `lambda check` says so.
         return frozenset(names)
     return frozenset(names | {each.name for each in deployed.functions.values()})
+
+
+def bare_name(function: str) -> str:
+    """Return the name in *function*, a name or an ARN, with or without a qualifier."""
+    name = function.partition("function:")[2] if function.startswith("arn:") else function
+    return name.partition(":")[0]

@@ -117,7 +117,7 @@ def run(app: Celery, options: LocalOptions, echo: Callable[[str], None]) -> None
             invoke_api.serving(
                 function,
                 listening,
-                names=function_names(Path.cwd()),
+                names=function_names(Path.cwd(), configured.function),
                 on_outcome=traffic.note_call,
             )
         )

@@ -463,7 +463,7 @@ def test_a_configured_endpoint_that_answers_is_used(start: StartCommand) -> None
         sqs.create_queue(QueueName="mine")
         command = start(LAMBDA_CELERY_QUEUE_URL=queue_url, **exports)
         command.wait_for(f"endpoint:    {url} .configured")
-        assert list(command.exports()) == ["AWS_ENDPOINT_URL_LAMBDA"]
+        assert list(command.exports()) == ["AWS_ENDPOINT_URL_LAMBDA", "LAMBDA_CELERY_FUNCTION"]
         send(exports, queue_url, "hello")
         command.wait_for("DONE hello")
         assert len(command.child_pids()) == 1  # no emulator of its own

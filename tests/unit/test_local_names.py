@@ -35,3 +35,10 @@ def test_without_the_variable_there_is_its_own_name_alone(
     monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)
 
     assert function_names(tmp_path) == {"lambda-celery-local"}
+
+
+@pytest.mark.parametrize(
+    "function", ["mail", "mail:live", "arn:aws:lambda:eu-west-1:123456789012:function:mail:7"]
+)
+def test_where_direct_calls_are_to_go_is_a_name(tmp_path: Path, function: str) -> None:
+    assert "mail" in function_names(tmp_path, function)
