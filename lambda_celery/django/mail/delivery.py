@@ -5,8 +5,6 @@ A mail is one message, and so one idempotent unit: what becomes of one is nothin
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import random
 import re
@@ -23,7 +21,7 @@ from lambda_celery.django.mail.breaker import Breaker
 from lambda_celery.django.mail.connections import Connections
 from lambda_celery.django.mail.contents import contents_of
 from lambda_celery.django.mail.form import mail_from_json
-from lambda_celery.django.mail.options import REPRS
+from lambda_celery.django.mail.options import REPRS, mailer_name
 from lambda_celery.django.mail.refused import noting_refused
 
 logger = logging.getLogger(__name__)
@@ -61,7 +59,7 @@ def deliver_mail(
     closed: bool,
 ) -> int:
     """Do what :data:`~lambda_celery.django.mail.tasks.deliver` says, as the task *self*."""
-    breaker = _breaker(self, using, arguments or {})
+    breaker = _breaker(self, mailer_name(using, arguments or {}))
 
     def later(wait: float, exc: BaseException | None = None, **changed: Any) -> Exception:
         known = {
@@ -165,14 +163,9 @@ def _without_addresses(text: str) -> str:
     return re.sub(r"[^\s<>\"'(,;:]+@", "…@", text)
 
 
-def _breaker(self: Task, using: str | None, arguments: Mapping[str, Any]) -> Breaker:
-    name = using or "default"
-    if arguments and using is None:
-        # Another server, or another account, whose troubles are its own.
-        text = json.dumps(sorted(arguments.items()), default=str)
-        name += f"/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def _breaker(self: Task, mailer: str) -> Breaker:
     with _breakers_lock:
-        found = _breakers.get(name)
+        found = _breakers.get(mailer)
         if found is None:
-            found = _breakers[name] = Breaker(settings_of(self.app), name)
+            found = _breakers[mailer] = Breaker(settings_of(self.app), mailer)
         return found

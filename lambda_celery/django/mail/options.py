@@ -5,6 +5,8 @@ The names are those of django-celery-email, whose users change one line.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,10 +42,7 @@ def make_delivery(using: str | None, arguments: Mapping[str, Any]) -> Any:
     :param arguments: what was given to ``get_connection``; only where *using* is ``None``.
     :raises ImproperlyConfigured: there is no such mailer, or it would publish the mail again.
     """
-    if using is None and has_mailers():
-        # It was sent before the project had mailers.
-        default = _mailer("default")
-        using = default.using if publishes(default) else "default"
+    using = _alias(using)
     made = import_string(delivery_backend())(**arguments) if using is None else _mailer(using)
     if publishes(made):
         name = f"The mailer {using!r}" if using else "CELERY_EMAIL_BACKEND"
@@ -55,6 +54,30 @@ def make_delivery(using: str | None, arguments: Mapping[str, Any]) -> Any:
         # A mail that it drops without a word would be done.
         made.fail_silently = False
     return made
+
+
+def mailer_name(using: str | None, arguments: Mapping[str, Any]) -> str:
+    """Return the name of what :func:`make_delivery` returns for the same parameters.
+
+    No mailer's name is that of ``CELERY_EMAIL_BACKEND``, whatever its alias.
+    """
+    if (alias := _alias(using)) is not None:
+        return f"MAILERS[{alias!r}]"
+    if not arguments:
+        return "CELERY_EMAIL_BACKEND"
+    # Another server, or another account, whose troubles and connections are its own.
+    text = json.dumps(sorted(arguments.items()), default=str)
+    return f"CELERY_EMAIL_BACKEND/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _alias(using: str | None) -> str | None:
+    """Return the mailer that delivers; ``None`` stands for ``CELERY_EMAIL_BACKEND``."""
+    if using is not None or not has_mailers():
+        return using
+    # It was sent before the project had mailers.
+    default = _mailer("default")
+    found: str = default.using if publishes(default) else "default"
+    return found
 
 
 def _mailer(alias: str) -> Any:
