@@ -22,6 +22,14 @@ DELIVER = "lambda_celery.django.mail.deliver"
 REPRS = {"argsrepr": "(<a mail>,)", "kwargsrepr": "{}"}
 #: What delivers where no setting says so.
 DEFAULT_DELIVERY = "django.core.mail.backends.smtp.EmailBackend"
+#: The value that asks for the rate that SES allows, of this setting and of ``rate_limit``.
+SES_RATE = "ses"
+RATE_SETTING = "CELERY_EMAIL_RATE_LIMIT"
+#: What to do about another value.
+RATE_HINT = (
+    f'Set it to "{SES_RATE}", or leave it out: a rate in figures is the rate_limit in '
+    "CELERY_EMAIL_TASK_CONFIG."
+)
 
 
 def delivery_backend() -> str:
@@ -68,6 +76,30 @@ def mailer_name(using: str | None, arguments: Mapping[str, Any]) -> str:
     # Another server, or another account, whose troubles and connections are its own.
     text = json.dumps(sorted(arguments.items()), default=str)
     return f"CELERY_EMAIL_BACKEND/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def delivery_options(
+    using: str | None, arguments: Mapping[str, Any]
+) -> tuple[str, Mapping[str, Any]]:
+    """Return the path of what :func:`make_delivery` returns, and what it is made with."""
+    if (alias := _alias(using)) is None:
+        return delivery_backend(), arguments
+    mailer = settings.MAILERS.get(alias, {})
+    return mailer.get("BACKEND", DEFAULT_DELIVERY), mailer.get("OPTIONS", {})
+
+
+def asks_for_ses_rate(using: str | None) -> bool:
+    """Whether the mails of the mailer *using* are to go at the rate that SES allows."""
+    if (alias := _alias(using)) is None:
+        return bool(rate_setting() == SES_RATE)
+    options = [each.get("OPTIONS", {}) for each in settings.MAILERS.values()]
+    asked = [each.get("rate_limit") for each in options if each.get("using") == alias]
+    return SES_RATE in asked
+
+
+def rate_setting() -> Any:
+    """Return the rate that is asked for where ``MAILERS`` is not set."""
+    return getattr(settings, RATE_SETTING, None)
 
 
 def _alias(using: str | None) -> str | None:
