@@ -127,9 +127,10 @@ WITHOUT_KEY = {
 CONDITIONS = {
     "iam:PassRole": {"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}},
 }
-#: What may be refused: nothing is lost but a line in the log. What is SES's belongs to who sends by
-#: it, and so to the policy that a project gives its function for that.
-COURTESIES = {("lambda:ListEventSourceMappings", "*"), ("ses:GetAccount", "*")}
+#: What may be refused: nothing is lost but a line in the log.
+COURTESIES = {("lambda:ListEventSourceMappings", "*")}
+#: Of who asks for the rate of SES.
+OF_SES = {("ses:GetAccount", "*")}
 
 
 class Calls:
@@ -414,14 +415,18 @@ def called_in_the_sources() -> set[str]:
 
 def test_the_policies_allow_each_call_and_nothing_else(used):
     assert called_in_the_sources() - used.operations == set(), "A call is not tried here."
+    assert used.needed["function"] >= OF_SES
     for name, made, has_key, is_in_a_vpc in (
         ("the definition", defined(), False, False),
         ("with a key", defined(kms_key_arn=KEY), True, False),
         ("in a VPC", defined(vpc=VPC), False, True),
+        ("with the rate of SES", defined(ses_rate=True), False, False),
         ("the example", expanded_template(results=True)["Resources"], False, False),
     ):
         for side, statements in policies(made).items():
             needed, by_aws = used.needed[side] - COURTESIES, {*BY_AWS[side]}
+            if name != "with the rate of SES":
+                needed -= OF_SES
             if is_in_a_vpc and side == "function":
                 by_aws |= IN_A_VPC
             assert not needed & by_aws
