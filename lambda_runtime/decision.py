@@ -51,6 +51,7 @@ from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
 from lambda_celery.message import OutgoingMessage
 from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.publishing.marks import RunningCall
+from lambda_celery.table.rate_limits import PATIENCE_SECONDS, RateLimiter
 from lambda_celery.table.revocations import Revocations, stamp_keys
 from lambda_celery.table.schema import revoked_key
 from lambda_celery.trace_context import XRAY_HEADER, xray_header
@@ -89,7 +90,6 @@ from lambda_runtime.table.claims import (
 from lambda_runtime.table.completions import Completion, Completions
 from lambda_runtime.table.failed_tasks import FailedTasks
 from lambda_runtime.table.group_commit import Written
-from lambda_runtime.table.rate_limits import PATIENCE_SECONDS, RateLimiter
 from lambda_runtime.table.settled import Settled
 
 logger = logging.getLogger(__name__)

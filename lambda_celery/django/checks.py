@@ -10,7 +10,16 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.utils.module_loading import import_string
 
-from lambda_celery.django.mail.options import DEFAULT_DELIVERY, delivery_backend, publishes
+from lambda_celery.django.mail.options import (
+    DEFAULT_DELIVERY,
+    RATE_HINT,
+    RATE_SETTING,
+    SES_RATE,
+    delivery_backend,
+    publishes,
+    rate_setting,
+)
+from lambda_celery.django.mail.ses_account import delivers_elsewhere
 
 _PAGE = "docs/django-mail.md says more."
 
@@ -35,6 +44,7 @@ def _of_settings() -> Iterator[CheckMessage]:
         )
     if delivery == DEFAULT_DELIVERY and settings.EMAIL_TIMEOUT is None:
         yield _without_timeout("EMAIL_TIMEOUT", None)
+    yield from _of_rate(RATE_SETTING, rate_setting(), delivery, {}, None)
 
 
 def _of_mailers(mailers: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessage]:
@@ -64,6 +74,35 @@ def _of_mailers(mailers: Mapping[str, Mapping[str, Any]]) -> Iterator[CheckMessa
         is_smtp = delivery.get("BACKEND", DEFAULT_DELIVERY) == DEFAULT_DELIVERY
         if is_smtp and delivery.get("OPTIONS", {}).get("timeout") is None:
             yield _without_timeout(f"MAILERS[{using!r}]['OPTIONS']['timeout']", using)
+        asked = mailer["OPTIONS"].get("rate_limit")
+        yield from _of_rate(
+            f"{name}['OPTIONS']['rate_limit']",
+            asked,
+            delivery.get("BACKEND", DEFAULT_DELIVERY),
+            delivery.get("OPTIONS", {}),
+            alias,
+        )
+
+
+def _of_rate(
+    setting: str, asked: Any, delivery: str, options: Mapping[str, Any], alias: str | None
+) -> Iterator[CheckMessage]:
+    if asked is None:
+        return
+    if asked != SES_RATE:
+        yield Error(
+            f"{setting} is {asked!r}.",
+            hint=f"{RATE_HINT} {_PAGE}",
+            obj=alias,
+            id="lambda_celery.E003",
+        )
+    elif delivers_elsewhere(delivery, options):
+        yield checks.Warning(
+            f"{setting} asks for the rate of SES, and {delivery} does not deliver by SES.",
+            hint=f"Leave it out, or deliver by SES. {_PAGE}",
+            obj=alias,
+            id="lambda_celery.W002",
+        )
 
 
 def _publishes(path: str | None) -> bool:

@@ -436,6 +436,11 @@ class Deployment(_Table):
     schedules: bool = _input(
         _flag, True, becomes="a group of EventBridge Scheduler, and the role that it sends with"
     )
+    ses_rate: bool = _input(
+        _flag,
+        False,
+        becomes="what the role needs to learn [the rate of SES](django-mail.md#the-rate-of-ses)",
+    )
     alarm_topic_arn: str | None = _input(
         _arn("sns", "an SNS topic"), None, unset="none", becomes="the topic that alarms go to"
     )

@@ -62,6 +62,7 @@ def function(deployment: Deployment) -> tuple[Statement, ...]:
         # forbidden.
         Statement("TellMissingFromForbidden", ("s3:ListBucket",), "payload_bucket"),
         *_schedules(deployment),
+        *_ses_rate(deployment),
         Statement("Log", ("logs:CreateLogStream", "logs:PutLogEvents"), "log_group"),
         *_key(deployment),
         *_network(deployment),
@@ -125,6 +126,13 @@ def _schedules(deployment: Deployment) -> tuple[Statement, ...]:
             {"iam:PassedToService": "scheduler.amazonaws.com"},
         ),
     )
+
+
+def _ses_rate(deployment: Deployment) -> tuple[Statement, ...]:
+    if not deployment.ses_rate:
+        return ()
+    # The account is no resource that could be named.
+    return (Statement("LearnTheRateOfSes", ("ses:GetAccount",), "everything"),)
 
 
 def _key(

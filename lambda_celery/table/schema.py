@@ -114,9 +114,9 @@ def revoked_stamp_key(stamp: str, value: object) -> str:
     return f"revoked-stamp#{digest}"
 
 
-def rate_key(task_name: str) -> str:
-    """Return the key of a task's token bucket."""
-    return f"rate#{task_name}"
+def rate_key(bucket: str) -> str:
+    """Return the key of a token bucket: of a task, by its name, or of an account of SES."""
+    return f"rate#{bucket}"
 
 
 def mailer_key(mailer: str) -> str:

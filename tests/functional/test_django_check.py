@@ -54,7 +54,7 @@ def test_settings_that_a_project_can_get_wrong_have_an_id_a_hint_and_a_page(tmp_
         "(lambda_celery.W017) A record lives 60 s",
         "(lambda_celery.W019) Each task runs where it is called",
         "(lambda_celery.W020) The function reads pickle",
-        "(lambda_celery.W022) 10 environments with 20 tasks",
+        "(lambda_celery.W022) 10 environments hold up to 200 connections: 20",
     ):
         assert line in said
     assert "HINT: Leave it to the settings of the tests. docs/check.md#always-eager says" in said

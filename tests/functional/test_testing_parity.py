@@ -15,10 +15,10 @@ from lambda_celery.exceptions import PayloadMissingError
 from lambda_celery.failures.store import Failures
 from lambda_celery.payloads import PayloadStore
 from lambda_celery.results import DynamoDBBackend
+from lambda_celery.table.rate_limits import RateLimiter
 from lambda_celery.table.revocations import Revocations, revoke
 from lambda_celery.testing import LambdaCeleryQueue
 from lambda_runtime.table.claims import Ending, IdempotencyTable
-from lambda_runtime.table.rate_limits import RateLimiter
 
 
 def claims(settings: Any) -> list[Any]:

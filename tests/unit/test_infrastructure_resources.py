@@ -31,6 +31,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "own": {
         "kms_key_arn": KEY,
         "results": True,
+        "ses_rate": True,
         "tags": {"team": "shop"},
         "vpc": {"subnet_ids": ["subnet-12345678"], "security_group_ids": ["sg-12345678"]},
         "permissions_boundary": "arn:aws:iam::123456789012:policy/boundary",

@@ -29,7 +29,7 @@ from lambda_celery.plan.simulation import (
     simulate_workers,
 )
 from lambda_celery.schedules import one_time
-from lambda_runtime.table import rate_limits as rate_limit
+from lambda_celery.table import rate_limits as rate_limit
 
 BURST = Burst(messages=100_000, duration_seconds=0.2)
 #: Batches of ten that take two seconds, so that 100 environments take in 500 tasks a second.

@@ -26,6 +26,8 @@ from lambda_celery.infrastructure.resources import resources
 _DEFAULTS = Deployment.parse({"app": "proj", "name": "proj"})
 #: What a database server takes, unless somebody has changed it: PostgreSQL's max_connections.
 _USUAL_CONNECTIONS = 100
+#: What psycopg's pool holds, unless it is told otherwise.
+_USUAL_POOL = 4
 _STANZA_KEYS = {each.name for each in fields(Deployment)}.union(KEYS_OF_OTHERS)
 
 
@@ -237,30 +239,38 @@ def backoff_order(facts: Facts) -> Iterator[Finding]:
 
 @registry.rule("database-connections", "More environments than database connections")
 def database_connections(facts: Facts) -> Iterator[Finding]:
-    """Environments, times tasks at once, times database aliases is more than a server takes.
+    """Environments, times processes, times what each connects is more than a server takes.
 
-    Each environment keeps its own connections. PostgreSQL takes 100 unless it is told otherwise,
-    and Lambda starts as many environments as `maximum_concurrency` allows, or as the account does
-    if it says nothing. Lower it, raise the server's limit, or put RDS Proxy or PgBouncer between.
+    For each database alias, a process of an environment has a connection for each task at once.
+    With `OPTIONS["pool"]` its tasks share the pool's: up to `max_size`, 4 if nothing is said.
+    PostgreSQL takes 100 unless it is told otherwise, and Lambda starts as many environments as
+    `maximum_concurrency` allows, or as the account does if it says nothing. Lower it, raise the
+    server's limit, or put RDS Proxy or PgBouncer between.
     """
     found = databases()
     if not found:
         return
     environments = _number(facts.stanza, "maximum_concurrency", 10)
-    tasks = facts.settings.most_concurrency * max(facts.settings.processes, 1)
-    pools = [
-        pool.get("max_size", 4)
-        for each in found.values()
-        if isinstance(pool := (each.get("OPTIONS") or {}).get("pool"), dict)
-    ]
-    most = environments * tasks * len(found)
-    if most > _USUAL_CONNECTIONS or pools:
+    processes = max(facts.settings.processes, 1)
+    tasks = facts.settings.most_concurrency
+    each_process = sum(_connections(each, tasks) for each in found.values())
+    most = environments * processes * each_process
+    if most > _USUAL_CONNECTIONS:
         yield Finding(
             "database-connections",
             Grade.AMBER,
             "DATABASES",
-            f"{environments:g} environments with {tasks} tasks at once and {len(found)} "
-            f"databases hold up to {most:,.0f} connections"
-            + (f", and pools of {max(pools)} each multiply that." if pools else "."),
-            "Lower maximum_concurrency, or use RDS Proxy; switch pools off in the function.",
+            f"{environments:g} environments hold up to {most:,.0f} connections: {each_process} for "
+            "each process.",
+            "Lower maximum_concurrency or a pool's max_size, raise the server's limit, or use RDS "
+            "Proxy.",
         )
+
+
+def _connections(database: Mapping[str, Any], tasks: int) -> int:
+    """Return how many connections a process has to *database*, with so many *tasks* at once."""
+    if not (pool := (database.get("OPTIONS") or {}).get("pool")):
+        return tasks
+    sizes = pool if isinstance(pool, Mapping) else {}
+    most: int = sizes.get("max_size") or sizes.get("min_size", _USUAL_POOL)
+    return most

@@ -155,7 +155,6 @@ _NOBODY_SENDS = (
 )  # fmt: skip
 _SES: dict[str, Meaning] = {
     **dict.fromkeys(THROTTLED, Meaning.TOO_FAST),
-    "TooManyRequestsException": Meaning.TOO_FAST,
     "LimitExceededException": Meaning.QUOTA,
     "SendingPausedException": Meaning.CLOSED,
     "AccountSendingPausedException": Meaning.CLOSED,

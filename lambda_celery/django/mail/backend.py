@@ -10,6 +10,7 @@ from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
 
+from lambda_celery.django.mail.options import RATE_HINT, RATE_SETTING, SES_RATE, rate_setting
 from lambda_celery.django.mail.publishing import publish, to_form
 from lambda_celery.exceptions import BatchPublishError, PublishError
 
@@ -23,6 +24,7 @@ class EmailBackend(BaseEmailBackend):
     :param using: the mailer that delivers.
     :param on_commit: publish when the transaction of the database commits.
     :param queue: the Celery queue of the mails, if it is not the task's.
+    :param rate_limit: ``"ses"`` for the rate that SES allows; in ``MAILERS`` alone.
     """
 
     #: What delivers must not have it: a mail would go round and round.
@@ -35,11 +37,16 @@ class EmailBackend(BaseEmailBackend):
         using: str | None = None,
         on_commit: bool = False,
         queue: str | None = None,
+        rate_limit: str | None = None,
         **arguments: Any,
     ) -> None:
         alias = arguments.pop("alias", None)
         ignored = arguments.pop("_ignore_unknown_kwargs", None) or ()
         if alias is None:
+            if rate_limit is not None:
+                raise ImproperlyConfigured(
+                    f"rate_limit is an option of MAILERS: set {RATE_SETTING} in the settings."
+                )
             super().__init__()
         else:
             # Django names the options that nobody knows.
@@ -51,6 +58,10 @@ class EmailBackend(BaseEmailBackend):
                     f"MAILERS[{alias!r}]['OPTIONS'] must have 'using': the alias of the mailer "
                     "that delivers, which is another one."
                 )
+        asked = rate_setting() if alias is None else rate_limit
+        if asked not in (None, SES_RATE):
+            place = f"MAILERS[{alias!r}]['OPTIONS']['rate_limit']" if alias else RATE_SETTING
+            raise ImproperlyConfigured(f"{place} is {asked!r}. {RATE_HINT}")
         if arguments.get("password"):
             raise ImproperlyConfigured(
                 "A password does not go to the queue: set EMAIL_HOST_PASSWORD where the mails are "

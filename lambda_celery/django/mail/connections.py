@@ -6,7 +6,6 @@ meanwhile: what was idle for long is opened anew.
 
 from __future__ import annotations
 
-import json
 import smtplib
 import threading
 import time
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from lambda_celery.django.mail.options import make_delivery
+from lambda_celery.django.mail.options import mailer_name, make_delivery
 
 #: One that was idle for longer is not tried any more.
 _LONGEST_IDLE_SECONDS = 10.0
@@ -64,7 +63,7 @@ class Connections:
 
         Its connection may not be open: opening is the borrower's, to tell its faults apart.
         """
-        name = json.dumps([using, sorted(arguments.items())], default=str)
+        name = mailer_name(using, arguments)
         backend = self._taken(name)
         if backend is None:
             backend = make_delivery(using, arguments)

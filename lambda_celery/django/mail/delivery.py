@@ -5,8 +5,6 @@ A mail is one message, and so one idempotent unit: what becomes of one is nothin
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import random
 import re
@@ -23,8 +21,15 @@ from lambda_celery.django.mail.breaker import Breaker
 from lambda_celery.django.mail.connections import Connections
 from lambda_celery.django.mail.contents import contents_of
 from lambda_celery.django.mail.form import mail_from_json
-from lambda_celery.django.mail.options import REPRS
+from lambda_celery.django.mail.options import (
+    REPRS,
+    asks_for_ses_rate,
+    delivery_options,
+    mailer_name,
+)
 from lambda_celery.django.mail.refused import noting_refused
+from lambda_celery.django.mail.ses_account import Account, account_of
+from lambda_celery.django.mail.ses_rate import SesRate
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +47,8 @@ _QUOTA_SECONDS = 3600.0
 _connections = Connections()
 _breakers: dict[str, Breaker] = {}
 _breakers_lock = threading.Lock()
+_rates: dict[Account, SesRate] = {}
+_rates_lock = threading.Lock()
 
 
 @signals.worker_process_init.connect
@@ -49,6 +56,7 @@ def _begin_anew(**_: Any) -> None:
     # Two processes on one connection would send each other's mails.
     _connections.forget()
     _breakers.clear()
+    _rates.clear()
 
 
 def deliver_mail(
@@ -61,7 +69,7 @@ def deliver_mail(
     closed: bool,
 ) -> int:
     """Do what :data:`~lambda_celery.django.mail.tasks.deliver` says, as the task *self*."""
-    breaker = _breaker(self, using, arguments or {})
+    breaker = _breaker(self, mailer_name(using, arguments or {}))
 
     def later(wait: float, exc: BaseException | None = None, **changed: Any) -> Exception:
         known = {
@@ -81,6 +89,10 @@ def deliver_mail(
     message = mail_from_json(mail, contents_of(self.app))
     if only is not None:
         vars(message)["recipients"] = lambda: list(only)
+    rate = _rate(self, using, arguments or {})
+    # A probe is awaited by all the others.
+    if rate and was_well and (wait := rate.seconds_to_wait(len(message.recipients()))):
+        raise later(wait)
     try:
         sent, refused = _send(message, using, arguments or {})
     except _NotSentError as failed:
@@ -99,6 +111,8 @@ def deliver_mail(
                 told = closed or not failed.was_opening
                 raise later(breaker.seconds_to_wait(), exc, closed=told) from exc
             case Meaning.TOO_FAST:
+                if rate:
+                    rate.is_exceeded()
                 wait = answer.wait_seconds or _too_fast(self.request.retries)
                 raise later(wait, exc) from exc
             case Meaning.TEMPORARY | Meaning.CLOSED if attempt < _RETRIES:
@@ -165,14 +179,25 @@ def _without_addresses(text: str) -> str:
     return re.sub(r"[^\s<>\"'(,;:]+@", "…@", text)
 
 
-def _breaker(self: Task, using: str | None, arguments: Mapping[str, Any]) -> Breaker:
-    name = using or "default"
-    if arguments and using is None:
-        # Another server, or another account, whose troubles are its own.
-        text = json.dumps(sorted(arguments.items()), default=str)
-        name += f"/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def _breaker(self: Task, mailer: str) -> Breaker:
     with _breakers_lock:
-        found = _breakers.get(name)
+        found = _breakers.get(mailer)
         if found is None:
-            found = _breakers[name] = Breaker(settings_of(self.app), name)
+            found = _breakers[mailer] = Breaker(settings_of(self.app), mailer)
+        return found
+
+
+def _rate(self: Task, using: str | None, arguments: Mapping[str, Any]) -> SesRate | None:
+    """Return the rate of the account that the mailer has with SES, if that is asked for.
+
+    Without the table, nobody could keep it. A mail that is sent eagerly waits for nothing.
+    """
+    settings = settings_of(self.app)
+    if not asks_for_ses_rate(using) or not settings.idempotency_table or self.request.is_eager:
+        return None
+    account = account_of(*delivery_options(using, arguments))
+    with _rates_lock:
+        found = _rates.get(account)
+        if found is None:
+            found = _rates[account] = SesRate(settings, account)
         return found

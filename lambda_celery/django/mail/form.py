@@ -18,7 +18,7 @@ from lambda_celery.django.mail.values import from_json, to_json
 from lambda_celery.exceptions import UnsupportedMailError
 
 #: The alternatives; and where a class has a property for them.
-_ALTERNATIVES = frozenset({"alternatives", "_alternatives"})
+ALTERNATIVES = frozenset({"alternatives", "_alternatives"})
 #: The connection stays behind: the delivery back end opens one of its own.
 _LEFT_BEHIND = frozenset({"connection", "_connection"})
 
@@ -80,7 +80,7 @@ def mail_from_json(form: Mapping[str, Any], contents: Contents) -> EmailMessage:
     for name, value in form["attributes"].items():
         if name == "attachments":
             mail.attachments = [_attachment_from_json(each, contents) for each in value]
-        elif name in _ALTERNATIVES:
+        elif name in ALTERNATIVES:
             setattr(mail, name, [EmailAlternative(*map(from_json, each)) for each in value])
         else:
             setattr(mail, name, from_json(value))
@@ -90,7 +90,7 @@ def mail_from_json(form: Mapping[str, Any], contents: Contents) -> EmailMessage:
 def _attribute_to_json(name: str, value: Any, contents: Contents) -> Any:
     if name == "attachments":
         return [_attachment_to_json(each, contents) for each in value]
-    if name in _ALTERNATIVES:
+    if name in ALTERNATIVES:
         return [[to_json(part) for part in each] for each in value]
     return to_json(value)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from email.message import Message
 from email.utils import parseaddr
+from itertools import chain
 from typing import Any
 
 import django
@@ -14,7 +16,7 @@ from django.core import mail
 from django.core.mail import DNS_NAME, EmailMessage, make_msgid
 
 from lambda_celery.django.mail.contents import contents_of
-from lambda_celery.django.mail.form import mail_to_json
+from lambda_celery.django.mail.form import ALTERNATIVES, mail_to_json
 from lambda_celery.django.mail.options import DELIVER, REPRS
 from lambda_celery.publishing.batch_block import batch
 from lambda_celery.publishing.marks import id_in_run
@@ -31,7 +33,7 @@ def to_form(message: EmailMessage) -> dict[str, Any]:
 
     :raises UnsupportedMailError: it holds what cannot travel.
     :raises PublishError: S3 does not take its attachments.
-    :raises ValueError: a header has a line break.
+    :raises ValueError: a header, or an attachment's name or type, has a line break.
     """
     _refuse_lines(message)
     contents = contents_of(app_or_default())
@@ -85,11 +87,31 @@ def _message_id(message: EmailMessage, form: Mapping[str, Any]) -> str:
 
 def _refuse_lines(message: EmailMessage) -> None:
     """Refuse what Django refuses when it makes the mail's text."""
-    headers = {"Subject": message.subject, "From": message.from_email, **message.extra_headers}
-    lists = {"To": message.to, "Cc": message.cc, "Reply-To": message.reply_to, "Bcc": message.bcc}
-    for name, value in [*headers.items(), *((n, v) for n, all_ in lists.items() for v in all_)]:
+    for name, value in _header_values(message):
         text = str(value)
         if "\n" in text or "\r" in text:
             raise _HeaderError(
                 f"Header values can't contain newlines (got {text!r} for header {name!r})"
             )
+    for each in message.attachments:
+        for part in () if isinstance(each, Message) else each:
+            if isinstance(part, EmailMessage):
+                _refuse_lines(part)
+
+
+def _header_values(message: EmailMessage) -> Iterator[tuple[str, Any]]:
+    """Yield what becomes headers, of the mail and of its parts, with their names."""
+    yield from {"Subject": message.subject, "From": message.from_email}.items()
+    yield from message.extra_headers.items()
+    lists = {"To": message.to, "Cc": message.cc, "Reply-To": message.reply_to, "Bcc": message.bcc}
+    for name, values in lists.items():
+        yield from ((name, each) for each in values)
+    yield "Content-Type", message.content_subtype
+    # Not those of a property: it would render a template here.
+    for _, mimetype in chain.from_iterable(vars(message).get(each, ()) for each in ALTERNATIVES):
+        yield "Content-Type", mimetype
+    for each in message.attachments:
+        if not isinstance(each, Message):  # as it travels, Python itself refuses its line breaks
+            filename, _, mimetype = (*each, None, None, None)[:3]
+            yield "Content-Disposition", filename
+            yield "Content-Type", mimetype

@@ -31,6 +31,7 @@ module "figures" {
   max_receive_count                  = var.max_receive_count
   results                            = var.results
   schedules                          = var.schedules
+  ses_rate                           = var.ses_rate
   alarm_topic_arn                    = var.alarm_topic_arn
   alarm_email                        = var.alarm_email
   oldest_message_age_seconds         = var.oldest_message_age_seconds

@@ -112,6 +112,12 @@ variable "schedules" {
   description = "Whether EventBridge Scheduler is used for what is due later than SQS can delay it."
 }
 
+variable "ses_rate" {
+  type        = bool
+  default     = false
+  description = "Whether the function may learn the rate that SES allows the account."
+}
+
 variable "alarm_topic_arn" {
   type        = string
   default     = null

@@ -133,6 +133,25 @@ class TestPublishing:
         assert mail.get_connection().send_messages([a_mail()]) == 0
         assert mail.get_connection().send_messages([]) == 0
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"attachments": [("a\nBcc: b@example.com", b"x", "application/pdf")]},
+            {"attachments": [("ä\r.txt", "x", "text/plain")]},
+            {"attachments": [("a.txt", b"x", "text/plain\nX: y")]},
+            {"attachments": [("a.eml", EmailMessage("a\nb", "b", "f@example.com"), None)]},
+            {"headers": {"X-Own": "a\nb"}},
+        ],
+        ids=["name", "its other spelling", "type", "mail", "header"],
+    )
+    def test_a_line_break_in_what_becomes_a_header_is_refused(
+        self, runtime, server, stack, options
+    ):
+        with pytest.raises(ValueError, match="can't contain newlines"):
+            a_mail("ann@example.com", **options).send()
+
+        assert stack.depth() == 0
+
     def test_no_address_is_in_a_header_of_the_message(self, runtime, server):
         a_mail("ann@example.com").send()
 

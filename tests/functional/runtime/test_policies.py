@@ -34,6 +34,8 @@ import lambda_runtime
 from lambda_celery import batch, payloads
 from lambda_celery.aws import fast_requests
 from lambda_celery.cli import lambda_command
+from lambda_celery.django.mail.ses_account import Account
+from lambda_celery.django.mail.ses_rate import SesRate
 from lambda_celery.failures import BulkActions
 from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.infrastructure.resources import resources
@@ -50,7 +52,7 @@ VPC = {"subnet_ids": ["subnet-12345678"], "security_group_ids": ["sg-12345678"]}
 DOCUMENT = Path(__file__).parents[3] / "docs" / "operations" / "permissions.md"
 FAR = timedelta(days=5)
 BIG = "x" * 1_200_000  # more than SQS takes
-SERVICES = ("dynamodb", "lambda", "s3", "scheduler", "sqs")
+SERVICES = ("dynamodb", "lambda", "s3", "scheduler", "sesv2", "sqs")
 #: Rooms that neither a function nor a producer enters. `schedule sync`, which is in beat, belongs
 #: to a deployment, and has a policy of its own in docs/operations/permissions.md. Of `failures` the
 #: function has what it does when it parks a message, when that comes back, and in a bulk action.
@@ -74,6 +76,7 @@ ACTIONS = {
     "sqs:DeleteMessageBatch": ("sqs:DeleteMessage",),
     "sqs:ChangeMessageVisibilityBatch": ("sqs:ChangeMessageVisibility",),
     "s3:CopyObject": ("s3:GetObject", "s3:PutObject"),
+    "sesv2:GetAccount": ("ses:GetAccount",),
 }
 #: What no call of ours needs, and AWS does.
 BY_AWS: dict[str, dict[Permission, str]] = {
@@ -126,6 +129,8 @@ CONDITIONS = {
 }
 #: What may be refused: nothing is lost but a line in the log.
 COURTESIES = {("lambda:ListEventSourceMappings", "*")}
+#: Of who asks for the rate of SES.
+OF_SES = {("ses:GetAccount", "*")}
 
 
 class Calls:
@@ -257,6 +262,10 @@ def use(runtime: Any, calls: Calls) -> None:
     def again(self):
         raise self.retry(countdown=600)
 
+    @runtime.task(name="proj.at_the_rate_of_ses")
+    def at_the_rate_of_ses():
+        SesRate(runtime.settings, Account()).seconds_to_wait(1)
+
     @runtime.task(name="proj.publish")
     def publish():
         with batch():
@@ -287,7 +296,8 @@ def use(runtime: Any, calls: Calls) -> None:
         fail.delay()
         again.delay()
         park.delay()
-    deliver(7)
+        at_the_rate_of_ses.delay()
+    deliver(8)
     # The handler has told this process that it is a worker's.
     with calls.of("producer"), allow_join_result():
         assert result.get(timeout=5) == 1
@@ -405,14 +415,18 @@ def called_in_the_sources() -> set[str]:
 
 def test_the_policies_allow_each_call_and_nothing_else(used):
     assert called_in_the_sources() - used.operations == set(), "A call is not tried here."
+    assert used.needed["function"] >= OF_SES
     for name, made, has_key, is_in_a_vpc in (
         ("the definition", defined(), False, False),
         ("with a key", defined(kms_key_arn=KEY), True, False),
         ("in a VPC", defined(vpc=VPC), False, True),
+        ("with the rate of SES", defined(ses_rate=True), False, False),
         ("the example", expanded_template(results=True)["Resources"], False, False),
     ):
         for side, statements in policies(made).items():
             needed, by_aws = used.needed[side] - COURTESIES, {*BY_AWS[side]}
+            if name != "with the rate of SES":
+                needed -= OF_SES
             if is_in_a_vpc and side == "function":
                 by_aws |= IN_A_VPC
             assert not needed & by_aws

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from lambda_celery import ConfigurationError, PublishError
-from lambda_runtime.table.rate_limits import PATIENCE_SECONDS, RateLimiter
+from lambda_celery.table.rate_limits import PATIENCE_SECONDS, RateLimiter
 
 
 class Clock:

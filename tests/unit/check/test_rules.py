@@ -176,6 +176,25 @@ def test_database_connections(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("pool", "connections"),
+    [(True, 120), ({"max_size": 6}, 180), ({"min_size": 5}, 150), ({"max_size": 2}, None)],
+)
+def test_tasks_share_a_pool(tmp_path, monkeypatch, pool, connections):
+    import django.conf  # noqa: F401 - the rule looks for it
+
+    database = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"pool": pool}}
+    settings = SimpleNamespace(configured=True, DATABASES={"default": database})
+    monkeypatch.setattr("django.conf.settings", settings)
+    stanza = "[tool.lambda-celery]\nmaximum_concurrency = 30\n"
+
+    findings = found(tmp_path, "", "database-connections", stanza)
+
+    said = [f"{connections} connections" in each.sentence for each in findings]
+    assert said == ([] if connections is None else [True])
+    assert not any("off" in each.remedy for each in findings)
+
+
+@pytest.mark.parametrize(
     ("rule", "bad", "good"),
     [
         ("connection-life", {"OPTIONS": {"pool": True}}, {"CONN_HEALTH_CHECKS": True}),

@@ -9,6 +9,9 @@ import pytest
 from django.test import override_settings
 
 import tests.django_settings  # noqa: F401 - before what reads them
+from lambda_celery.django.mail import tasks
+
+assert tasks.deliver  # registered, as the app's ready() does
 
 
 @pytest.fixture

@@ -12,10 +12,18 @@ OURS = "lambda_celery.django.mail.EmailBackend"
 BY_ITS_MODULE = "lambda_celery.django.mail.backend.EmailBackend"
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
+ANYMAIL_SES = "anymail.backends.amazon_ses.EmailBackend"
+SES_BY_SMTP = {"host": "email-smtp.eu-west-1.amazonaws.com", "timeout": 9}
+#: With a back end that delivers, and asks for a rate.
+ASKING = {"EMAIL_BACKEND": OURS, "EMAIL_TIMEOUT": 9, "CELERY_EMAIL_RATE_LIMIT": "ses"}
 
 
-def publishing(using: str | None) -> dict[str, object]:
-    return {"BACKEND": OURS, "OPTIONS": {"using": using} if using else {}}
+def publishing(using: str | None, **options: object) -> dict[str, object]:
+    return {"BACKEND": OURS, "OPTIONS": {"using": using, **options} if using else {}}
+
+
+def asking(rate: str, delivery: dict[str, object]) -> dict[str, object]:
+    return {"MAILERS": {"default": publishing("out", rate_limit=rate), "out": delivery}}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +45,20 @@ def publishing(using: str | None) -> dict[str, object]:
         ({"MAILERS": {"default": publishing(None)}}, ["lambda_celery.E002"]),
         ({"MAILERS": {"default": publishing("absent")}}, ["lambda_celery.E002"]),
         ({"MAILERS": {"default": publishing("default")}}, ["lambda_celery.E001"]),
+        ({**ASKING, "CELERY_EMAIL_BACKEND": ANYMAIL_SES}, []),
+        ({**ASKING, "CELERY_EMAIL_BACKEND": "django_ses.SESBackend"}, []),
+        ({**ASKING, "CELERY_EMAIL_BACKEND": "proj.mail.OwnBackend"}, []),
+        ({**ASKING, "EMAIL_HOST": SES_BY_SMTP["host"]}, []),
+        (ASKING, ["lambda_celery.W002"]),
+        ({**ASKING, "CELERY_EMAIL_BACKEND": CONSOLE}, ["lambda_celery.W002"]),
+        (
+            {**ASKING, "CELERY_EMAIL_BACKEND": "anymail.backends.postmark.EmailBackend"},
+            ["lambda_celery.W002"],
+        ),
+        ({**ASKING, "CELERY_EMAIL_RATE_LIMIT": "14/s"}, ["lambda_celery.E003"]),
+        (asking("ses", {"OPTIONS": SES_BY_SMTP}), []),
+        (asking("ses", {"BACKEND": CONSOLE}), ["lambda_celery.W002"]),
+        (asking("sess", {"BACKEND": ANYMAIL_SES}), ["lambda_celery.E003"]),
     ],
 )
 def test_settings_of_mail(changed, ids):

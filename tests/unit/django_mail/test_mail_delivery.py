@@ -14,7 +14,7 @@ from django.core.mail import EmailMessage
 from django.test import override_settings
 
 import tests.django_settings  # noqa: F401 - before what reads them
-from lambda_celery.django.mail import delivery, tasks
+from lambda_celery.django.mail import delivery, options
 from lambda_celery.django.mail.connections import Connections
 from lambda_celery.testing import LambdaCeleryQueue
 
@@ -121,14 +121,18 @@ def test_the_reason_that_all_processes_read_has_no_address():
 
 
 def test_what_is_told_of_one_server_is_nothing_to_another():
-    app = Celery("proj", set_as_current=False)
-    task = app.tasks[tasks.deliver.name]
+    own = options.mailer_name(None, {})
 
-    own = delivery._breaker(task, None, {})
+    others = {
+        options.mailer_name("default", {}),  # an alias of MAILERS
+        options.mailer_name("other", {}),
+        options.mailer_name("CELERY_EMAIL_BACKEND", {}),
+        options.mailer_name(None, {"host": "mail.example.com"}),
+        options.mailer_name(None, {"host": "mail.example.org"}),
+    }
 
-    assert own is delivery._breaker(task, "default", {})
-    assert own is not delivery._breaker(task, None, {"host": "mail.example.com"})
-    assert own is not delivery._breaker(task, "other", {})
+    assert len(others) == 5
+    assert own not in others
 
 
 def test_nothing_but_the_tasks_of_mails_retries_them():

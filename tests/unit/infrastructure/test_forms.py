@@ -36,6 +36,7 @@ FULL = {
     "environment": {"NASTY": NASTY},
     "layers": ["arn:aws:lambda:eu-central-1:123456789012:layer:one:1"],
     "schedules": False,
+    "ses_rate": True,
 }
 
 

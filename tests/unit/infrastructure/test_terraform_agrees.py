@@ -54,6 +54,7 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
         "queues": {"a": {"fifo": True, "dead_letter_queue_arn": f"{BROUGHT}.fifo"}},
         "schedules": False,
     },
+    "rate of SES": {"ses_rate": True},
 }
 
 

@@ -94,6 +94,15 @@ locals {
         },
       ],
       local.schedule_statements,
+      # The account is no resource that could be named.
+      var.ses_rate ? [
+        {
+          sid       = "LearnTheRateOfSes"
+          actions   = ["ses:GetAccount"]
+          on        = ["everything"]
+          condition = {}
+        },
+      ] : [],
       [
         {
           sid       = "Log"

@@ -208,6 +208,11 @@ variable "schedules" {
   description = "Whether EventBridge Scheduler is used."
 }
 
+variable "ses_rate" {
+  type        = bool
+  description = "Whether the function may learn the rate that SES allows the account."
+}
+
 variable "alarm_topic_arn" {
   type        = string
   default     = null

@@ -18,6 +18,7 @@ variables {
   max_receive_count                  = 5
   results                            = false
   schedules                          = true
+  ses_rate                           = false
   oldest_message_age_seconds         = 900
   layers                             = []
   tags                               = {}

@@ -48,7 +48,7 @@ class _TooLateError(Exception):
 
 
 class RateLimiter:
-    """The buckets of an app's tasks."""
+    """The buckets of an app's tasks, and of what its mails are sent by."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
@@ -56,14 +56,17 @@ class RateLimiter:
         self._clock = clock
         self._seen: dict[tuple[str, str], int] = {}
 
-    def turn(self, task: str, per_second: float, patience_seconds: float) -> Turn:
-        """Take a token of *task*, if there is one within *patience_seconds*.
+    def turn(
+        self, bucket: str, per_second: float, patience_seconds: float, tokens: int = 1
+    ) -> Turn:
+        """Take *tokens* of *bucket*, a task's name, if the first is there in *patience_seconds*.
 
+        Several are taken at once, and whoever is next waits until all of them would be there.
         Raises botocore's errors if DynamoDB cannot be asked.
         """
         now = int(self._clock() * _MICROSECONDS)
-        interval = max(1, round(_MICROSECONDS / per_second))
-        key = rate_key(task)
+        interval = max(1, round(tokens * _MICROSECONDS / per_second))
+        key = rate_key(bucket)
         try:
             at = self._advance(key, "next", interval, now, patience_seconds)
             return Turn(max(0, at - now) / _MICROSECONDS, granted=True)
