@@ -2,7 +2,7 @@
 
 Real are: SQS, DynamoDB and S3 (ministack on loopback), the Lambda runtime client
 (awslambdaric, a process for each concurrent invocation) and SMTP (aiosmtpd). The trouble:
-messages sent twice, a mail server that is busy now and then, a mail with a 2 MB
+messages sent twice, a mail server that is busy now and then, mails with a 2 MB
 attachment, a message that cannot be read, and a process that is killed in mid-batch.
 
 It ends with a table of what became of the mails, and with status 1 where a promise
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -116,7 +117,10 @@ def rehearse(options: argparse.Namespace, console: Console) -> Outcome:
     with ExitStack() as stack:
         console.print("Starting the mail server and an emulated AWS …")
         scratch = Path(stack.enter_context(TemporaryDirectory()))
-        refused = [f"member-{n}@example.org" for n in range(options.refuse_for_good)]
+        repeat_every = one_in(100, options.members)
+        # Of those whose mail is sent once: a copy of what was refused is tried, and parked, too.
+        once = (n for n in range(options.members) if n % repeat_every)
+        refused = [f"member-{n}@example.org" for n in islice(once, options.refuse_for_good)]
         sink = stack.enter_context(SmtpSink(one_in(200, options.members), refused))
         endpoint = stack.enter_context(ministack())
         set_environment(endpoint, sink, scratch)
@@ -135,7 +139,7 @@ def rehearse(options: argparse.Namespace, console: Console) -> Outcome:
         sqs, s3 = aws.client("sqs", settings), aws.client("s3", settings)
         campaign = Campaign(
             options.members,
-            one_in(100, options.members),
+            repeat_every,
             ATTACHMENT,
             sqs=sqs,
             queue_url=settings.queue_url,
@@ -145,10 +149,10 @@ def rehearse(options: argparse.Namespace, console: Console) -> Outcome:
             timeout_seconds=FUNCTION_TIMEOUT_SECONDS,
             maximum_concurrency=CONCURRENCY,
             working_directory=HERE,
-            # A task that was sent twice is retried with the others.
+            # A mail that was sent twice is retried with the others.
             environment={"LAMBDA_CELERY_QUEUES": json.dumps({QUEUE_OF_COPIES: settings.queue_url})},
         )
-        function = WatchedFunction(stack.enter_context(local_function), s3)
+        function = WatchedFunction(stack.enter_context(local_function))
         sink.on_accepted = killer = Killer(function, after=options.members // 10)
         mapping = EventSourceMapping(
             settings.queue_url,
@@ -166,7 +170,8 @@ def rehearse(options: argparse.Namespace, console: Console) -> Outcome:
             all_sent = time.monotonic()
             # Only now, since here the producer and the function share a machine's cores.
             with mapping:
-                delivered = progress.add_task("delivered", total=options.members)
+                # And the mail that reports it.
+                delivered = progress.add_task("delivered", total=options.members + 1)
                 for arrived in arrivals(sink, depth):
                     progress.update(delivered, completed=arrived)
         end = time.monotonic()
@@ -177,16 +182,17 @@ def rehearse(options: argparse.Namespace, console: Console) -> Outcome:
         draw(depth.samples, marks, options.picture)
         return Outcome(
             enqueued=campaign.enqueued,
-            repeated=frozenset(campaign.repeated),
+            repeated=campaign.repeated,
+            report_to=campaign.report_to,
             accepted=sink.accepted,
             refused=sink.refused,
             parked=receive_all(sqs, settings.dead_letter_queue_url),
             left_on_queue=measure(sqs, settings.queue_url),
             killed_process_id=killer.process_id,
             killed_batch=killer.batch,
-            attachment=(campaign.attachment_task_id, len(ATTACHMENT)),
-            large_bodies_received=function.large_bodies,
-            payload_objects_left=objects_in(s3, settings.payload_bucket),
+            with_attachment=campaign.with_attachment,
+            attachment_bytes=len(ATTACHMENT),
+            objects_in_s3=objects_in(s3, settings.payload_bucket),
             enqueue_seconds=all_sent - start,
             seconds=end - start,
         )
@@ -225,6 +231,7 @@ def set_environment(endpoint: str, sink: SmtpSink, scratch: Path) -> None:
         "AWS_SECRET_ACCESS_KEY": "demo",
         "DJANGO_SETTINGS_MODULE": "proj.settings",
         "DATABASE_PATH": str(scratch / "db.sqlite3"),
+        "CELERY_EMAIL_BACKEND": "rehearsal.delivery.EmailBackend",
         "EMAIL_HOST": sink.host,
         "EMAIL_PORT": str(sink.port),
         "LAMBDA_CELERY_APP": "proj.celery:app",

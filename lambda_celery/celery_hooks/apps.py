@@ -11,10 +11,16 @@ from celery import Celery, _state
 
 from lambda_celery.exceptions import ConfigurationError
 
-#: How the names of tasks begin that are nobody's: Celery's, and this project's.
-OWN_PREFIXES = ("celery.", "lambda_celery.")
+#: How the names and the modules of tasks begin that are nobody's: Celery's, and this project's.
+_NOBODYS = ("celery.", "lambda_celery.")
 #: The one task that every app has of this project. It works off bulk actions on failed tasks.
 WORK_OFF = "lambda_celery.failures.work_off"
+
+
+def is_nobodys(task: Any) -> bool:
+    """Whether *task* is Celery's or this project's, and not the app's own."""
+    # The one for django-celery-email's messages has that one's name.
+    return str(task.name).startswith(_NOBODYS) or str(task.__module__).startswith(_NOBODYS)
 
 
 def on_every_app(function: Callable[[Celery], None]) -> None:

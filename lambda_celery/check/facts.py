@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task
 
-from lambda_celery.celery_hooks.apps import OWN_PREFIXES
+from lambda_celery.celery_hooks.apps import is_nobodys
 from lambda_celery.check.bodies import Bodies, Body, Call, is_a
 from lambda_celery.check.following import Followed, Follower, Step
 from lambda_celery.check.model import CheckError, Finding, Grade, Place
@@ -180,7 +180,7 @@ class Facts:
         return tuple(
             self._task(name, task, follower)
             for name, task in sorted(self.app.tasks.items())
-            if not name.startswith(OWN_PREFIXES)
+            if not is_nobodys(task)
         )
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.app.routes import MapRoute
 
-from lambda_celery.celery_hooks.apps import OWN_PREFIXES
+from lambda_celery.celery_hooks.apps import is_nobodys
 from lambda_celery.conf import Settings
 from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.init.errors import InitError
@@ -59,8 +59,8 @@ def read(app: Celery) -> AppFacts:
         ) from exc
     tasks = [
         task
-        for name, task in sorted(app.tasks.items())
-        if not name.startswith(OWN_PREFIXES) and getattr(task, TASK_ATTRIBUTE, None) is not False
+        for _, task in sorted(app.tasks.items())
+        if not is_nobodys(task) and getattr(task, TASK_ATTRIBUTE, None) is not False
     ]
     notes: list[str] = []
     queues = tuple(dict.fromkeys(_queues(app, tasks, notes)))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from celery import Celery
 
-from lambda_celery.celery_hooks.apps import OWN_PREFIXES
+from lambda_celery.celery_hooks.apps import is_nobodys
 from lambda_celery.conf import CONF_PREFIX, Settings
 from lambda_celery.init.changes import Change, shown
 from lambda_celery.init.python_source import PythonSource, UnfitSourceError
@@ -60,9 +60,7 @@ def are_missing(app: Celery) -> bool:
     """Whether nothing of *app* says yet that tasks go to Lambda."""
     is_set = any(app.conf.get(CONF_PREFIX + each.name) is not None for each in fields(Settings))
     return not is_set and not any(
-        getattr(each, TASK_ATTRIBUTE, None)
-        for name, each in app.tasks.items()
-        if not name.startswith(OWN_PREFIXES)
+        getattr(each, TASK_ATTRIBUTE, None) for each in app.tasks.values() if not is_nobodys(each)
     )
 
 

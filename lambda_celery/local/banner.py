@@ -10,7 +10,7 @@ from celery import Celery
 
 from lambda_celery import __version__
 from lambda_celery.celery_hooks.amqp import routing_of
-from lambda_celery.celery_hooks.apps import OWN_PREFIXES
+from lambda_celery.celery_hooks.apps import is_nobodys
 from lambda_celery.conf import CONF_PREFIX, ENV_PREFIX, Settings
 from lambda_celery.local.emulator import DEFAULT_PORT
 from lambda_celery.local.endpoint import INVOKE_VARIABLE, Endpoint
@@ -107,7 +107,7 @@ def banner(
 
 
 def _tasks_to_sqs(app: Celery) -> list[str]:
-    names = sorted(name for name in app.tasks if not name.startswith(OWN_PREFIXES))
+    names = sorted(name for name, task in app.tasks.items() if not is_nobodys(task))
     if str(app.conf.broker_transport or "").startswith("lambda_celery."):
         return names
     if routing_of(app) is None:

@@ -18,7 +18,7 @@ from lambda_celery.local.provision import provision
 from tests.emulated_aws import REGION
 
 PROJECT = Path(__file__).parents[2] / "examples" / "django_mail"
-TASK = "announcements.tasks.send_mail_task"
+TASK = "announcements.tasks.report_task"
 TIMEOUT_SECONDS = 120
 
 CALL = """
@@ -74,7 +74,7 @@ def manage(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def send(queue_url: str | None) -> None:
-    body = json.dumps([["Ann", "ann@example.org", "Hello", "Text"], {}, {}])
+    body = json.dumps([["Hello", ["ann@example.org"]], {}, {}])
     message = {
         "body": body,
         "content-type": "application/json",

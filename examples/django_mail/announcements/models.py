@@ -1,6 +1,6 @@
-from typing import Any
-
+from django.core.mail import EmailMessage
 from django.db import models
+from django.template.loader import render_to_string
 
 
 class Member(models.Model):
@@ -22,11 +22,11 @@ class Announcement(models.Model):
     def __str__(self) -> str:
         return self.subject
 
-    def mail_to(self, member: Member) -> dict[str, Any]:
-        """Return the arguments of the task that mails this announcement to *member*."""
-        return {
-            "name": member.name,
-            "address": member.address,
-            "subject": self.subject,
-            "text": self.text,
-        }
+    def mail_to(self, member: Member) -> EmailMessage:
+        """Return the mail that tells *member* of this announcement."""
+        context = {"name": member.name, "text": self.text}
+        return EmailMessage(
+            subject=self.subject,
+            body=render_to_string("announcements/mail.txt", context),
+            to=[member.address],
+        )

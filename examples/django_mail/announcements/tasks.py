@@ -1,34 +1,24 @@
-import base64
-import smtplib
+from collections import Counter
 
-from django.core.mail import EmailMessage
-from django.template.loader import render_to_string
+from django.conf import settings
+from django.core.mail import send_mail
 
 from lambda_celery import task
 
 
-@task(
-    bind=True,
-    # A server that is busy (451) or away. Not OSError, which SMTPException is a kind of:
-    # a template that cannot be read does not mend by itself.
-    autoretry_for=(smtplib.SMTPException, ConnectionError, TimeoutError),
-    retry_backoff=True,
-    max_retries=5,
-)
-def send_mail_task(self, name, address, subject, text, attachment=None):
-    """Send one announcement to one member.
+@task
+def report_task(subject, addresses):
+    """Mail the sender of an announcement how many members it went to, by their mail domains.
 
-    *attachment*, if there is one, is a pair: its file name and its content in base64,
-    since task arguments are JSON. The task asks no database: a burst of mails would
-    open as many connections as there are Lambda environments.
+    The task asks no database: a burst of tasks would open as many connections as there are
+    Lambda environments. Its own mail is a message of the queue, too: if the task runs again
+    after a crash, the mail is still sent once.
     """
-    message = EmailMessage(
-        subject=subject,
-        body=render_to_string("announcements/mail.txt", {"name": name, "text": text}),
-        to=[address],
-        headers={"X-Task-ID": self.request.id},
+    domains = Counter(address.rpartition("@")[2] for address in addresses)
+    lines = [f"{count:>8,} {domain}" for domain, count in domains.most_common()]
+    send_mail(
+        subject=f"Sent to {len(addresses):,} members: {subject}",
+        message="\n".join(lines),
+        from_email=None,
+        recipient_list=[settings.DEFAULT_FROM_EMAIL],
     )
-    if attachment is not None:
-        file_name, content = attachment
-        message.attach(file_name, base64.b64decode(content), "application/octet-stream")
-    message.send()

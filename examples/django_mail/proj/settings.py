@@ -15,7 +15,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["announcements", "lambda_celery.django"]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 
-# Members and announcements. Only the producer opens it: a mail's task carries what it needs.
+# Members and announcements. Only the producer opens it: mails and tasks carry what they need.
 # It lies beside the project, whose folder is what is deployed.
 DATABASES = {
     "default": {
@@ -24,12 +24,17 @@ DATABASES = {
     }
 }
 
+# Every mail goes to the queue; the function delivers it by this back end and these settings.
+EMAIL_BACKEND = "lambda_celery.django.mail.EmailBackend"
+CELERY_EMAIL_BACKEND = os.environ.get(
+    "CELERY_EMAIL_BACKEND", "django.core.mail.backends.smtp.EmailBackend"
+)
 EMAIL_HOST = os.environ.get("EMAIL_HOST", "localhost")
 EMAIL_PORT = int(os.environ.get("EMAIL_PORT", "1025"))
 EMAIL_HOST_USER = os.environ.get("EMAIL_HOST_USER", "")
 EMAIL_HOST_PASSWORD = os.environ.get("EMAIL_HOST_PASSWORD", "")
 EMAIL_USE_TLS = os.environ.get("EMAIL_USE_TLS", "false") == "true"
-# Well under the function's time-out, so that a silent server costs one attempt, not a batch.
+# Well under the function's time-out, so that a silent server holds up one mail, not a batch.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL", "announcements@example.org")
 

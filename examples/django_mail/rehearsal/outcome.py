@@ -1,7 +1,7 @@
 """What a run came to, what it should have come to, and the table that says so."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,88 +36,103 @@ class Row:
 class Outcome:
     """The facts, each from whoever knows it: the mail server, SQS, S3 or the producer."""
 
-    #: Task id to address, as ``delay()`` returned them.
-    enqueued: Mapping[str, str]
-    #: Tasks whose message was sent twice.
-    repeated: frozenset[str]
+    #: To whom a mail was sent; once each.
+    enqueued: Set[str]
+    #: Those whose message was sent twice.
+    repeated: Set[str]
+    #: To whom the task mails its report.
+    report_to: str
     accepted: Sequence[Mail]
     #: Mails that the server was too busy for.
     refused: Sequence[Mail]
     parked: Sequence[Parked]
     left_on_queue: Depth
     killed_process_id: int | None
-    #: The tasks of the batch that the killed process was at.
-    killed_batch: frozenset[str]
-    #: The task whose mail has the attachment, and the attachment's size.
-    attachment: tuple[str, int]
-    large_bodies_received: int
-    payload_objects_left: int
+    #: The recipients of the batch that the killed process was at.
+    killed_batch: Set[str]
+    #: Those whose mail has the attachment, and the attachment's size.
+    with_attachment: Set[str]
+    attachment_bytes: int
+    objects_in_s3: int
     enqueue_seconds: float
     seconds: float
 
     @cached_property
+    def expected(self) -> Set[str]:
+        """Everybody who is to get a mail: the report's recipient as well."""
+        return self.enqueued | {self.report_to}
+
+    @cached_property
     def times_accepted(self) -> Counter[str]:
-        """Task id to how often the mail server took its mail."""
-        return Counter(mail.task_id for mail in self.accepted)
+        """Recipient to how often the mail server took a mail for them."""
+        return Counter(mail.recipient for mail in self.accepted)
 
     @cached_property
     def arrived(self) -> set[str]:
-        """Tasks whose mail arrived where it should."""
-        return {m.task_id for m in self.accepted if self.enqueued.get(m.task_id) == m.recipient}
+        """Those who got their mail."""
+        return {mail.recipient for mail in self.accepted if not self._is_stray(mail)}
 
     @property
-    def lost(self) -> set[str]:
-        """Tasks whose mail never arrived."""
-        return set(self.enqueued) - self.arrived
+    def lost(self) -> Set[str]:
+        """Those whose mail never arrived."""
+        return self.expected - self.arrived
 
     @property
     def strays(self) -> list[Mail]:
-        """Mails that nobody sent."""
-        return [m for m in self.accepted if self.enqueued.get(m.task_id) != m.recipient]
+        """Mails that nobody sent, or that somebody else was to get."""
+        return [mail for mail in self.accepted if self._is_stray(mail)]
+
+    def _is_stray(self, mail: Mail) -> bool:
+        return mail.recipient not in self.expected or mail.to != mail.recipient
 
     @property
     def twice(self) -> set[str]:
-        """Tasks whose mail arrived more than once."""
-        return {task_id for task_id, times in self.times_accepted.items() if times > 1}
+        """Those who got a mail more than once."""
+        return {recipient for recipient, times in self.times_accepted.items() if times > 1}
 
     @property
     def killed_after_smtp(self) -> set[str]:
-        """Those that the killed process had handed over, but had not yet recorded as done.
+        """Those whose mail the killed process had handed over, but had not yet recorded as done.
 
-        One that was refused counts too: its retry was on the way when it was run again.
+        One that was refused counts too: its retry was on the way when it was run again. Whoever
+        gets a mail twice can tell by its ``Message-ID``.
         """
         handed_over = [*self.accepted, *self.refused]
-        by_killed = {m.task_id for m in handed_over if m.process_id == self.killed_process_id}
+        by_killed = {m.recipient for m in handed_over if m.process_id == self.killed_process_id}
         return {
-            task_id
-            for task_id in self.twice & self.killed_batch & by_killed
-            if self.times_accepted[task_id] == 2
+            recipient
+            for recipient in self.twice & self.killed_batch & by_killed
+            if self.times_accepted[recipient] == 2
+            and len({m.message_id for m in self.accepted if m.recipient == recipient}) == 1
         }
 
     @property
     def mails_per_second(self) -> float:
         """The rate, without the killed batch: it waits for its visibility time-out to end."""
-        moments = [m.at_seconds for m in self.accepted if m.task_id not in self.killed_batch]
+        moments = [m.at_seconds for m in self.accepted if m.recipient not in self.killed_batch]
         seconds = max(moments, default=0.0) - min(moments, default=0.0)
         return len(moments) / seconds if seconds else 0.0
 
     def rows(self) -> list[Row]:
         """Return the table's lines."""
-        refused = {mail.task_id for mail in self.refused}
+        refused = {mail.recipient for mail in self.refused}
         inexcusable = self.twice - self.killed_after_smtp
-        attached = [m.attachment_bytes for m in self.accepted if m.task_id == self.attachment[0]]
+        attached = {m.recipient: m.attachment_bytes for m in self.accepted if m.attachment_bytes}
+        whole = [r for r, size in attached.items() if size == self.attachment_bytes]
+        reports = self.times_accepted[self.report_to]
         reasons = Counter(parked.reason or "no reason" for parked in self.parked)
         return [
             Row("enqueued", f"{len(self.enqueued):,}"),
             Row("  sent once more", f"{len(self.repeated):,}", "some", bool(self.repeated)),
             Row(
                 "delivered",
-                f"{len(self.arrived):,}",
+                f"{len(self.arrived & self.enqueued):,}",
                 "all, and none else",
-                len(self.arrived) == len(self.enqueued) and not self.strays,
+                self.enqueued <= self.arrived and not self.strays,
             ),
+            Row("  the task's report", f"{reports:,}", "1", self.report_to in self.arrived),
             Row("delivered twice", self._names(inexcusable), "0", not inexcusable),
-            # A process runs one task at a time, so one mail is all that can be in between.
+            # A process sends one mail at a time, so one is all that can be in between.
             Row(
                 "  killed before commit",
                 self._names(self.killed_after_smtp),
@@ -138,15 +153,15 @@ class Outcome:
             ),
             Row(
                 "attachment through S3",
-                f"{max(attached, default=0):,} bytes",
-                f"{self.attachment[1]:,} bytes",
-                set(attached) == {self.attachment[1]} and self.large_bodies_received > 0,
+                f"{len(whole):,} of {self.attachment_bytes:,} bytes",
+                f"{len(self.with_attachment):,}",
+                set(attached) == set(whole) == self.with_attachment,
             ),
             Row(
-                "  objects left in S3",
-                f"{self.payload_objects_left:,}",
-                "0",
-                self.payload_objects_left == 0,
+                "  objects in S3",
+                f"{self.objects_in_s3:,}",
+                "1 for all",
+                self.objects_in_s3 == 1,
             ),
             Row(
                 "parked",
@@ -170,11 +185,10 @@ class Outcome:
             Row("duration", f"{self.seconds:.0f} s"),
         ]
 
-    def _names(self, task_ids: Set[str]) -> str:
-        """Return how many there are, and the addresses of the first few."""
-        addresses = sorted(self.enqueued.get(task_id, "?") for task_id in task_ids)
-        named = ", ".join(addresses[:5]) + (", …" if len(addresses) > 5 else "")
-        return f"{len(task_ids):,}" + (f": {named}" if named else "")
+    def _names(self, recipients: Set[str]) -> str:
+        """Return how many there are, and the first few."""
+        named = ", ".join(sorted(recipients)[:5]) + (", …" if len(recipients) > 5 else "")
+        return f"{len(recipients):,}" + (f": {named}" if named else "")
 
     def broken_promises(self) -> list[str]:
         """Return a line for each promise that did not hold."""

@@ -44,8 +44,6 @@ class Recorder:
 
 def facts(content: bytes) -> dict[str, object]:
     headers = BytesHeaderParser().parsebytes(content)
-    # email.utils.make_msgid() writes <time.process.random@host>.
-    process_id = int(headers["Message-ID"].split(".")[1])
     attachment_bytes = 0
     if len(content) > LARGE_BYTES:
         attachment_bytes = sum(
@@ -54,8 +52,10 @@ def facts(content: bytes) -> dict[str, object]:
             if part.get_content_disposition() == "attachment"
         )
     return {
-        "task_id": headers["X-Task-ID"],
-        "process_id": process_id,
+        "to": headers["To"],
+        "message_id": headers["Message-ID"].strip(),
+        # Written by rehearsal.delivery, if that delivers.
+        "process_id": int(headers.get("X-Process-ID", 0)),
         "attachment_bytes": attachment_bytes,
     }
 

@@ -17,8 +17,10 @@ SERVER = Path(__file__).with_name("smtp_server.py")
 class Mail:
     """One mail that the server was handed."""
 
-    task_id: str
     recipient: str
+    #: Whom its header names.
+    to: str
+    message_id: str
     process_id: int
     attachment_bytes: int
     at_seconds: float
@@ -69,7 +71,7 @@ class SmtpSink:
 
     @property
     def arrived(self) -> int:
-        """How many tasks have had a mail accepted, however many times."""
+        """How many recipients have had a mail accepted, however many times."""
         return len(self._arrived)
 
     def _read(self, lines: IO[str]) -> None:
@@ -81,5 +83,5 @@ class SmtpSink:
                 self.refused.append(mail)
                 continue
             self.accepted.append(mail)
-            self._arrived.add(mail.task_id)
+            self._arrived.add(mail.recipient)
             self.on_accepted(mail)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 from lambda_celery.check.bodies import Call
 from lambda_celery.check.facts import Facts, TaskFacts
@@ -11,9 +13,10 @@ from lambda_celery.check.model import Finding, Grade, registry
 
 _MAILS = (
     "django.core.mail.send_mail", "django.core.mail.send_mass_mail", "django.core.mail.mail_admins",
-    "django.core.mail.mail_managers", "django.core.mail.*Email*().send", "smtplib.*sendmail",
-    "smtplib.*send_message", "*.EmailMessage().send", "*.EmailMultiAlternatives().send",
+    "django.core.mail.mail_managers", "django.core.mail.*Email*().send",
+    "*.EmailMessage().send", "*.EmailMultiAlternatives().send",
 )  # fmt: skip
+_SMTP = ("smtplib.*sendmail", "smtplib.*send_message")
 _REQUESTS = tuple(
     f"{package}{verb}"
     for package in ("requests.", "requests.*().", "httpx.", "httpx.*().", "aiohttp.*().")
@@ -33,14 +36,18 @@ def early_ack(facts: Facts) -> Iterator[Finding]:
     again although the task says nothing of retries. What has run to its end does not run
     again; the exception is a process that is killed between the work and its record. What must
     not start a second time says `reject_on_worker_lost=False`, and what must not be tried
-    again after a failure `acks_on_failure_or_timeout=True`. With an `idempotency_key`, or
-    `acks_late=True`, the task says that it has thought of it.
+    again after a failure `acks_on_failure_or_timeout=True`. Mail of Django's is none of it where
+    `EMAIL_BACKEND` [sends it to the queue](django-mail.md): what a second run sends again is sent
+    once. With an `idempotency_key`, or `acks_late=True`, the task says that it has thought of it.
     """
+    is_mail_published = _is_mail_published()
     for task in facts.tasks:
         if not _is_relied_upon(task):
             continue
         effects: dict[str, Call] = {}
         for _, call in task.calls:
+            if is_mail_published and _is_mail(call):
+                continue
             if (what := _effect(call)) and what not in effects:
                 effects[what] = call
         for what, call in effects.items():
@@ -65,8 +72,39 @@ def _is_relied_upon(task: TaskFacts) -> bool:
     )
 
 
-def _effect(call: Call) -> str | None:
+def _is_mail_published() -> bool:
+    """Whether the project's mail goes to the queue, which takes what is sent again once."""
+    if "django.conf" not in sys.modules:
+        return False
+    from django.conf import settings
+    from django.utils.module_loading import import_string
+
+    if not settings.configured:
+        return False
+    mailers = getattr(settings, "MAILERS", None)
+    default = mailers.get("default", {}).get("BACKEND") if mailers else None
+    path = default or getattr(settings, "EMAIL_BACKEND", "")
+    with suppress(ImportError):  # Django says so itself, when it sends
+        return getattr(import_string(path), "publishes_mails", False) is True
+    return False
+
+
+def _is_mail(call: Call) -> bool:
+    """Whether *call* sends a mail by Django's mail back end."""
     if call.matches(_MAILS):
+        return True
+    return (
+        call.receiver is not None
+        and call.attribute in ("send", "send_messages")
+        and any(
+            each in ast.unparse(call.receiver).lower()
+            for each in ("email", "mail", "message", "msg")
+        )
+    )
+
+
+def _effect(call: Call) -> str | None:
+    if call.matches(_SMTP) or _is_mail(call):
         return "sends mail"
     if call.matches(_REQUESTS):
         return "sends a request that may not be repeated"
@@ -78,10 +116,6 @@ def _effect(call: Call) -> str | None:
             return "creates a row"
         if call.attribute in ("incr", "decr", "incrby", "hincrby", "rpush", "lpush"):
             return "counts or queues in a store"
-        if call.attribute in ("send", "send_messages") and any(
-            each in written.lower() for each in ("email", "mail", "message", "msg")
-        ):
-            return "sends mail"
         if call.attribute == "update" and any(
             isinstance(node, ast.Call) and getattr(node.func, "id", "") == "F"
             for keyword in call.node.keywords

@@ -144,6 +144,34 @@ def test_django_files(tmp_path, monkeypatch):
     assert found(tmp_path, "", "django-files") == ()
 
 
+def test_mail_that_goes_to_the_queue_may_be_sent_again(tmp_path, monkeypatch):
+    import django.conf  # noqa: F401 - the rule looks for it
+
+    code = """
+    import smtplib
+    from django.core.mail import mail_admins
+    @app.task
+    def f(message):
+        message.send()
+        mail_admins("a", "b")
+    @app.task
+    def by_hand(): smtplib.SMTP().sendmail("a", "b", "c")
+    """
+    path = "lambda_celery.django.mail.EmailBackend"
+    published = SimpleNamespace(configured=True, EMAIL_BACKEND=path)
+    monkeypatch.setattr("django.conf.settings", published)
+    [finding] = found(tmp_path, code, "early-ack")
+    assert finding.subject.endswith("by_hand")
+    mailers = {"default": {"BACKEND": path, "OPTIONS": {"using": "smtp"}}}
+    monkeypatch.setattr("django.conf.settings", SimpleNamespace(configured=True, MAILERS=mailers))
+    assert len(found(tmp_path, code, "early-ack")) == 1
+
+    monkeypatch.setattr("django.conf.settings", published)
+    for other in ("django.core.mail.backends.smtp.EmailBackend", "nowhere.EmailBackend"):
+        monkeypatch.setattr(published, "EMAIL_BACKEND", other)
+        assert len(found(tmp_path, code, "early-ack")) == 2
+
+
 def test_djangos_own_settings_are_no_typos(tmp_path):
     import django.conf.global_settings  # noqa: F401 - the rule looks for it
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from lambda_celery.celery_hooks.apps import OWN_PREFIXES
+from lambda_celery.celery_hooks.apps import is_nobodys
 from lambda_celery.check.deployed.deployment import Deployed, Function
 from lambda_celery.check.deployed.rule import Difference, Wrong, deployed_rule
 from lambda_celery.check.model import Grade
@@ -85,7 +85,7 @@ def _limits(deployed: Deployed, each: Function) -> Iterator[Difference]:
         return  # which task is for which of them, its calls say
     conf = deployed.app.conf
     for name, task in sorted(deployed.app.tasks.items()):
-        if name.startswith(OWN_PREFIXES) or getattr(task, "lambda_celery", None) is False:
+        if is_nobodys(task) or getattr(task, "lambda_celery", None) is False:
             continue
         limits = {
             option: getattr(task, option, None) or conf.get(f"task_{option}")
