@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from asyncio import CancelledError
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from celery import Celery
 from celery import Task as CeleryTask
+from celery.exceptions import TaskPredicate
 from django.utils import timezone
 
 from lambda_celery.django.tasks import store
@@ -39,7 +41,7 @@ class UnknownDjangoTaskError(LambdaCeleryError):
 
 
 class TaskExitedError(LambdaCeleryError):
-    """A task of Django's has called ``sys.exit``."""
+    """A task of Django's has raised what ends a process, a coroutine or a task of Celery's."""
 
 
 def run(self: CeleryTask, call: Mapping[str, Any]) -> None:
@@ -57,8 +59,9 @@ def run(self: CeleryTask, call: Mapping[str, Any]) -> None:
     try:
         try:
             value = normalize_json(task.call(*given, *result.args, **result.kwargs))
-        except SystemExit as exc:
-            raise TaskExitedError(f"The task has called sys.exit({exc}).") from exc
+        except (SystemExit, CancelledError, TaskPredicate) as exc:
+            # Celery would take it for a lost process, or for its own Ignore, Reject or Retry.
+            raise TaskExitedError(f"The task has raised {exc!r}.") from exc
     except Exception as exc:  # noqa: BLE001 - it is raised again
         # Nothing is to try it again: Celery's word for that is a retry too many.
         self.retry(exc=exc, max_retries=0)
@@ -80,6 +83,8 @@ def fail(
             logger.error("Its signal is not sent for %s: %s", call.get("task"), unknown)
             _keep_failure(celery_task.app, task_id, exc)
             return
+    if result.status == TaskResultStatus.SUCCESSFUL:
+        return  # it had been kept, and told, when its process was lost
     cause = exc.__cause__ if isinstance(exc, TaskExitedError) else exc
     result.errors.append(to_error(cause or exc))
     change(result, status=TaskResultStatus.FAILED, finished_at=timezone.now())

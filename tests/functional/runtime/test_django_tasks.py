@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from celery.exceptions import Ignore, Reject, Retry
 from django.test import override_settings
 
 import tests.django_settings  # noqa: F401 - before what reads them
-from lambda_celery.django.tasks import api
+from lambda_celery.django.tasks import api, documents, store
 from lambda_celery.django.tasks.api import TaskResultStatus
 from lambda_celery.exceptions import PublishError
 from tests.functional.runtime.test_attempts import lose, received
@@ -49,6 +50,33 @@ def attempt(context, *, fails_until):
 @task
 def leave():
     sys.exit(3)
+
+
+@task
+def ignore():
+    raise Ignore
+
+
+@task
+def reject():
+    raise Reject("later", requeue=True)
+
+
+@task
+def retry():
+    raise Retry("later")
+
+
+@task
+async def cancel():
+    raise asyncio.CancelledError
+
+
+@task
+def large(*, returned=0, raised=0):
+    if raised:
+        raise LookupError("x" * raised)
+    return "x" * returned
 
 
 @task
@@ -125,8 +153,16 @@ def test_a_coroutine_is_enqueued_and_run(runtime):
 
 @pytest.mark.parametrize(
     ("called", "error"),
-    [(leave, SystemExit), (complex_value, TypeError), (add, TypeError)],
-    ids=["sys.exit", "what it returns", "its arguments"],
+    [
+        (leave, SystemExit),
+        (ignore, Ignore),
+        (reject, Reject),
+        (retry, Retry),
+        (cancel, asyncio.CancelledError),
+        (complex_value, TypeError),
+        (add, TypeError),
+    ],
+    ids=["sys.exit", "ignore", "reject", "retry", "cancel", "what it returns", "its arguments"],
 )
 def test_a_task_that_raises_has_failed_and_is_parked(runtime, stack, sent, called, error):
     result = called.enqueue()
@@ -169,6 +205,36 @@ def test_what_is_lost_with_its_process_at_its_last_attempt_has_failed(make_runti
     assert sent[-1] == ("task_finished", result.id, "FAILED")
     result.refresh()
     assert result.errors[0].exception_class_path.endswith(".WorkerLostError")
+
+
+def test_what_was_lost_after_its_result_was_kept_stays_successful(make_runtime, sent):
+    runtime = make_runtime(lambda_max_receive_count=2)
+    result = add.enqueue(1, 2)
+    [message] = runtime.receive()
+    lose(runtime, message, times=2)
+    kept = documents.to_document(result) | {"status": "SUCCESSFUL", "return_value": 3}
+    store.write(runtime.app, result.id, kept)
+
+    assert runtime.hand_over([received(message, 3)]).all_deleted
+
+    assert [name for name, _, _ in sent] == ["task_enqueued"]
+    result.refresh()
+    assert (result.return_value, result.errors) == (3, [])
+
+
+@pytest.mark.parametrize("size", [{"returned": 500_000}, {"raised": 500_000}])
+def test_what_the_store_does_not_take_at_the_end_is_logged(
+    make_runtime, results_table, sent, caplog, size
+):
+    runtime = make_runtime(result_backend=f"lambda-dynamodb:///{results_table}")
+    result = large.enqueue(**size)
+
+    assert runtime.deliver().all_deleted
+
+    assert sent[-1] == ("task_finished", result.id, "FAILED" if "raised" in size else "SUCCESSFUL")
+    assert f"The result {result.id}" in caplog.text
+    result.refresh()
+    assert result.status == TaskResultStatus.RUNNING
 
 
 def test_a_task_that_is_not_deployed_comes_back_and_has_failed_at_last(
