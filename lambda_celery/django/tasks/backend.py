@@ -46,7 +46,8 @@ class LambdaBackend(BaseTaskBackend):
       refused where a task is declared, unless this has its queue.
     - ``ignore_result``: whether no results are kept, although Celery has a result back end.
 
-    :raises ImproperlyConfigured: ``OPTIONS`` has something else.
+    :raises ImproperlyConfigured: ``OPTIONS`` has something else, or priorities of a queue that
+        ``QUEUES`` does not have.
     """
 
     supports_defer = True
@@ -61,6 +62,12 @@ class LambdaBackend(BaseTaskBackend):
             raise ImproperlyConfigured(
                 f"TASKS[{alias!r}]['OPTIONS'] has {', '.join(map(repr, options))}, which this back "
                 "end does not know. It knows 'priority_queues' and 'ignore_result'."
+            )
+        if self.queues and (unknown := self._priority_queues.keys() - self.queues):
+            raise ImproperlyConfigured(
+                f"TASKS[{alias!r}]['OPTIONS']['priority_queues'] has "
+                f"{', '.join(map(repr, sorted(unknown)))}, which QUEUES does not have: no task can "
+                "be in it. Add it to QUEUES, or correct its name."
             )
 
     @property
@@ -117,6 +124,7 @@ class LambdaBackend(BaseTaskBackend):
         """Return the result *result_id* as it is kept.
 
         :raises TaskResultDoesNotExist: this back end has none by this id.
+        :raises InvalidTask: its queue or its priority is no longer in the settings.
         :raises NotImplementedError: results are not kept.
         """
         if not self.supports_get_result:
@@ -209,10 +217,13 @@ async def _on_thread(function: Callable[..., TaskResult], *args: Any) -> TaskRes
 
 def _priority_queues(alias: str, value: Any) -> dict[str, dict[int, str]]:
     try:
-        return {
+        read = {
             str(name): {int(priority): str(queue) for priority, queue in each.items()}
             for name, each in value.items()
         }
+        if not all(read.values()):
+            raise ValueError("a queue without priorities")
+        return read
     except (AttributeError, TypeError, ValueError):
         raise ImproperlyConfigured(
             f"TASKS[{alias!r}]['OPTIONS']['priority_queues'] must be a mapping of queue names to a "
