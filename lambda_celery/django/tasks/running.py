@@ -63,6 +63,9 @@ def run(self: CeleryTask, call: Mapping[str, Any]) -> None:
             # Celery would take it for a lost process, or for its own Ignore, Reject or Retry.
             raise TaskExitedError(f"The task has raised {exc!r}.") from exc
     except Exception as exc:  # noqa: BLE001 - it is raised again
+        # Celery puts another in the place of one that cannot be pickled.
+        cause = exc.__cause__ if isinstance(exc, TaskExitedError) else None
+        self.request.django_error = to_error(cause or exc)
         # Nothing is to try it again: Celery's word for that is a retry too many.
         self.retry(exc=exc, max_retries=0)
     status = TaskResultStatus.SUCCESSFUL
@@ -76,7 +79,9 @@ def fail(
 ) -> None:
     """Note that the task of *call*, the arguments of *celery_task*, has failed for good."""
     result = getattr(celery_task.request, "django_result", None)
+    error = getattr(celery_task.request, "django_error", None)
     if result is None or result.id != task_id:
+        error = None
         try:
             result = _read(celery_task.app, task_id, call)
         except Exception as unknown:  # noqa: BLE001 - a message may hold anything
@@ -85,8 +90,7 @@ def fail(
             return
     if result.status == TaskResultStatus.SUCCESSFUL:
         return  # it had been kept, and told, when its process was lost
-    cause = exc.__cause__ if isinstance(exc, TaskExitedError) else exc
-    result.errors.append(to_error(cause or exc))
+    result.errors.append(error or to_error(exc))
     change(result, status=TaskResultStatus.FAILED, finished_at=timezone.now())
     _keep(celery_task.app, result)
     signals.task_finished.send_robust(type(result.task.get_backend()), task_result=result)

@@ -52,6 +52,16 @@ def leave():
     sys.exit(3)
 
 
+class UnpicklableError(Exception):
+    def __init__(self, code, reason):
+        super().__init__(f"{code}: {reason}")
+
+
+@task
+def unpicklable():
+    raise UnpicklableError(451, "later")
+
+
 @task
 def ignore():
     raise Ignore
@@ -159,10 +169,20 @@ def test_a_coroutine_is_enqueued_and_run(runtime):
         (reject, Reject),
         (retry, Retry),
         (cancel, asyncio.CancelledError),
+        (unpicklable, UnpicklableError),
         (complex_value, TypeError),
         (add, TypeError),
     ],
-    ids=["sys.exit", "ignore", "reject", "retry", "cancel", "what it returns", "its arguments"],
+    ids=[
+        "sys.exit",
+        "ignore",
+        "reject",
+        "retry",
+        "cancel",
+        "what cannot be pickled",
+        "what it returns",
+        "its arguments",
+    ],
 )
 def test_a_task_that_raises_has_failed_and_is_parked(runtime, stack, sent, called, error):
     result = called.enqueue()
@@ -330,6 +350,13 @@ def test_queues_and_priorities_are_queues_of_celery(runtime):
             add.using(priority=1)
 
     assert queues == ["celery", "mail", "bulk", "urgent"]
+
+
+@pytest.mark.parametrize("no_id", ["", None, 5, "nobody's", "x" * 5000])
+def test_what_is_no_id_has_no_result(make_runtime, results_table, no_id):
+    make_runtime(result_backend=f"lambda-dynamodb:///{results_table}")
+    with pytest.raises(api.TaskResultDoesNotExist):
+        add.get_result(no_id)
 
 
 def test_without_a_store_there_are_no_results(make_runtime):
