@@ -12,6 +12,7 @@ import pytest
 from celery.exceptions import Ignore, Reject, Retry
 from django.test import override_settings
 
+import lambda_celery
 import tests.django_settings  # noqa: F401 - before what reads them
 from lambda_celery.django.tasks import api, documents, store
 from lambda_celery.django.tasks.api import TaskResultStatus
@@ -289,6 +290,24 @@ def test_what_aws_refuses_is_raised_and_no_signal_is_sent(runtime, faults, sent)
     with pytest.raises(PublishError):
         add.enqueue(1, 2)
     assert sent == []
+
+
+def test_what_a_batch_holds_has_had_its_signal(runtime, stack, sent):
+    results = []
+
+    def enqueue_and_raise() -> None:
+        with lambda_celery.batch():
+            results.append(add.enqueue(1, 2))
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        enqueue_and_raise()
+
+    [result] = results
+    assert sent == [("task_enqueued", result.id, "READY")]
+    assert stack.depth() == 0
+    result.refresh()
+    assert result.status == TaskResultStatus.READY
 
 
 def test_a_task_whose_result_cannot_be_stored_is_not_sent(runtime, monkeypatch, sent, stack):
