@@ -58,6 +58,7 @@ def test_a_priority_is_refused_where_it_is_declared(app):
     [
         ({"priority": {}}, r"has 'priority', which this back end does not know"),
         ({"priority_queues": {6: "mail-urgent"}}, "must be a mapping of queue names"),
+        ({"priority_queues": {"mail": {}}}, "must be a mapping of queue names"),
         (
             {"priority_queues": {"mail": {"high": "mail-urgent"}}},
             "must be a mapping of queue names",
@@ -67,6 +68,12 @@ def test_a_priority_is_refused_where_it_is_declared(app):
 def test_options_that_cannot_be_meant_are_refused(options, sentence):
     with pytest.raises(ImproperlyConfigured, match=sentence):
         backend(**options)
+
+
+def test_priorities_of_a_queue_that_no_task_can_be_in_are_refused():
+    options = {"priority_queues": {"mial": {50: "mail-urgent"}}}
+    with pytest.raises(ImproperlyConfigured, match="has 'mial', which QUEUES does not have"):
+        LambdaBackend("default", {"QUEUES": ["mail"], "OPTIONS": options})
 
 
 def test_flags_tell_what_is_there(app):

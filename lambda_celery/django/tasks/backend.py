@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from celery import uuid
@@ -46,7 +47,8 @@ class LambdaBackend(BaseTaskBackend):
       refused where a task is declared, unless this has its queue.
     - ``ignore_result``: whether no results are kept, although Celery has a result back end.
 
-    :raises ImproperlyConfigured: ``OPTIONS`` has something else.
+    :raises ImproperlyConfigured: ``OPTIONS`` has something else, or priorities of a queue that
+        ``QUEUES`` does not have.
     """
 
     supports_defer = True
@@ -61,6 +63,12 @@ class LambdaBackend(BaseTaskBackend):
             raise ImproperlyConfigured(
                 f"TASKS[{alias!r}]['OPTIONS'] has {', '.join(map(repr, options))}, which this back "
                 "end does not know. It knows 'priority_queues' and 'ignore_result'."
+            )
+        if self.queues and (unknown := self._priority_queues.keys() - self.queues):
+            raise ImproperlyConfigured(
+                f"TASKS[{alias!r}]['OPTIONS']['priority_queues'] has "
+                f"{', '.join(map(repr, sorted(unknown)))}, which QUEUES does not have: no task can "
+                "be in it. Add it to QUEUES, or correct its name."
             )
 
     @property
@@ -117,11 +125,13 @@ class LambdaBackend(BaseTaskBackend):
         """Return the result *result_id* as it is kept.
 
         :raises TaskResultDoesNotExist: this back end has none by this id.
+        :raises InvalidTask: its queue or its priority is no longer in the settings.
         :raises NotImplementedError: results are not kept.
         """
         if not self.supports_get_result:
             return super().get_result(result_id)
-        document = store.read(run_task.app, result_id)
+        # Result back ends differ in what they say of a key that they do not take.
+        document = store.read(run_task.app, result_id) if _is_id(result_id) else None
         if document is None or document["backend"] != self.alias:
             raise TaskResultDoesNotExist(result_id)
         try:
@@ -207,12 +217,24 @@ async def _on_thread(function: Callable[..., TaskResult], *args: Any) -> TaskRes
     return await sync_to_async(CeleryState().call, thread_sensitive=True)(function, *args)
 
 
+def _is_id(value: Any) -> bool:
+    """Whether *value* is of the form that ``enqueue`` gives to ids."""
+    try:
+        UUID(value)
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return True
+
+
 def _priority_queues(alias: str, value: Any) -> dict[str, dict[int, str]]:
     try:
-        return {
+        read = {
             str(name): {int(priority): str(queue) for priority, queue in each.items()}
             for name, each in value.items()
         }
+        if not all(read.values()):
+            raise ValueError("a queue without priorities")
+        return read
     except (AttributeError, TypeError, ValueError):
         raise ImproperlyConfigured(
             f"TASKS[{alias!r}]['OPTIONS']['priority_queues'] must be a mapping of queue names to a "

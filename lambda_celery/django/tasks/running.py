@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from asyncio import CancelledError
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from celery import Celery
 from celery import Task as CeleryTask
+from celery.exceptions import TaskPredicate
 from django.utils import timezone
 
 from lambda_celery.django.tasks import store
@@ -39,7 +41,7 @@ class UnknownDjangoTaskError(LambdaCeleryError):
 
 
 class TaskExitedError(LambdaCeleryError):
-    """A task of Django's has called ``sys.exit``."""
+    """A task of Django's has raised what ends a process, a coroutine or a task of Celery's."""
 
 
 def run(self: CeleryTask, call: Mapping[str, Any]) -> None:
@@ -57,9 +59,13 @@ def run(self: CeleryTask, call: Mapping[str, Any]) -> None:
     try:
         try:
             value = normalize_json(task.call(*given, *result.args, **result.kwargs))
-        except SystemExit as exc:
-            raise TaskExitedError(f"The task has called sys.exit({exc}).") from exc
+        except (SystemExit, CancelledError, TaskPredicate) as exc:
+            # Celery would take it for a lost process, or for its own Ignore, Reject or Retry.
+            raise TaskExitedError(f"The task has raised {exc!r}.") from exc
     except Exception as exc:  # noqa: BLE001 - it is raised again
+        # Celery puts another in the place of one that cannot be pickled.
+        cause = exc.__cause__ if isinstance(exc, TaskExitedError) else None
+        self.request.django_error = to_error(cause or exc)
         # Nothing is to try it again: Celery's word for that is a retry too many.
         self.retry(exc=exc, max_retries=0)
     status = TaskResultStatus.SUCCESSFUL
@@ -73,15 +79,18 @@ def fail(
 ) -> None:
     """Note that the task of *call*, the arguments of *celery_task*, has failed for good."""
     result = getattr(celery_task.request, "django_result", None)
+    error = getattr(celery_task.request, "django_error", None)
     if result is None or result.id != task_id:
+        error = None
         try:
             result = _read(celery_task.app, task_id, call)
         except Exception as unknown:  # noqa: BLE001 - a message may hold anything
             logger.error("Its signal is not sent for %s: %s", call.get("task"), unknown)
             _keep_failure(celery_task.app, task_id, exc)
             return
-    cause = exc.__cause__ if isinstance(exc, TaskExitedError) else exc
-    result.errors.append(to_error(cause or exc))
+    if result.status == TaskResultStatus.SUCCESSFUL:
+        return  # it had been kept, and told, when its process was lost
+    result.errors.append(error or to_error(exc))
     change(result, status=TaskResultStatus.FAILED, finished_at=timezone.now())
     _keep(celery_task.app, result)
     signals.task_finished.send_robust(type(result.task.get_backend()), task_result=result)

@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from celery.exceptions import Ignore, Reject, Retry
 from django.test import override_settings
 
+import lambda_celery
 import tests.django_settings  # noqa: F401 - before what reads them
-from lambda_celery.django.tasks import api
+from lambda_celery.django.tasks import api, documents, store
 from lambda_celery.django.tasks.api import TaskResultStatus
 from lambda_celery.exceptions import PublishError
 from tests.functional.runtime.test_attempts import lose, received
@@ -49,6 +51,43 @@ def attempt(context, *, fails_until):
 @task
 def leave():
     sys.exit(3)
+
+
+class UnpicklableError(Exception):
+    def __init__(self, code, reason):
+        super().__init__(f"{code}: {reason}")
+
+
+@task
+def unpicklable():
+    raise UnpicklableError(451, "later")
+
+
+@task
+def ignore():
+    raise Ignore
+
+
+@task
+def reject():
+    raise Reject("later", requeue=True)
+
+
+@task
+def retry():
+    raise Retry("later")
+
+
+@task
+async def cancel():
+    raise asyncio.CancelledError
+
+
+@task
+def large(*, returned=0, raised=0):
+    if raised:
+        raise LookupError("x" * raised)
+    return "x" * returned
 
 
 @task
@@ -125,8 +164,26 @@ def test_a_coroutine_is_enqueued_and_run(runtime):
 
 @pytest.mark.parametrize(
     ("called", "error"),
-    [(leave, SystemExit), (complex_value, TypeError), (add, TypeError)],
-    ids=["sys.exit", "what it returns", "its arguments"],
+    [
+        (leave, SystemExit),
+        (ignore, Ignore),
+        (reject, Reject),
+        (retry, Retry),
+        (cancel, asyncio.CancelledError),
+        (unpicklable, UnpicklableError),
+        (complex_value, TypeError),
+        (add, TypeError),
+    ],
+    ids=[
+        "sys.exit",
+        "ignore",
+        "reject",
+        "retry",
+        "cancel",
+        "what cannot be pickled",
+        "what it returns",
+        "its arguments",
+    ],
 )
 def test_a_task_that_raises_has_failed_and_is_parked(runtime, stack, sent, called, error):
     result = called.enqueue()
@@ -171,6 +228,36 @@ def test_what_is_lost_with_its_process_at_its_last_attempt_has_failed(make_runti
     assert result.errors[0].exception_class_path.endswith(".WorkerLostError")
 
 
+def test_what_was_lost_after_its_result_was_kept_stays_successful(make_runtime, sent):
+    runtime = make_runtime(lambda_max_receive_count=2)
+    result = add.enqueue(1, 2)
+    [message] = runtime.receive()
+    lose(runtime, message, times=2)
+    kept = documents.to_document(result) | {"status": "SUCCESSFUL", "return_value": 3}
+    store.write(runtime.app, result.id, kept)
+
+    assert runtime.hand_over([received(message, 3)]).all_deleted
+
+    assert [name for name, _, _ in sent] == ["task_enqueued"]
+    result.refresh()
+    assert (result.return_value, result.errors) == (3, [])
+
+
+@pytest.mark.parametrize("size", [{"returned": 500_000}, {"raised": 500_000}])
+def test_what_the_store_does_not_take_at_the_end_is_logged(
+    make_runtime, results_table, sent, caplog, size
+):
+    runtime = make_runtime(result_backend=f"lambda-dynamodb:///{results_table}")
+    result = large.enqueue(**size)
+
+    assert runtime.deliver().all_deleted
+
+    assert sent[-1] == ("task_finished", result.id, "FAILED" if "raised" in size else "SUCCESSFUL")
+    assert f"The result {result.id}" in caplog.text
+    result.refresh()
+    assert result.status == TaskResultStatus.RUNNING
+
+
 def test_a_task_that_is_not_deployed_comes_back_and_has_failed_at_last(
     make_runtime, monkeypatch, sent
 ):
@@ -203,6 +290,24 @@ def test_what_aws_refuses_is_raised_and_no_signal_is_sent(runtime, faults, sent)
     with pytest.raises(PublishError):
         add.enqueue(1, 2)
     assert sent == []
+
+
+def test_what_a_batch_holds_has_had_its_signal(runtime, stack, sent):
+    results = []
+
+    def enqueue_and_raise() -> None:
+        with lambda_celery.batch():
+            results.append(add.enqueue(1, 2))
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        enqueue_and_raise()
+
+    [result] = results
+    assert sent == [("task_enqueued", result.id, "READY")]
+    assert stack.depth() == 0
+    result.refresh()
+    assert result.status == TaskResultStatus.READY
 
 
 def test_a_task_whose_result_cannot_be_stored_is_not_sent(runtime, monkeypatch, sent, stack):
@@ -264,6 +369,13 @@ def test_queues_and_priorities_are_queues_of_celery(runtime):
             add.using(priority=1)
 
     assert queues == ["celery", "mail", "bulk", "urgent"]
+
+
+@pytest.mark.parametrize("no_id", ["", None, 5, "nobody's", "x" * 5000])
+def test_what_is_no_id_has_no_result(make_runtime, results_table, no_id):
+    make_runtime(result_backend=f"lambda-dynamodb:///{results_table}")
+    with pytest.raises(api.TaskResultDoesNotExist):
+        add.get_result(no_id)
 
 
 def test_without_a_store_there_are_no_results(make_runtime):
