@@ -52,6 +52,11 @@ class RunLog:
         finally:
             os.close(file)
 
+    def forget(self) -> None:
+        """Forget all runs so far."""
+        for path in self.directory.iterdir():
+            path.unlink()
+
     def read(self) -> list[Run]:
         """Return all runs so far, in the order in which they ended."""
         runs = [

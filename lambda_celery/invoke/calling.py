@@ -89,7 +89,9 @@ class Calling:
         _check_files(self._max_connections)
         client = AsyncLambda(settings, self._max_connections)
         self._clients.append(client)
-        made = self._callers[app] = Caller(app, settings, client, function, self._timeout)
+        made = self._callers[app] = Caller(
+            app, settings, client, function, self._timeout, self._max_connections
+        )
         return made
 
 

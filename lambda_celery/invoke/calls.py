@@ -41,6 +41,7 @@ from lambda_celery.direct_calls import (
     record_of,
 )
 from lambda_celery.exceptions import CallFailedError, ConfigurationError
+from lambda_celery.invoke.room import Room
 from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.publishing.held_messages import Outgoing
 
@@ -102,15 +103,25 @@ class Caller:
     """Calls the tasks of one app on one function."""
 
     def __init__(
-        self, app: Celery, settings: Settings, client: AsyncLambda, function: str, timeout: float
+        self,
+        app: Celery,
+        settings: Settings,
+        client: AsyncLambda,
+        function: str,
+        timeout: float,
+        max_connections: int,
     ) -> None:
-        """Call *function* by *client*; each call is given up after *timeout* seconds."""
+        """Call *function* by *client*; each call is given up after *timeout* seconds.
+
+        No more than *max_connections* are under way.
+        """
         self._app = app
         self._settings = settings
         self._client = client
         self._function = function
         self._timeout = timeout
         self._payloads = PayloadStore(settings)
+        self._room = Room(max_connections)
 
     async def call(self, task_id: str, outgoing: Outgoing) -> Any:
         """Return what the task returns that *outgoing* calls.
@@ -185,21 +196,38 @@ class Caller:
         attempt = 0
         reason = ""
         while True:
+            longest = _LONGEST_PAUSE_SECONDS
             try:
                 async with asyncio.timeout_at(ends_at):
-                    return await self._client.invoke(self._function, event, kind.value)
+                    return await self._sent_once(event, kind)
             except ConnectionError as exc:
                 reason = str(exc)
             except aws.AWS_ERRORS as exc:
                 if not aws.is_transient(exc):
-                    raise self._failure(
-                        exc, "lambda:InvokeFunction", self._function
-                    ) from aws.cause(exc, self._settings)
+                    failure = self._failure(exc, "lambda:InvokeFunction", self._function)
+                    raise failure from aws.cause(exc, self._settings)
                 reason = str(exc)
+                if aws.is_throttled(exc) and self._room.under_way:
+                    longest = _FIRST_PAUSE_SECONDS  # then it waits until one of those has ended
             except builtins.TimeoutError:
                 raise self._too_late(reason) from None
-            await self._pause(_backoff(attempt, _LONGEST_PAUSE_SECONDS), ends_at, reason)
+            await self._pause(_backoff(attempt, longest), ends_at, reason)
             attempt += 1
+
+    async def _sent_once(self, event: bytes, kind: InvocationType) -> Reply:
+        room = self._room
+        await room.take()
+        ended = room.give_back
+        try:
+            reply = await self._client.invoke(self._function, event, kind.value)
+            ended = room.accepted
+        except aws.AWS_ERRORS as exc:
+            if aws.is_throttled(exc):
+                ended = room.refused
+            raise
+        finally:
+            ended()
+        return reply
 
     async def _pause(self, seconds: float, ends_at: float, reason: str) -> None:
         if asyncio.get_running_loop().time() + seconds >= ends_at:
