@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "django_mail"
-#: A killed batch is hidden for half a minute; the rest is for a machine that is busy.
-TIMEOUT_SECONDS = 240
+from tests.demos import ROOT, figure, run_demo
 
-
-def run_demo(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *(sys.executable, str(EXAMPLE / "demo.py"), *arguments),
-            *("--picture", str(tmp_path / "depth.png"), "--log", str(tmp_path / "function.log")),
-        ],
-        env=os.environ | {"COLUMNS": "120"},  # a table whose lines do not wrap
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
-
-
-def figure(output: str, name: str) -> str:
-    """Return the figure in the table's line *name*."""
-    found = re.search(rf"^│ +{re.escape(name)} +│ +(.*?) +│", output, re.MULTILINE)
-    assert found, output
-    return found[1]
+EXAMPLE = ROOT / "examples" / "django_mail"
+DEMO = str(EXAMPLE / "demo.py")
 
 
 def test_demo_keeps_its_promises(tmp_path):
-    run = run_demo(tmp_path, "--members", "60")
+    run = run_demo([DEMO, "--members", "60"], tmp_path)
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert figure(run.stdout, "enqueued") == "60"
@@ -52,11 +27,11 @@ def test_demo_keeps_its_promises(tmp_path):
     assert figure(run.stdout, "lost") == "0"
     assert figure(run.stdout, "process killed").startswith("process ")
     assert "Broken" not in run.stdout
-    assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_demo_fails_when_a_mail_cannot_be_delivered(tmp_path):
-    run = run_demo(tmp_path, "--members", "60", "--refuse-for-good", "1")
+    run = run_demo([DEMO, "--members", "60", "--refuse-for-good", "1"], tmp_path)
 
     assert run.returncode == 1, run.stdout + run.stderr
     assert figure(run.stdout, "delivered") == "59"
@@ -66,7 +41,7 @@ def test_demo_fails_when_a_mail_cannot_be_delivered(tmp_path):
 
 
 def test_too_small_a_group_is_refused_before_anything_starts(tmp_path):
-    run = run_demo(tmp_path, "--members", "3")
+    run = run_demo([DEMO, "--members", "3"], tmp_path)
 
     assert run.returncode == 2
     assert "--members must be" in run.stderr
