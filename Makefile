@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 MEMBERS ?= 10000
 
-.PHONY: demo test test-all fuzz chaos test-oldest test-newest test-django lint lint-infrastructure reference example-template docs picture screenshots format clean
+.PHONY: demo split-and-work test test-all fuzz chaos test-oldest test-newest test-django lint lint-infrastructure reference example-template docs picture screenshots format clean
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,6 +15,12 @@ $(READY): setup.cfg pyproject.toml
 
 demo: $(READY)
 	$(BIN)/python examples/django_mail/demo.py --members $(MEMBERS)
+
+# The other examples (examples/README.md); OPTIONS are their demos' own.
+OPTIONS ?=
+ROWS ?= 2000
+split-and-work: $(READY)
+	$(BIN)/python -m examples.split_and_work.demo --rows $(ROWS) $(OPTIONS)
 
 # Files side by side, each worker with emulators of its own.
 JOBS ?= 2
@@ -46,6 +52,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy -p examples.kit -p examples.split_and_work
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/cfn-lint examples/*/template.yaml
 

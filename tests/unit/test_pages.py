@@ -10,7 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [
     path
-    for pattern in ("*.md", "docs/**/*.md", "examples/*/README.md", "benchmarks/*.md")
+    for pattern in (
+        "*.md",
+        "docs/**/*.md",
+        "examples/*.md",
+        "examples/*/README.md",
+        "benchmarks/*.md",
+    )
     for path in sorted(ROOT.glob(pattern))
 ]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
