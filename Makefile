@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 MEMBERS ?= 10000
 
-.PHONY: demo split-and-work test test-all fuzz chaos test-oldest test-newest test-django lint lint-infrastructure reference example-template docs picture screenshots format clean
+.PHONY: demo split-and-work big-batch test test-all fuzz chaos test-oldest test-newest test-django lint lint-infrastructure reference example-template docs picture screenshots format clean
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,10 @@ OPTIONS ?=
 ROWS ?= 2000
 split-and-work: $(READY)
 	$(BIN)/python -m examples.split_and_work.demo --rows $(ROWS) $(OPTIONS)
+
+RECORDS ?= 10000
+big-batch: $(READY)
+	$(BIN)/python -m examples.big_batch.demo --records $(RECORDS) $(OPTIONS)
 
 # Files side by side, each worker with emulators of its own.
 JOBS ?= 2
@@ -52,7 +56,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy -p examples.kit -p examples.split_and_work
+	$(BIN)/mypy -p examples.kit -p examples.split_and_work -p examples.big_batch
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/cfn-lint examples/*/template.yaml
 
