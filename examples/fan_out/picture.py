@@ -24,6 +24,7 @@ def draw(runs: Sequence[Run], loops: Sequence[Loop], path: Path) -> None:
         color="#3182bd", linewidth=3,
     )  # fmt: skip
     left.set(title=f"{len(runs):,} turns, gathered", xlabel="seconds", ylabel="environment", xlim=0)
+    left.yaxis.get_major_locator().set_params(integer=True)
     names = [str(each.connections) if each.connections else "one after\nanother" for each in loops]
     bars = right.bar(names, [each.turns_a_second for each in loops], color="#08519c")
     right.bar_label(bars, fmt="{:.1f}")
