@@ -60,7 +60,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy -p examples.kit -p examples.split_and_work -p examples.big_batch
+	$(BIN)/mypy -p examples.kit -p examples.split_and_work -p examples.big_batch -p examples.fan_out
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/cfn-lint examples/*/template.yaml
 
