@@ -137,23 +137,6 @@ class Events:
             self._changed.notify_all()
 
 
-def at_most_in_flight(runs: Iterable[Run]) -> int:
-    """Return how many bodies ran at the same time at most."""
-    return max((count for _, count in in_flight(runs)), default=0)
-
-
-def in_flight(runs: Iterable[Run]) -> list[tuple[float, int]]:
-    """Return how many bodies ran, from each moment at which that changed."""
-    runs = list(runs)
-    # Of two at the same moment, the end first.
-    changes = sorted([(run.began, 1) for run in runs] + [(run.ended, -1) for run in runs])
-    counted, steps = 0, []
-    for moment, change in changes:
-        counted += change
-        steps.append((moment, counted))
-    return steps
-
-
 def _task_id(record: Mapping[str, Any]) -> str:
     return str(read_envelope(record["body"])["headers"]["id"])
 

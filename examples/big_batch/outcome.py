@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from examples.big_batch.events import Event, at_most_in_flight
+from examples.big_batch.events import Event
 from examples.big_batch.service import fate
-from examples.kit.runs import DONE
+from examples.kit.runs import DONE, at_most_in_flight
 from examples.kit.table import Row
 from lambda_celery.local.function import MAXIMUM_EVENT_BYTES
 

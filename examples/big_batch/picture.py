@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from examples.big_batch.events import Event, in_flight
+from examples.big_batch.events import Event
 from examples.big_batch.outcome import Comparison
+from examples.kit.runs import in_flight
 
 
 def draw(event: Event, comparisons: Sequence[Comparison], path: Path) -> None:

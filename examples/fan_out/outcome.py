@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
-from examples.kit.runs import DONE, Run
+from examples.kit.runs import DONE, Run, at_most_in_flight
 from examples.kit.table import Row
 
 
@@ -74,16 +73,6 @@ class Outcome:
                   list(self.lost) == [self.killed])  # fmt: skip
         wrong = sum(a != b for a, b in zip(self.counts, self.expected, strict=True))
         yield Row("results that differ", f"{wrong:,}", "0", wrong == 0)
-        most = most_at_a_time(self.runs)
+        most = at_most_in_flight(self.runs)
         yield Row("turns at a time, at most", f"{most:,}", f"≤ {self.environments}",
                   most <= self.environments)  # fmt: skip
-
-
-def most_at_a_time(runs: Sequence[Run]) -> int:
-    """Return how many of *runs* were under way at the same time, at most."""
-    changes = [(run.began, 1) for run in runs] + [(run.ended, -1) for run in runs]
-    under_way = most = 0
-    for _, of_one_moment in groupby(sorted(changes), key=lambda each: each[0]):
-        under_way += sum(change for _, change in of_one_moment)
-        most = max(most, under_way)
-    return most

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,6 +65,23 @@ class RunLog:
             for line in path.read_text().splitlines()
         ]
         return sorted(runs, key=lambda run: run.ended)
+
+
+def at_most_in_flight(runs: Iterable[Run]) -> int:
+    """Return how many bodies ran at the same time at most."""
+    return max((count for _, count in in_flight(runs)), default=0)
+
+
+def in_flight(runs: Iterable[Run]) -> list[tuple[float, int]]:
+    """Return how many bodies ran, from each moment at which that changed."""
+    runs = list(runs)
+    # Of two at the same moment, the end first.
+    changes = sorted([(run.began, 1) for run in runs] + [(run.ended, -1) for run in runs])
+    counted, steps = 0, []
+    for moment, change in changes:
+        counted += change
+        steps.append((moment, counted))
+    return steps
 
 
 @contextmanager

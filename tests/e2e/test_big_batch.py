@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from examples.big_batch.events import Event, at_most_in_flight
+from examples.big_batch.events import Event
 from examples.big_batch.outcome import Comparison, Outcome
 from examples.big_batch.service import fate
-from examples.kit.runs import DONE, Run
+from examples.kit.runs import DONE, Run, at_most_in_flight
 from tests.demos import figure, run_demo
 
 DEMO = ["-m", "examples.big_batch.demo"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from examples.fan_out.outcome import Loop, Outcome, most_at_a_time
+from examples.fan_out.outcome import Loop, Outcome
 from examples.kit.runs import DONE, Run
 from tests.demos import figure, run_demo
 
@@ -67,7 +67,3 @@ def test_nothing_is_broken_in_a_good_run(good):
 )
 def test_each_broken_promise_is_named(good: Outcome, change: dict[str, Any], named: str):
     assert named in broken(replace(good, **change))
-
-
-def test_one_that_ends_when_another_begins_is_not_beside_it():
-    assert most_at_a_time([ran(1, began=1.0), ran(2, began=2.0), ran(3, began=2.5)]) == 2
