@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PYTEST_ARGS ?=
 MEMBERS ?= 10000
 
-.PHONY: demo split-and-work big-batch fan-out test test-all fuzz chaos test-oldest test-newest test-django lint lint-infrastructure reference example-template docs picture screenshots format clean
+.PHONY: demo split-and-work big-batch fan-out million-calls test test-all fuzz chaos test-oldest test-newest test-django lint lint-infrastructure reference example-template docs picture screenshots format clean
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,10 @@ big-batch: $(READY)
 BATCHES ?= 200
 fan-out: $(READY)
 	$(BIN)/python -m examples.fan_out.demo --batches $(BATCHES) $(OPTIONS)
+
+CALLS ?= 20000
+million-calls: $(READY)
+	$(BIN)/python examples/million_calls/demo.py --calls $(CALLS) $(OPTIONS)
 
 # Files side by side, each worker with emulators of its own.
 JOBS ?= 2

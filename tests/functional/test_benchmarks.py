@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from lambda_celery.conf import Settings
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 #: Those that run tasks.
-RUNNING = ("run", "http_calls", "queue_drain", "burst")
+RUNNING = ("run", "http_calls", "million_calls", "queue_drain", "burst")
 
 
 def printed_by(name: str, *options: str) -> list[str]:
@@ -78,6 +79,17 @@ def test_calls_are_compared_with_those_of_the_plain_client() -> None:
     assert "seconds calls a second CPU ms a call / plain" in lines
     assert matching(lines, r"plain asyncio [\d.]+ \d+ [\d.]+ 1\.00")
     assert matching(lines, r"async def tasks [\d.]+ \d+ [\d.]+ [\d.]+")
+
+
+def test_a_task_with_many_calls_is_compared_with_plain_programs() -> None:
+    lines = printed_by("million_calls", "--calls", "60", "--at-once", "20", "--runs", "1")
+
+    assert "seconds calls a second CPU ms a call" in lines
+    for name in ("plain aiohttp", "our task"):
+        assert matching(lines, rf"{name} [\d.]+ [\d.]+-[\d.]+ [\d,]+ [\d.]+")
+    has_go = shutil.which("go") is not None
+    assert bool(matching(lines, r"Go, one core [\d.]+ .*")) == has_go
+    assert ("There is no go on the path: the program in Go is left out." in lines) != has_go
 
 
 class TestTls:
