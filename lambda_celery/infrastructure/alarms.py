@@ -94,8 +94,8 @@ def alarms(deployment: Deployment, figures: Figures) -> Iterator[Alarm]:
         )  # fmt: skip
         yield Alarm(
             function.key, "ThrottlesAlarm", "throttles",
-            "Lambda refuses invocations, and each counts as a receive. Raise the account's "
-            "concurrency, or lower maximum_concurrency.",
+            "Lambda refuses invocations, and each of a mapping counts as a receive. Raise the "
+            "account's concurrency, or lower maximum_concurrency.",
             "AWS/Lambda", "Throttles", dimension, "Sum", 5, 0,
         )  # fmt: skip
         yield Alarm(

@@ -51,6 +51,8 @@ class LambdaCelery(Construct):
     :ivar bucket: the bucket of big bodies.
     :ivar results_table: the table of results, or ``None``.
     :ivar producer_policy: for whatever calls ``delay()``; :meth:`grant_send` gives the same.
+    :ivar caller_policy: for whatever calls the functions directly; :meth:`grant_invoke` gives the
+        same.
     :ivar producer_environment: the variables of whatever calls ``delay()``.
 
     Its ``node.default_child`` is CDK's ``CfnInclude`` of the definition:
@@ -89,6 +91,13 @@ class LambdaCelery(Construct):
     def grant_send(self, grantee: aws_iam.IGrantable) -> aws_iam.Grant:
         """Allow *grantee* to call ``delay()`` and ``revoke()``, and nothing more."""
         return self._grant("ProducerPolicy", grantee)
+
+    def grant_invoke(self, grantee: aws_iam.IGrantable) -> aws_iam.Grant:
+        """Allow *grantee* to call the functions directly, and nothing more.
+
+        It may be one of :attr:`functions`, whose tasks call others.
+        """
+        return self._grant("CallerPolicy", grantee)
 
     def grant_results(self, grantee: aws_iam.IGrantable) -> aws_iam.Grant:
         """Allow *grantee* to read results and to start chords.
@@ -186,11 +195,8 @@ class LambdaCelery(Construct):
             bucket_arn=bucket.attr_arn,
             encryption_key=key,
         )
-        self.producer_policy: aws_iam.IManagedPolicy = (
-            aws_iam.ManagedPolicy.from_managed_policy_arn(
-                self, "ProducerPolicyHandle", self._included.get_resource("ProducerPolicy").ref
-            )
-        )
+        self.producer_policy: aws_iam.IManagedPolicy = self._policy("ProducerPolicy")
+        self.caller_policy: aws_iam.IManagedPolicy = self._policy("CallerPolicy")
         variables = next(iter(self._of_type("AWS::Lambda::Function").values()))["Environment"]
         self.producer_environment: dict[str, str] = {
             name: self._referring(each)
@@ -222,6 +228,11 @@ class LambdaCelery(Construct):
                 self, f"{role}Handle", self._included.get_resource(role).ref
             ),
             same_environment=True,
+        )
+
+    def _policy(self, name: str) -> aws_iam.IManagedPolicy:
+        return aws_iam.ManagedPolicy.from_managed_policy_arn(
+            self, f"{name}Handle", self._included.get_resource(name).ref
         )
 
     def _table(self, name: str, key: aws_kms.IKey | None) -> aws_dynamodb.ITable:

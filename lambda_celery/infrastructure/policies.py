@@ -82,6 +82,18 @@ def producer(deployment: Deployment) -> tuple[Statement, ...]:
     )
 
 
+def caller(deployment: Deployment) -> tuple[Statement, ...]:
+    """Return what whatever calls the functions directly may do."""
+    return (
+        Statement("CallDirectly", ("lambda:InvokeFunction",), "functions"),
+        # What is big goes there and comes from there, and is deleted when it has been read.
+        Statement(
+            "BigCallsAndAnswers", ("s3:PutObject", "s3:GetObject", "s3:DeleteObject"), "payloads"
+        ),
+        *_key(deployment),
+    )
+
+
 def scheduler(deployment: Deployment) -> tuple[Statement, ...]:
     """Return what EventBridge Scheduler may do."""
     return (

@@ -142,6 +142,7 @@ class _Definition:
         for function in self._figures.functions.values():
             self._function(function)
         self._producer()
+        self._caller()
         self._alarms()
         self._outputs()
         self._refuse_too_large_an_environment()
@@ -622,6 +623,13 @@ class _Definition:
             "results_table": [_att("ResultsTable")],
             "payloads": [_sub("${PayloadBucket.Arn}/*")],
             "payload_bucket": [_att("PayloadBucket")],
+            # By their names: a role of theirs may have the policy, too. With an alias or a version
+            # it is another resource.
+            "functions": [
+                _arn("lambda", f"function:{each.name}{qualifier}")
+                for each in self._figures.functions.values()
+                for qualifier in ("", ":*")
+            ],
             "schedules": [_arn("scheduler", "schedule/${ScheduleGroup}/eta-*")],
             "scheduler_role": [_att("SchedulerRole")],
             "kms_key": [self._inputs.kms_key_arn],
@@ -662,6 +670,18 @@ class _Definition:
                 },
                 "Attach it to the role of whatever reads results or starts chords, too.",
             )
+
+    def _caller(self) -> None:
+        self._add(
+            "CallerPolicy",
+            "AWS::IAM::ManagedPolicy",
+            {
+                "ManagedPolicyName": f"{self._inputs.name}-caller",
+                "Description": "Call Celery tasks on the functions directly.",
+                "PolicyDocument": self._policy(policies.caller(self._inputs)),
+            },
+            "Attach it to the role of whatever calls the function directly: lambda_celery.invoke.",
+        )
 
     # ------------------------------------------------------------------ alarms
     def _alarms(self) -> None:
@@ -784,13 +804,19 @@ class _Definition:
         for function in self._figures.functions.values():
             self._output(
                 self._output_id(function.key, "FunctionName"),
-                "The function that runs the tasks.",
+                "The function that runs the tasks: LAMBDA_CELERY_FUNCTION of whatever calls it "
+                "directly.",
                 _ref(function_id(function.key, "Function")),
             )
         self._output(
             "ProducerPolicyArn",
             "Attach it to the role of whatever calls delay().",
             _ref("ProducerPolicy"),
+        )
+        self._output(
+            "CallerPolicyArn",
+            "Attach it to the role of whatever calls the function directly.",
+            _ref("CallerPolicy"),
         )
         if self._inputs.vpc:
             self._output(

@@ -37,7 +37,7 @@ def test_the_smallest_stanza_makes_what_the_table_says():
 
     assert names == {
         "shop", "shop-celery", "shop-celery-dead-letters", "shop-idempotency", "shop-producer",
-        "shop-scheduler",
+        "shop-caller", "shop-scheduler",
     }  # fmt: skip
     assert all(f"`{name}`" in section for name in names)
     assert f"a visibility time-out of {queue.visibility_timeout_seconds} s" in section

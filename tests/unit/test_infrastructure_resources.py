@@ -147,7 +147,7 @@ def test_a_key_of_ones_own_is_used_everywhere_and_may_be_used_by_everybody():
     assert {name for name, text in texts.items() if KEY in text} == {
         "CeleryQueue", "CeleryDeadLetterQueue", "IdempotencyTable", "ResultsTable", "PayloadBucket",
         "SchedulerRole", "Function", "FunctionLogGroup", "FunctionRole", "ProducerPolicy",
-        "ResultsPolicy",
+        "CallerPolicy", "ResultsPolicy",
     }  # fmt: skip
     assert "ec2:CreateNetworkInterface" in texts["FunctionRole"]
     assert resources(deployment(**MATRIX["own"])).outputs["VpcEndpoints"]["Value"] == {
@@ -177,6 +177,18 @@ def test_sam_publishes_versions_with_snap_start_alone_and_asks_for_secrets():
     assert function["SnapStart"] == {"ApplyOn": "PublishedVersions"}
     assert function["Events"]["CeleryMessages"]["Properties"]["BatchSize"] == 100
     assert asked["Parameters"] == {"Password": {"Type": "String", "NoEcho": True}}
+
+
+def test_a_role_of_the_functions_may_have_the_policy_of_callers():
+    """Without a circle of dependencies: the policy names the functions, and refers to none."""
+    made = resources(deployment(queues=["mail", "report"], functions="each")).resources
+    [called, _] = made["CallerPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+
+    assert called["Action"] == "lambda:InvokeFunction"
+    assert [each["Fn::Sub"].split(":function:")[1] for each in called["Resource"]] == [
+        "shop-mail", "shop-mail:*", "shop-report", "shop-report:*",
+    ]  # fmt: skip
+    assert "Function" not in json.dumps(made["CallerPolicy"]).replace("InvokeFunction", "")
 
 
 def test_alarms_watch_queues_functions_and_tables():

@@ -29,6 +29,7 @@ _ESCAPES = {"\\b": "\\u0008", "\\f": "\\u000c"}
 _OUTPUTS = {
     "producer_environment": "Variables of whatever calls delay().",
     "producer_policy_arn": "Attach it to the role of whatever calls delay().",
+    "caller_policy_arn": "Attach it to the role of whatever calls the function directly.",
 }
 _RESULTS_OUTPUTS = {
     "results_policy_arn": "Attach it to the role of whatever reads results or starts chords, too.",

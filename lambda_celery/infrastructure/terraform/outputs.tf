@@ -18,6 +18,11 @@ output "producer_policy_arn" {
   description = "Attach it to the role of whatever calls delay()."
 }
 
+output "caller_policy_arn" {
+  value       = one(aws_iam_policy.caller[*].arn)
+  description = "Attach it to the role of whatever calls the function directly."
+}
+
 output "results_policy_arn" {
   value       = one(aws_iam_policy.results[*].arn)
   description = "Attach it to the role of whatever reads results or starts chords, too."
@@ -25,7 +30,7 @@ output "results_policy_arn" {
 
 output "function_names" {
   value       = { for key, function in module.figures.functions : key => function.name }
-  description = "The functions. The key is \"all\", or the queue's name with functions = \"each\"."
+  description = "The functions, for LAMBDA_CELERY_FUNCTION of whatever calls them directly. The key is \"all\", or the queue's name with functions = \"each\"."
 }
 
 output "idempotency_table_name" {

@@ -14,6 +14,14 @@ locals {
     scheduler_role              = aws_iam_role.scheduler[*].arn
     kms_key                     = compact([var.kms_key_arn])
     everything                  = ["*"]
+    # By their names: a role of theirs may have the policy, too. With an alias or a version it is
+    # another resource.
+    functions = flatten([
+      for function in module.figures.functions : [
+        for qualifier in ["", ":*"] :
+        "arn:${data.aws_partition.current.partition}:lambda:${data.aws_region.current.region}:${data.aws_caller_identity.current.account_id}:function:${function.name}${qualifier}"
+      ]
+    ])
   }
 
   # A function's own queues, the other ones, and its log.
@@ -98,6 +106,31 @@ resource "aws_iam_policy" "producer" {
   name        = module.figures.names.producer_policy
   description = "Send Celery tasks to the queues."
   policy      = data.aws_iam_policy_document.producer[0].json
+
+  tags = var.tags
+}
+
+data "aws_iam_policy_document" "caller" {
+  count = var.create ? 1 : 0
+
+  dynamic "statement" {
+    for_each = module.figures.statements.caller
+
+    content {
+      sid       = statement.value.sid
+      actions   = statement.value.actions
+      resources = flatten([for kind in statement.value.on : local.arns[kind]])
+    }
+  }
+}
+
+# Attach it to the role of whatever calls the function directly: lambda_celery.invoke.
+resource "aws_iam_policy" "caller" {
+  count = var.create ? 1 : 0
+
+  name        = module.figures.names.caller_policy
+  description = "Call Celery tasks on the functions directly."
+  policy      = data.aws_iam_policy_document.caller[0].json
 
   tags = var.tags
 }

@@ -1,6 +1,7 @@
 """The policies allow what the code asks AWS for, and no more.
 
-Each path to AWS is gone here, as the function and as a producer, and each call is noted. What is
+Each path to AWS is gone here, as the function, as a producer and as a direct caller, and each call
+is noted. What is
 called in the sources is looked up in them, so that no call is forgotten here. The policies are
 those of the one definition, with which the forms agree.
 """
@@ -8,6 +9,7 @@ those of the one definition, with which the forms agree.
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import re
 import uuid
@@ -33,13 +35,16 @@ import lambda_celery
 import lambda_runtime
 from lambda_celery import batch, payloads
 from lambda_celery.aws import fast_requests
+from lambda_celery.aws.invoking import AsyncLambda, Reply
 from lambda_celery.cli import lambda_command
 from lambda_celery.django.mail.ses_account import Account
 from lambda_celery.django.mail.ses_rate import SesRate
 from lambda_celery.failures import BulkActions
 from lambda_celery.infrastructure.inputs import Deployment
 from lambda_celery.infrastructure.resources import resources
+from lambda_celery.invoke import gather
 from lambda_celery.schedules import scheduler
+from tests.functional.lambda_stand_in import lambda_stand_in
 from tests.functional.runtime.conftest import Context
 from tests.sam import expanded_template
 
@@ -52,6 +57,7 @@ VPC = {"subnet_ids": ["subnet-12345678"], "security_group_ids": ["sg-12345678"]}
 DOCUMENT = Path(__file__).parents[3] / "docs" / "operations" / "permissions.md"
 FAR = timedelta(days=5)
 BIG = "x" * 1_200_000  # more than SQS takes
+HUGE = "x" * 4_000_000  # encoded, it is more than Lambda takes; twice, more than it gives back
 SERVICES = ("dynamodb", "lambda", "s3", "scheduler", "sesv2", "sqs")
 #: Rooms that neither a function nor a producer enters. `schedule sync`, which is in beat, belongs
 #: to a deployment, and has a policy of its own in docs/operations/permissions.md. Of `failures` the
@@ -77,6 +83,7 @@ ACTIONS = {
     "sqs:ChangeMessageVisibilityBatch": ("sqs:ChangeMessageVisibility",),
     "s3:CopyObject": ("s3:GetObject", "s3:PutObject"),
     "sesv2:GetAccount": ("ses:GetAccount",),
+    "lambda:Invoke": ("lambda:InvokeFunction",),
 }
 #: What no call of ours needs, and AWS does.
 BY_AWS: dict[str, dict[Permission, str]] = {
@@ -87,6 +94,7 @@ BY_AWS: dict[str, dict[Permission, str]] = {
         ("s3:ListBucket", "PayloadBucket"): "S3 says 404 of a missing object, else 403",
     },
     "producer": {},
+    "caller": {},
     "scheduler": {},
 }
 #: Lambda's, with the function's role, by
@@ -118,10 +126,10 @@ KEY_USES = {
 }  # fmt: skip
 #: These read or write nothing that is encrypted.
 WITHOUT_KEY = {
-    "iam:PassRole", "logs:CreateLogStream", "logs:PutLogEvents", "s3:DeleteObject", "s3:ListBucket",
-    "scheduler:CreateSchedule", "scheduler:DeleteSchedule", "scheduler:GetSchedule",
-    "scheduler:ListSchedules", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage",
-    "sqs:GetQueueAttributes",
+    "iam:PassRole", "lambda:InvokeFunction", "logs:CreateLogStream", "logs:PutLogEvents",
+    "s3:DeleteObject", "s3:ListBucket", "scheduler:CreateSchedule", "scheduler:DeleteSchedule",
+    "scheduler:GetSchedule", "scheduler:ListSchedules", "sqs:ChangeMessageVisibility",
+    "sqs:DeleteMessage", "sqs:GetQueueAttributes",
 }  # fmt: skip
 #: On which condition an action is allowed, if on any.
 CONDITIONS = {
@@ -134,7 +142,7 @@ OF_SES = {("ses:GetAccount", "*")}
 
 
 class Calls:
-    """Notes each call of botocore's, and with that of the requests past it, by who makes it.
+    """Notes each call, of botocore's and of the requests past it, by who makes it.
 
     What a schedule tells EventBridge Scheduler to do is the scheduler's.
     """
@@ -158,11 +166,11 @@ class Calls:
 
     @contextmanager
     def of(self, side: str) -> Iterator[None]:
-        self.side = side
+        before, self.side = self.side, side
         try:
             yield
         finally:
-            self.side = None
+            self.side = before
 
     def note(self, service: str, operation: str, parameters: dict[str, Any]) -> None:
         if self.side is None:
@@ -196,6 +204,8 @@ class Calls:
                 (resource,) = {self.names[each] for each in items}
             case {"Bucket": bucket}:
                 resource = self.names[bucket]
+            case {"FunctionName": function} if operation == "Invoke":
+                resource = "Function:*" if ":" in function else "Function"
             case {"GroupName": _, "Name": schedule}:
                 resource = f"ScheduleGroup/{schedule.partition('-')[0]}-*"
             case {"Name": group}:
@@ -217,7 +227,14 @@ def calls(stack, results_table, monkeypatch) -> Calls:
         made.note(self.meta.service_model.service_name, operation, parameters)
         return call(self, operation, parameters)
 
+    invoke = AsyncLambda.invoke
+
+    async def noted_invoke(self: AsyncLambda, function: str, payload: bytes, kind: str) -> Reply:
+        made.note("lambda", "Invoke", {"FunctionName": function})
+        return await invoke(self, function, payload, kind)
+
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", noted)
+    monkeypatch.setattr(AsyncLambda, "invoke", noted_invoke)
     monkeypatch.setattr(payloads, "_RENEWED_AFTER", timedelta(0))
     return made
 
@@ -323,10 +340,33 @@ def use(runtime: Any, calls: Calls) -> None:
     deliver(1)
 
 
+def call_directly(runtime: Any, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go all ways to AWS of a direct call, as who calls and as the function."""
+
+    @runtime.task(name="proj.double", ignore_result=True)
+    def double(what):
+        return 2 * what
+
+    handler = runtime.handler
+
+    def answer(event: dict[str, Any]) -> Any:
+        context = Context(datetime.now(UTC).timestamp() + 60)
+        with calls.of("function"):
+            return handler(event, context)
+
+    with lambda_stand_in() as function:
+        function.answer = lambda event: asyncio.to_thread(answer, event)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", function.url)
+        with calls.of("caller"):
+            assert gather([double.s(1)], function="shop") == [2]
+            assert gather([double.s(HUGE)], function="shop:live") == [2 * HUGE]
+
+
 @pytest.fixture
-def used(make, calls) -> Calls:
+def used(make, calls, monkeypatch) -> Calls:
     for concurrency in (1, 4):
         use(make(lambda_concurrency=concurrency), calls)
+    call_directly(make(), calls, monkeypatch)
     return calls
 
 
@@ -351,6 +391,7 @@ def policies(made: Mapping[str, Any], function: str = "") -> dict[str, set[Permi
     return {
         "function": kept | of_role(made, f"{function}FunctionRole"),
         "producer": kept | of_managed_policy(made, "ProducerPolicy"),
+        "caller": of_managed_policy(made, "CallerPolicy"),
         "scheduler": of_role(made, "SchedulerRole"),
     }
 
@@ -385,6 +426,8 @@ def logical_id(resource: Any) -> str:
             return "Key"
         case {"Fn::GetAtt": [name, "Arn"]}:
             return str(name)
+        case {"Fn::Sub": text} if found := re.search(r":function:[\w-]+(:\*)?$", text):
+            return "Function" + (found[1] or "")
         case {"Fn::Sub": text} if found := re.search(r"\$\{(\w+)(?:\.Arn)?\}(/[\w*/-]+)$", text):
             return found[1] + found[2]
     raise AssertionError(f"{resource} is no resource that is known here.")

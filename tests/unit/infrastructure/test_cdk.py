@@ -312,6 +312,7 @@ class TestHandles:
         handles.table.grant_read_data(role)
         handles.bucket.grant_read(role)
         role.add_managed_policy(handles.producer_policy)
+        role.add_managed_policy(handles.caller_policy)
 
         made = synthesised(other)
         [policy] = of_type(made["Resources"], "AWS::IAM::Policy").values()
@@ -323,6 +324,7 @@ class TestHandles:
             "IdempotencyTable",
             "PayloadBucket",
             "ProducerPolicy",
+            "CallerPolicy",
         )
         for each in named:
             assert re.search(rf'"Fn::ImportValue": "Shop:\w+Celery{each}[0-9A-F]{{8}}', text), each
@@ -331,25 +333,38 @@ class TestHandles:
 
 
 class TestGrants:
+    @pytest.mark.parametrize(
+        ("grant", "policy"), [("grant_send", "ProducerPolicy"), ("grant_invoke", "CallerPolicy")]
+    )
     @pytest.mark.parametrize("inputs", MATRIX.values(), ids=MATRIX)
-    def test_to_send_allow_what_the_policy_of_producers_does(
-        self, new_stack: MakeStack, inputs: dict[str, Any]
+    def test_allow_what_the_policy_does(
+        self, new_stack: MakeStack, inputs: dict[str, Any], grant: str, policy: str
     ) -> None:
         stack = new_stack()
         web = aws_iam.Role.from_role_name(stack, "Web", "web")
-        celery(stack, **inputs).grant_send(web).assert_success()
+        getattr(celery(stack, **inputs), grant)(web).assert_success()
 
         made = by_our_ids(synthesised(stack))
         ours = {
             name: each
             for name, each in made["Resources"].items()
-            if not name.startswith("ResultsPolicy")
+            if each["Type"] != "AWS::IAM::ManagedPolicy" or name.startswith(policy)
         }
 
         granted = statements({"Resources": ours}, "AWS::IAM::Policy")
         assert as_fn_sub(granted) == as_fn_sub(
             statements({"Resources": ours}, "AWS::IAM::ManagedPolicy")
         )
+
+    def test_let_the_function_call_itself(self, new_stack: MakeStack) -> None:
+        stack = new_stack()
+        handles = celery(stack)
+        handles.grant_invoke(handles.functions["celery"]).assert_success()
+
+        [policy] = of_type(by_our_ids(synthesised(stack))["Resources"], "AWS::IAM::Policy").values()
+
+        assert policy["Roles"] == [{"Ref": "FunctionRole"}]
+        assert "lambda:InvokeFunction" in json.dumps(policy)
 
     def test_reach_other_stacks(self, new_stack: MakeStack) -> None:
         handles = celery(new_stack(), **MATRIX["several"])

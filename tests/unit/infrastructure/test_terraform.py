@@ -454,14 +454,23 @@ class TestResources:
             if name in ("policy", "policy_json")
         ]
 
-        assert len(policies) == 4 + 6
+        assert len(policies) == 5 + 7
         for policy in policies:
             assert all(each["resources"] for each in json.loads(policy)["statement"])
+
+    def test_lets_callers_call_the_functions_with_and_without_an_alias(
+        self, full: dict[str, Any]
+    ) -> None:
+        called = allowed(full["aws_iam_policy.caller[0]"]["policy"])["CallDirectly"]
+        function = "arn:aws:lambda:eu-central-1:123456789012:function:shop-mail"
+
+        assert {function, f"{function}:*"} <= {*called}
 
     def test_lets_everybody_use_the_key(self, full: dict[str, Any]) -> None:
         for policy in (
             full['module.function["mail"]']["policy_json"],
             full["aws_iam_policy.producer[0]"]["policy"],
+            full["aws_iam_policy.caller[0]"]["policy"],
             full["aws_iam_policy.results[0]"]["policy"],
             full["aws_iam_role_policy.scheduler[0]"]["policy"],
         ):

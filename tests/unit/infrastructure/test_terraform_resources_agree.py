@@ -80,7 +80,7 @@ class TestPolicies:
 
         theirs = terraform.figures_of(figures, inputs)["statements"]
 
-        for role in ("function", "producer", "scheduler", "results"):
+        for role in ("function", "producer", "caller", "scheduler", "results"):
             assert [
                 (each["sid"], each["actions"], each["on"], each["condition"])
                 for each in theirs[role]

@@ -74,7 +74,7 @@ locals {
       }
       "${key}: throttles" = {
         name               = "${function.name}-throttles"
-        description        = "Lambda refuses invocations, and each counts as a receive. Raise the account's concurrency, or lower maximum_concurrency. Run book: docs/operations/alarms/throttles.md"
+        description        = "Lambda refuses invocations, and each of a mapping counts as a receive. Raise the account's concurrency, or lower maximum_concurrency. Run book: docs/operations/alarms/throttles.md"
         namespace          = "AWS/Lambda"
         metric_name        = "Throttles"
         dimensions         = { FunctionName = function.name }

@@ -102,6 +102,7 @@ locals {
     schedule_group    = var.name
     scheduler_role    = "${var.name}-scheduler"
     producer_policy   = "${var.name}-producer"
+    caller_policy     = "${var.name}-caller"
     results_policy    = "${var.name}-results"
     alarm_topic       = "${var.name}-alarms"
     dashboard         = var.name

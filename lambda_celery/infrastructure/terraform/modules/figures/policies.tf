@@ -156,6 +156,25 @@ locals {
       local.key_statements,
     )
 
+    caller = concat(
+      [
+        {
+          sid       = "CallDirectly"
+          actions   = ["lambda:InvokeFunction"]
+          on        = ["functions"]
+          condition = {}
+        },
+        # What is big goes there and comes from there, and is deleted when it has been read.
+        {
+          sid       = "BigCallsAndAnswers"
+          actions   = ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"]
+          on        = ["payloads"]
+          condition = {}
+        },
+      ],
+      local.key_statements,
+    )
+
     scheduler = concat(
       [
         {
