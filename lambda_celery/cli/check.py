@@ -74,6 +74,14 @@ from lambda_celery.cli.errors import told_in_a_sentence
     help_group="AWS",
     help="With --deployed: the role of whatever sends tasks, to see whether it may.",
 )
+@click.option(
+    "--caller-role",
+    cls=CeleryOption,
+    default=None,
+    metavar="ARN",
+    help_group="AWS",
+    help="With --deployed: the role of whatever calls the function directly, as well.",
+)
 @click.pass_context
 @handle_preload_options
 def check(
@@ -85,6 +93,7 @@ def check(
     explain: str | None,
     is_deployed: bool,
     producer_role: str | None,
+    caller_role: str | None,
 ) -> None:
     """Grade each task green, amber or red for Lambda, before anything is deployed.
 
@@ -115,9 +124,10 @@ def check(
         if is_deployed:
             from lambda_celery.check.deployed.deployment import Deployed
 
-            facts.deployed = Deployed.of(facts, producer_role)
-        elif producer_role is not None:
-            raise click.UsageError("--producer-role goes with --deployed: add that.")
+            facts.deployed = Deployed.of(facts, producer_role, caller_role)
+        elif producer_role is not None or caller_role is not None:
+            option = "--producer-role" if producer_role is not None else "--caller-role"
+            raise click.UsageError(f"{option} goes with --deployed: add that.")
         report = run(facts, rule_ids)
         chosen = "json" if is_json else output_format
         if chosen == "text":

@@ -29,6 +29,7 @@ _NUMBERS = {
     "database-connections": 22,
     "connection-life": 23,
     "server-side-cursors": 24,
+    "direct-calls": 25,
 }
 
 

@@ -88,6 +88,7 @@ class World:
     settings: Settings
     deployment: Deployment | None = None
     producer_role: str | None = None
+    caller_role: str | None = None
 
     def client(self, service: str) -> Any:
         return client_of(service, self.endpoint)
@@ -231,7 +232,7 @@ class World:
 
     def _create_roles(self) -> None:
         iam = self.client("iam")
-        for role in ("function", "scheduler", "producer"):
+        for role in ("function", "scheduler", "producer", "caller"):
             service = "scheduler" if role == "scheduler" else "lambda"
             iam.create_role(RoleName=f"{self.name}-{role}", AssumeRolePolicyDocument=trust(service))
             self.set_role(role, (["*"], "*"))
@@ -278,7 +279,9 @@ class World:
 
     def check(self) -> list[Finding]:
         """Return what every rule of ``--deployed`` finds."""
-        deployed = Deployed(self.app, self.settings, self.deployment, "proj", self.producer_role)
+        deployed = Deployed(
+            self.app, self.settings, self.deployment, "proj", self.producer_role, self.caller_role
+        )
         facts = Facts(self.app, self.settings, Path(__file__).parent, deployed=deployed)
         rules = [rule for rule in registry if rule.id.startswith("deployed-")]
         return list(dict.fromkeys(each for rule in rules for each in rule.find(facts)))
@@ -417,6 +420,30 @@ def _conf(**changes: Any) -> Change:
     return lambda world: world.app.conf.update(changes)
 
 
+def _called(function: Callable[[World], str]) -> Change:
+    """Let direct calls go to *function*."""
+    return lambda world: _settings(function=function(world))(world)
+
+
+def _with_an_alias(world: World) -> str:
+    version = world.client("lambda").publish_version(FunctionName=world.name)["Version"]
+    world.client("lambda").create_alias(
+        FunctionName=world.name, Name="live", FunctionVersion=version
+    )
+    return f"{world.name}:live"
+
+
+def _another_function(world: World) -> str:
+    world.client("lambda").create_function(
+        FunctionName=f"{world.name}-other",
+        Runtime="python3.13",
+        Role=world.role_arn("function"),
+        Handler="lambda_runtime.handler",
+        Code={"ZipFile": empty_zip()},
+    )
+    return f"{world.name}-other"
+
+
 def _another_table(**options: Any) -> Change:
     def change(world: World) -> None:
         dynamodb = world.client("dynamodb")
@@ -537,6 +564,20 @@ CASES = [
           lambda w: (w.set_role("producer", (["sqs:*", "dynamodb:*", "s3:PutObject",
                                               "scheduler:*", "iam:PassRole"], "*")),
                      setattr(w, "producer_role", w.role_arn("producer")))),
+    _case("deployed-caller", RED, "may not lambda:InvokeFunction on",
+          lambda w: (_called(lambda w: w.name)(w), w.set_role("caller", (["s3:*"], "*")),
+                     setattr(w, "caller_role", w.role_arn("caller")))),
+    _case("deployed-caller", RED, "may not s3:GetObject on",
+          lambda w: (_called(lambda w: w.name)(w),
+                     w.set_role("caller", (["lambda:*", "s3:PutObject", "s3:DeleteObject"], "*")),
+                     setattr(w, "caller_role", w.role_arn("caller")))),
+    _case("deployed-direct-calls", RED, "there is no such function, alias or version",
+          _called(lambda w: "no-such-function")),
+    _case("deployed-direct-calls", RED, "there is no such function, alias or version",
+          _called(lambda w: f"{w.name}:no-such-alias")),
+    _case("deployed-direct-calls", AMBER, "that may be other code", _called(_with_an_alias)),
+    _case("deployed-direct-calls", AMBER, "the idempotency table None",
+          _called(_another_function)),
     _case("deployed-results", RED, "there is none of that name",
           _conf(result_backend=f"lambda-dynamodb://@{REGION}/no-such-table")),
     _case("deployed-alarms", AMBER, "No alarm watches Errors",
@@ -670,6 +711,23 @@ def test_one_wrong_thing_is_found_alone(world, change, rule, grade, words):
     assert words in found.sentence
     assert found.remedy.startswith(("AWS is wrong: ", "The settings are wrong: "))
     assert found.resource
+
+
+@pytest.mark.parametrize("qualifier", ["", ":$LATEST", ":live"])
+def test_direct_calls_go_where_the_messages_go(world, qualifier):
+    called = _with_an_alias(world).partition(":")[0] + qualifier
+    if qualifier == ":live":
+        world.set_mapping(FunctionName=called)
+    _called(lambda w: called)(world)
+    world.caller_role = world.role_arn("caller")
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{called}"
+    world.set_role("caller", (["lambda:InvokeFunction"], arn), (["s3:*"], "*"))
+
+    assert world.differences() == []
+
+    _called(lambda w: arn)(world)
+
+    assert world.differences() == []
 
 
 def test_a_mapping_on_the_alias_gets_the_snapshot(world):

@@ -13,7 +13,7 @@ from celery import Celery
 from celery.backends.dynamodb import DynamoDBBackend
 
 from lambda_celery.check.deployed.reading import Answer, Reader, Thing
-from lambda_celery.conf import Settings
+from lambda_celery.conf import Settings, setting_names
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.computed import Figures, FunctionFigures, QueueFigures, compute
 from lambda_celery.infrastructure.inputs import Deployment
@@ -127,6 +127,27 @@ class SourceMapping:
         return maximum
 
 
+@dataclass(frozen=True)
+class CalledFunction:
+    """What the settings name for direct calls.
+
+    :ivar configuration: as Lambda tells it; ``None`` if there is no such function, alias or
+        version.
+    """
+
+    thing: Thing
+    configuration: Mapping[str, Any] | None
+
+    @property
+    def arn(self) -> str:
+        """The ARN that a call of it is on: with the alias or the version that the settings name."""
+        assert self.configuration is not None
+        own = str(self.configuration["FunctionArn"]).split(":")[:7]
+        # It may be a name, an ARN, or the end of one: 123456789012:function:mail.
+        _, _, qualifier = self.thing.resource.rpartition("function:")[2].partition(":")
+        return ":".join(own + ([qualifier] if qualifier else []))
+
+
 @dataclass
 class Deployed:
     """What of the project is on AWS. What cannot be read is left out, and noted by the reader.
@@ -134,6 +155,7 @@ class Deployed:
     :ivar deployment: ``[tool.lambda-celery]``; ``None`` if the project has none.
     :ivar app_name: what ``-A`` says.
     :ivar producer_role: the ARN of a role that sends tasks, to be looked at too.
+    :ivar caller_role: the ARN of a role that calls the function directly, as well.
     :ivar at_fault: the subjects of what was found.
     """
 
@@ -142,6 +164,7 @@ class Deployed:
     deployment: Deployment | None = None
     app_name: str = ""
     producer_role: str | None = None
+    caller_role: str | None = None
     at_fault: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -149,22 +172,32 @@ class Deployed:
         self.figures: Figures | None = compute(self.deployment) if self.deployment else None
 
     @classmethod
-    def of(cls, facts: Facts, producer_role: str | None = None) -> Deployed:
+    def of(
+        cls, facts: Facts, producer_role: str | None = None, caller_role: str | None = None
+    ) -> Deployed:
         """Prepare to look at what the settings of *facts* name.
 
-        :raises ConfigurationError: the project's stanza says what cannot be, or *producer_role* is
-            no ARN of a role.
+        :raises ConfigurationError: the project's stanza says what cannot be, a role is no ARN of
+            one, or there is a *caller_role* and no function that it could call.
         """
-        if producer_role is not None and not _ROLE.fullmatch(producer_role):
+        for option, role in (("--producer-role", producer_role), ("--caller-role", caller_role)):
+            if role is not None and not _ROLE.fullmatch(role):
+                raise ConfigurationError(
+                    f"{option} is {role!r}, but must be the ARN of a role, such as "
+                    "arn:aws:iam::123456789012:role/web."
+                )
+        if caller_role is not None and facts.settings.function is None:
             raise ConfigurationError(
-                f"--producer-role is {producer_role!r}, but must be the ARN of a role, such as "
-                "arn:aws:iam::123456789012:role/web."
+                f"--caller-role is for direct calls: set {setting_names('function')} to the "
+                "function that they go to."
             )
         # There may be nothing but what is switched off in the check.
         has_inputs = "name" in facts.stanza
         path = facts.root / "pyproject.toml"
         deployment = Deployment.from_pyproject(path) if has_inputs else None
-        return cls(facts.app, facts.settings, deployment, facts.app_name, producer_role)
+        return cls(
+            facts.app, facts.settings, deployment, facts.app_name, producer_role, caller_role
+        )
 
     def queue_things(self) -> Iterator[tuple[str, Thing]]:
         """Yield each queue that the settings name: its URL, and the thing."""
@@ -265,6 +298,23 @@ class Deployed:
             if (function := self.function_of(mapping)) is not None:
                 found.setdefault(function.arn, function)
         yield from found.values()
+
+    @property
+    def called_function(self) -> CalledFunction | None:
+        """The function of direct calls; ``None`` if none is named, or it cannot be read."""
+        if (called := self.settings.function) is None:
+            return None
+        thing = Thing(f"function {called} of direct calls", called, "function")
+        answer = self.reader.look(
+            "lambda",
+            "get_function_configuration",
+            thing,
+            "lambda:GetFunctionConfiguration",
+            FunctionName=called,
+        )
+        if answer is None:
+            return None
+        return CalledFunction(thing, answer.said if answer.is_there else None)
 
     @property
     def place(self) -> tuple[str, str, str] | None:

@@ -53,6 +53,15 @@ def of_producer(deployed: Deployed) -> Iterator[Permission]:
     yield from _on(_arns(deployed), policies.producer(_as_it_is(deployed)))
 
 
+def of_caller(deployed: Deployed) -> Iterator[Permission]:
+    """Yield what a role that calls the function directly must be allowed."""
+    called = deployed.called_function
+    if called is None or called.configuration is None:
+        return
+    arns = _arns(deployed) | {"functions": [called.arn]}
+    yield from _on(arns, policies.caller(_as_it_is(deployed)))
+
+
 def of_scheduler(deployed: Deployed) -> Iterator[Permission]:
     """Yield what the role that EventBridge Scheduler sends with must be allowed."""
     yield from _on(_arns(deployed), policies.scheduler(_as_it_is(deployed)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import re
 import sys
@@ -125,6 +126,25 @@ def always_eager(facts: Facts) -> Iterator[Finding]:
             "task_always_eager",
             "Each task runs where it is called, so nothing is sent to Lambda.",
             "Leave it to the settings of the tests.",
+        )
+
+
+@registry.rule("direct-calls", "Direct calls without aiohttp")
+def direct_calls(facts: Facts) -> Iterator[Finding]:
+    """`lambda_function` names a function for [direct calls](direct-calls.md); aiohttp is missing.
+
+    It makes the connections, so that each direct call is refused where it is not installed; in the
+    function, too, where a task calls others. Require `lambda-celery[invoke]` wherever such calls
+    are made. If none is made in this environment, switch the rule off.
+    """
+    if facts.settings.function is not None and importlib.util.find_spec("aiohttp") is None:
+        yield Finding(
+            "direct-calls",
+            Grade.AMBER,
+            CONF_PREFIX + "function",
+            f"Direct calls go to {facts.settings.function}, and aiohttp, which makes them, is not "
+            "installed here.",
+            "Add lambda-celery[invoke] to the project's requirements.",
         )
 
 

@@ -84,3 +84,12 @@ def test_a_producer_role_must_be_an_arn(tmp_path):
 
     with pytest.raises(ConfigurationError, match="must be the ARN of a role"):
         Deployed.of(facts, "web")
+    with pytest.raises(ConfigurationError, match="--caller-role is 'web', but must be the ARN"):
+        Deployed.of(facts, caller_role="web")
+
+
+def test_a_caller_role_goes_with_a_function(tmp_path):
+    facts = Facts(Celery("proj", set_as_current=False), Settings(), tmp_path)
+
+    with pytest.raises(ConfigurationError, match="set lambda_function"):
+        Deployed.of(facts, caller_role="arn:aws:iam::123456789012:role/web")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 APART = {
     "task-too-large", "local-storage", "django-files", "celery-batches", "database-connections",
     "import-cost", "connection-life", "server-side-cursors", "not-installed",
+    "direct-calls",
 }  # fmt: skip
 
 
@@ -250,6 +252,18 @@ def test_databases(tmp_path, monkeypatch, rule, bad, good):
     assert finding.subject == "DATABASES['default']"
     database.update(good)
     assert found(tmp_path, "", rule) == ()
+
+
+def test_direct_calls_need_aiohttp(tmp_path, monkeypatch):
+    named = "app.conf.lambda_function = 'mail:live'"
+    assert found(tmp_path, named, "direct-calls") == ()
+
+    monkeypatch.setitem(sys.modules, "aiohttp", None)  # as if it were not installed
+    (finding,) = found(tmp_path, named, "direct-calls")
+
+    assert finding.grade is Grade.AMBER
+    assert "mail:live" in finding.sentence
+    assert found(tmp_path, "", "direct-calls") == ()
 
 
 def test_celery_batches(tmp_path):

@@ -10,6 +10,7 @@ from lambda_celery.celery_hooks.apps import is_nobodys
 from lambda_celery.check.deployed.deployment import Deployed, Function
 from lambda_celery.check.deployed.rule import Difference, Wrong, deployed_rule
 from lambda_celery.check.model import Grade
+from lambda_celery.conf import CONF_PREFIX, ENV_PREFIX
 from lambda_celery.infrastructure.runtimes import ALL_RUNTIMES, RUNTIMES
 
 #: So long before a runtime's end it is told.
@@ -102,6 +103,55 @@ def _limits(deployed: Deployed, each: Function) -> Iterator[Difference]:
                     "raise Timeout of the function. If the task never takes that long, the "
                     f"settings are wrong: lower its {option}.",
                 )
+
+
+@deployed_rule("deployed-direct-calls", "Direct calls that go to no function, or to another one")
+def direct_calls(deployed: Deployed) -> Iterator[Difference]:
+    """`lambda_function` names a function that is not there, or other code than the queue's.
+
+    [Direct calls](direct-calls.md) go to that function, alias or version. What the mapping of a
+    queue names must be named there, too: `mail:live`, say. Else direct calls run the code that was
+    deployed last, or an older one, and SnapStart's snapshot is missed. A function without a mapping
+    must have the project's idempotency table, or it is another project's, or another stage's.
+    """
+    if (called := deployed.called_function) is None:
+        return
+    thing, name = called.thing, CONF_PREFIX + "function"
+    if called.configuration is None:
+        yield Difference(
+            Grade.RED,
+            thing,
+            f"Direct calls go to {thing.resource}: there is no such function, alias or version.",
+            Wrong.SETTINGS,
+            f"name in {name} the function that runs the tasks, and an alias only if it has one. "
+            "If they are right, deploy the function.",
+        )
+        return
+    arn = called.arn.removesuffix(":$LATEST")
+    mapped = [each.arn.removesuffix(":$LATEST") for each in deployed.functions()]
+    of_its_name = [each for each in mapped if each.split(":")[:7] == arn.split(":")[:7]]
+    if of_its_name and arn not in of_its_name:
+        wanted = ":".join(of_its_name[0].split(":")[6:])
+        yield Difference(
+            Grade.AMBER,
+            thing,
+            f"Direct calls go to {thing.resource}, and the mapping brings the messages to "
+            f"{wanted}: that may be other code.",
+            Wrong.SETTINGS,
+            f"set {name} to {wanted}.",
+        )
+    table = deployed.settings.idempotency_table
+    variables = called.configuration.get("Environment", {}).get("Variables", {})
+    there = variables.get(f"{ENV_PREFIX}IDEMPOTENCY_TABLE")
+    if not of_its_name and table is not None and there != table:
+        yield Difference(
+            Grade.AMBER,
+            thing,
+            f"Direct calls go to {thing.resource}, which has no queue's messages, and the "
+            f"idempotency table {there}. The settings have {table}.",
+            Wrong.SETTINGS,
+            f"name in {name} the function of this project and this stage.",
+        )
 
 
 @deployed_rule("deployed-runtime", "A runtime that comes to its end")

@@ -42,6 +42,18 @@ def producer(deployed: Deployed) -> Iterator[Difference]:
         yield from _simulate(deployed, deployed.producer_role, permissions.of_producer(deployed))
 
 
+@deployed_rule("deployed-caller", "A caller that may not call")
+def caller(deployed: Deployed) -> Iterator[Difference]:
+    """IAM's simulation denies the role of `--caller-role` something that direct calls need.
+
+    Give the ARN of the role of whatever [calls the function directly](direct-calls.md). Looked at
+    is the function that `lambda_function` names, with its alias. What the role needs is in
+    [Permissions](operations/permissions.md).
+    """
+    if deployed.caller_role is not None:
+        yield from _simulate(deployed, deployed.caller_role, permissions.of_caller(deployed))
+
+
 def _simulate(deployed: Deployed, role: str, needed: Iterable[Permission]) -> Iterator[Difference]:
     thing = Thing(f"role {role.rpartition('/')[2]}", role)
     for permission in needed:
