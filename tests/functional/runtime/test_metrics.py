@@ -21,12 +21,15 @@ from aws_lambda_powertools import Metrics as PowertoolsMetrics
 from celery.exceptions import Ignore, Reject
 
 from lambda_celery.conf import Settings
+from lambda_celery.direct_calls import InvocationType, call_event, record_of
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.alarms import alarms, dashboard
 from lambda_celery.infrastructure.computed import compute
 from lambda_celery.infrastructure.inputs import Deployment
+from lambda_celery.publishing.captured import Captured
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.metrics import MAXIMUM_TASKS, OTHER_TASKS, UNITS, Metrics
+from tests.functional.runtime.conftest import Context
 
 NOW = 1_800_000_000
 
@@ -434,6 +437,23 @@ class TestWays:
         assert "service" not in of_task
         assert theirs["Mails"] == [1]
         assert not UNITS.keys() & theirs.keys()
+
+
+def test_a_direct_call_is_of_no_queue(runtime, told):
+    """So no alarm on a queue goes off for a failure that the caller is told of."""
+
+    @runtime.task(name="proj.fail")
+    def fail():
+        raise ConnectionError
+
+    task_id, outgoing = Captured().message_of(fail.s())
+    record = record_of(task_id, outgoing.message)
+    call = call_event(record, InvocationType.REQUEST_RESPONSE, outgoing.queue_url)
+    runtime.handler(call, Context(time.time() + 60))
+
+    of_the_call = told()
+    assert of_the_call.sums("unknown", "proj.fail") == {"MessagesReceived": 1, "TasksFailed": 1}
+    assert of_the_call.sums(_queue(runtime)) == {}
 
 
 def test_what_the_infrastructure_names_is_written(make_runtime, told):
