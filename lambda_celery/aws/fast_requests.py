@@ -32,7 +32,7 @@ from lambda_celery.aws.answers import Answer, UnusualAnswerError
 from lambda_celery.aws.bounded import seconds_left
 from lambda_celery.aws.connections import Connections, Patience
 from lambda_celery.aws.refusals import is_throttled
-from lambda_celery.aws.signature import Signer
+from lambda_celery.aws.signature import PORTS, Signer, host_of
 from lambda_celery.traced import is_plain
 
 _OPERATIONS = {
@@ -61,7 +61,6 @@ _HOOKED_EVENTS = (
 _OWN_MODULES = ("botocore.", "boto3.", "aws_lambda_powertools.")
 _STUBS = "botocore.stub"
 _CONTENT_TYPE = "application/x-amz-json-1.0"
-_PORTS = {"http": 80, "https": 443}
 _REFUSED_BY_CONDITION = "ConditionalCheckFailedException"
 #: In a value, the quotation marks are escaped.
 _BINARY = ('"B":', '"BS":', '"BinaryValue":', '"BinaryListValues":')
@@ -142,8 +141,8 @@ class FastClient:
         if model.metadata.get("jsonVersion") != "1.0":
             raise UnknownProtocolError(model.service_name)
         url = urlsplit(client.meta.endpoint_url)
-        port = url.port or _PORTS[url.scheme]
-        host = url.netloc.rpartition("@")[2].removesuffix(f":{_PORTS[url.scheme]}")
+        port = url.port or PORTS[url.scheme]
+        host = host_of(client.meta.endpoint_url)
         self.read_seconds = patience.read_seconds
         self.connections = Connections(url.hostname or "", port, _tls(client), patience)
         self._signer = Signer(

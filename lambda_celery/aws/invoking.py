@@ -2,8 +2,8 @@
 
 The asynchronous relatives of boto3, aioboto3 and aiobotocore, take some versions of botocore
 alone, and not those that the emulator takes. What they do for this one operation is little: an
-HTTP request, which aiohttp makes, and a signature, which botocore makes. The endpoint, the region
-and the credentials are those of the boto3 client. One attempt each: who asks knows what may be
+HTTP request, which aiohttp makes, and a signature. The endpoint, the region and the credentials are
+those of the boto3 client. One attempt each: who asks knows what may be
 asked again.
 
 The API: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
@@ -17,14 +17,13 @@ import os
 import socket
 import ssl
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 from botocore.httpsession import get_cert_path
 
 from lambda_celery.aws import clients
+from lambda_celery.aws.signature import InvokeSigner, host_of
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ConfigurationError
 
@@ -58,8 +57,11 @@ class AsyncLambda:
         aiohttp = _aiohttp()
         known = clients.client("lambda", settings).meta
         endpoint = os.environ.get(_ENDPOINT_VARIABLE) or known.endpoint_url
-        self._prefix = f"{endpoint.rstrip('/')}/2015-03-31/functions/"
-        self._region = known.region_name
+        scheme, _, path, *_ = urlsplit(endpoint)
+        self._host = host_of(endpoint)
+        self._origin = f"{scheme}://{self._host}"
+        self._prefix = f"{path.rstrip('/')}/2015-03-31/functions/"
+        self._signer = InvokeSigner(region=known.region_name, host=self._host)
         self._credentials = clients.credentials()
         self._errors = (aiohttp.ClientError, OSError)
         self._url = aiohttp.client.URL
@@ -78,14 +80,13 @@ class AsyncLambda:
         :raises botocore.exceptions.ClientError: Lambda has refused it.
         :raises ConnectionError: the connection failed. The function may have been called.
         """
-        url = f"{self._prefix}{quote(function, safe='')}/invocations"
-        request = AWSRequest(
-            "POST", url, data=payload, headers={"X-Amz-Invocation-Type": invocation_type}
-        )
-        SigV4Auth(await self._signing(), "lambda", self._region).add_auth(request)
+        path = f"{self._prefix}{quote(function, safe='')}/invocations"
+        url = self._origin + path
+        headers = self._signer.headers(path, invocation_type, payload, await self._signing())
+        headers["Host"] = self._host
         try:
             async with self._session.post(
-                self._url(url, encoded=True), data=payload, headers=dict(request.headers.items())
+                self._url(url, encoded=True), data=payload, headers=headers
             ) as answer:
                 body = await answer.read()
         except self._errors as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import quote
 
 import pytest
 from botocore.auth import SigV4Auth
@@ -10,7 +11,7 @@ from botocore.awsrequest import AWSRequest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambda_celery.aws.signature import Credentials, Signer
+from lambda_celery.aws.signature import Credentials, InvokeSigner, Signer, host_of
 
 CONTENT_TYPE = "application/x-amz-json-1.0"
 KEYS = st.text("ABCDEFabcdef0123456789/+=", min_size=1, max_size=40)
@@ -45,6 +46,48 @@ def test_a_thousand_requests_are_signed_as_botocore_signs_them(
     assert ours == {name: request.headers[name] for name in ours}
     assert "Authorization" in ours
     assert ("X-Amz-Security-Token" in ours) == (credentials.token is not None)
+
+
+@settings(max_examples=500, deadline=None, database=None)
+@given(
+    body=st.binary(max_size=500),
+    credentials=st.builds(Credentials, KEYS, KEYS, st.none() | KEYS),
+    host=HOSTS,
+    prefix=st.sampled_from(["", "/behind/a%20gate"]),
+    function=st.sampled_from(
+        ["mail", "mail:live", "arn:aws:lambda:eu-west-1:123456789012:function:mail:live"]
+    ),
+    invocation_type=st.sampled_from(["RequestResponse", "Event"]),
+)
+def test_calls_of_a_function_are_signed_as_botocore_signs_them(
+    body, credentials, host, prefix, function, invocation_type
+):
+    path = f"{prefix}/2015-03-31/functions/{quote(function, safe='')}/invocations"
+    request = AWSRequest(
+        "POST", f"https://{host}{path}", data=body,
+        headers={"X-Amz-Invocation-Type": invocation_type},
+    )  # fmt: skip
+    SigV4Auth(credentials, "lambda", "eu-west-1").add_auth(request)
+
+    signer = InvokeSigner(region="eu-west-1", host=host)
+    with pytest.MonkeyPatch.context() as patch:
+        moment = time.strptime(request.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ")
+        patch.setattr("lambda_celery.aws.signature.time.gmtime", lambda: moment)
+        assert signer.headers(path, invocation_type, body, credentials) == dict(request.headers)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://lambda.eu-west-1.amazonaws.com", "lambda.eu-west-1.amazonaws.com"),
+        ("https://lambda.eu-west-1.amazonaws.com:443/", "lambda.eu-west-1.amazonaws.com"),
+        ("http://127.0.0.1:4566", "127.0.0.1:4566"),
+        ("http://somebody:secret@[::1]:443/path", "[::1]:443"),
+        ("http://localhost:80", "localhost"),
+    ],
+)
+def test_a_host_has_its_port_where_it_is_none_of_the_schemes_own(url, host):
+    assert host_of(url) == host
 
 
 def headers_of(text: str) -> dict[str, str]:
