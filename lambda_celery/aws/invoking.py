@@ -2,9 +2,8 @@
 
 The asynchronous relatives of boto3, aioboto3 and aiobotocore, take some versions of botocore
 alone, and not those that the emulator takes. What they do for this one operation is little: an
-HTTP request, which aiohttp makes, and a signature. The endpoint, the region and the credentials are
-those of the boto3 client. One attempt each: who asks knows what may be
-asked again.
+HTTP request, which aiohttp makes, and a signature. The endpoint, the region, the credentials and
+the proxy are those of the boto3 client. One attempt each: who asks knows what may be asked again.
 
 The API: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 """
@@ -21,6 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from botocore.exceptions import ClientError
 from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
 
 from lambda_celery.aws import clients
 from lambda_celery.aws.signature import InvokeSigner, host_of
@@ -70,7 +70,10 @@ class AsyncLambda:
                 limit=max_connections, ssl=_tls(), socket_factory=_socket
             ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-            trust_env=True,  # proxies, as botocore
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Looked up here: aiohttp itself would do it for each call, in threads, and take
+            # passwords for Lambda from ~/.netrc.
+            proxy=get_environ_proxies(self._origin).get(scheme),
             auto_decompress=False,
         )
 

@@ -360,3 +360,25 @@ def test_a_client_signs_with_a_session_token(function, monkeypatch, app):
 
     asyncio.run(main())
     assert function.requests[0][1]["X-Amz-Security-Token"] == "token"
+
+
+def test_a_password_for_the_endpoints_host_is_not_taken_from_netrc(
+    double, function, monkeypatch, tmp_path
+):
+    (tmp_path / ".netrc").write_text("default login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+
+    assert gather([double.s(21)]) == [42]
+    assert function.requests[0][1]["Authorization"].startswith("AWS4-HMAC-SHA256 ")
+
+
+def test_goes_by_the_proxy_that_boto3_would_take(double, function, monkeypatch):
+    host = "lambda.example.invalid:8443"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", f"http://{host}")
+    monkeypatch.setenv("http_proxy", function.url.replace("//", "//me:secret@"))
+    monkeypatch.setenv("no_proxy", "localhost")
+
+    assert gather([double.s(21)]) == [42]
+    headers = function.requests[0][1]
+    assert headers["Host"] == host
+    assert headers["Proxy-Authorization"].startswith("Basic ")
