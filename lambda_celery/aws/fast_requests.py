@@ -299,11 +299,12 @@ def _tls(client: Any) -> ssl.SSLContext | None:
         return None
     if not session._verify:
         raise UnknownProtocolError(url)
-    return _context(get_cert_path(session._verify))
+    return tls_context(get_cert_path(session._verify))
 
 
-@cache
-def _context(certificates: str) -> ssl.SSLContext:
+@cache  # reading the certificates takes 20 ms
+def tls_context(certificates: str) -> ssl.SSLContext:
+    """Return this process's context that trusts the *certificates*, a file."""
     return ssl.create_default_context(cafile=certificates)
 
 

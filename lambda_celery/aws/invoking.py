@@ -23,6 +23,7 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from lambda_celery.aws import clients
+from lambda_celery.aws.fast_requests import tls_context
 from lambda_celery.aws.signature import InvokeSigner, host_of
 from lambda_celery.conf import Settings
 from lambda_celery.exceptions import ConfigurationError
@@ -123,7 +124,7 @@ def _aiohttp() -> Any:
 def _tls() -> ssl.SSLContext:
     """Return what verifies the other side, by the certificates that botocore would take."""
     bundle = next(filter(None, map(os.environ.get, _BUNDLE_VARIABLES)), True)
-    return ssl.create_default_context(cafile=get_cert_path(bundle))
+    return tls_context(get_cert_path(bundle))
 
 
 def _socket(address: Any) -> socket.socket:

@@ -122,6 +122,7 @@ class Caller:
         self._timeout = timeout
         self._payloads = PayloadStore(settings)
         self._room = Room(max_connections)
+        self._accept = app.conf.result_accept_content or app.conf.accept_content
 
     async def call(self, task_id: str, outgoing: Outgoing) -> Any:
         """Return what the task returns that *outgoing* calls.
@@ -250,13 +251,11 @@ class Caller:
         return whole
 
     def _value(self, answer: Answer) -> Any:
-        conf = self._app.conf
-        accept = conf.result_accept_content or conf.accept_content
         match answer.state:
             case states.SUCCESS if answer.result is not None:
-                return decoded(answer.result, accept)
+                return decoded(answer.result, self._accept)
             case states.FAILURE if answer.result is not None:
-                exc = self._app.backend.exception_to_python(decoded(answer.result, accept))
+                exc = self._app.backend.exception_to_python(decoded(answer.result, self._accept))
                 if not isinstance(exc, BaseException):
                     raise CallFailedError(answer.reason)
                 raise exc from (RemoteTraceback(answer.traceback) if answer.traceback else None)
