@@ -32,7 +32,8 @@ _IMPATIENT = Config(connect_timeout=1, read_timeout=2)
 _ATTEMPTS = 4
 _ATTEMPTS_OF = {"dynamodb": 3}
 
-_clients: dict[tuple[Any, ...], Any] = {}
+#: Each with botocore's credentials that it signs by: finding them may mean asking somebody.
+_clients: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 _lock = threading.Lock()
 #: Of :func:`using_session`.
 _session: Any = None
@@ -70,6 +71,28 @@ def client(
 
     Raises :exc:`ConfigurationError` if no region can be found.
     """
+    return _client(service, settings, region, fast, patient, credentials)[0]
+
+
+def credentials_of(service: str, settings: Settings) -> Any:
+    """Return botocore's credentials by which the :func:`client` for *service* signs.
+
+    :raises botocore.exceptions.NoCredentialsError: there are none.
+    """
+    _, found = _client(service, settings, None, True, True, {})
+    if found is None:
+        raise NoCredentialsError
+    return found
+
+
+def _client(
+    service: str,
+    settings: Settings,
+    region: str | None,
+    fast: bool,
+    patient: bool,
+    credentials: dict[str, str | None],
+) -> tuple[Any, Any]:
     region = region or region_of(settings)
     fast = fast and patient and settings.fast_requests
     credentials = {name: value for name, value in credentials.items() if value is not None}
@@ -87,9 +110,8 @@ def client(
         if key not in _clients:
             try:
                 session = session or boto3.session.Session(**credentials)
-                _clients[key] = _make(
-                    session, service, region, settings, connections, fast, patient
-                )
+                made = _make(session, service, region, settings, connections, fast, patient)
+                _clients[key] = made, session.get_credentials()
             except NoRegionError as exc:
                 raise ConfigurationError(explain(exc, action=service, resource="")) from None
         return _clients[key]
@@ -133,23 +155,12 @@ def _make(
     return fast_client(made, session.get_credentials(), patience) or made
 
 
-def credentials() -> Any:
-    """Return botocore's credentials, of the session whose clients this process has.
-
-    :raises botocore.exceptions.NoCredentialsError: there are none.
-    """
-    found = (_session or boto3.DEFAULT_SESSION or boto3.session.Session()).get_credentials()
-    if found is None:
-        raise NoCredentialsError
-    return found
-
-
 def close_connections() -> None:
     """End the connections of this process's clients, which connect anew with the next request.
 
     Nothing may be under way.
     """
-    for (process_id, *_), made in list(_clients.items()):
+    for (process_id, *_), (made, _credentials) in list(_clients.items()):
         if process_id == os.getpid():
             made.close()
 

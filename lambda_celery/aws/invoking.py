@@ -63,7 +63,7 @@ class AsyncLambda:
         self._origin = f"{scheme}://{self._host}"
         self._prefix = f"{path.rstrip('/')}/2015-03-31/functions/"
         self._signer = InvokeSigner(region=known.region_name, host=self._host)
-        self._credentials = clients.credentials()
+        self._credentials = clients.credentials_of("lambda", settings)
         self._errors = (aiohttp.ClientError, OSError)
         self._url = aiohttp.client.URL
         self._session: Any = aiohttp.ClientSession(

@@ -41,6 +41,7 @@ def function(monkeypatch):
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(calls, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("lambda_celery.aws.clients._clients", {})  # and by whom they sign
     with lambda_stand_in() as made:
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", made.url)
         yield made
@@ -382,3 +383,20 @@ def test_goes_by_the_proxy_that_boto3_would_take(double, function, monkeypatch):
     headers = function.requests[0][1]
     assert headers["Host"] == host
     assert headers["Proxy-Authorization"].startswith("Basic ")
+
+
+def test_who_signs_is_not_asked_for_again(double, function, monkeypatch, tmp_path):
+    told = {"Version": 1, "AccessKeyId": "AKIAPROCESS", "SecretAccessKey": "secret"}
+    (tmp_path / "told.json").write_text(json.dumps(told))
+    script = tmp_path / "credentials.sh"
+    script.write_text(f"echo asked >> {tmp_path}/asked; cat {tmp_path}/told.json\n")
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = sh {script}\n")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+
+    assert gather([double.s(21)]) == [42]
+    asked = (tmp_path / "asked").read_text()
+    assert gather([double.s(21)]) == [42]
+    assert (tmp_path / "asked").read_text() == asked
+    assert all("=AKIAPROCESS/" in headers["Authorization"] for _, headers in function.requests)
