@@ -102,4 +102,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(INFRASTRUCTURE) .nox site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(INFRASTRUCTURE) .venv-peers .nox site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,4 +1,4 @@
-"""Stand-ins for SQS, DynamoDB and any HTTP service, each a process of its own on loopback.
+"""Stand-ins for SQS, DynamoDB, Lambda and any HTTP service, each a process of its own on loopback.
 
     with stand_ins.dynamodb(latency_seconds=0.005) as url: ...
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import datetime
 import ipaddress
 import json
@@ -94,6 +95,16 @@ def http(latency_seconds: float = 0.05) -> Iterator[str]:
 
 
 @contextmanager
+def function(latency_seconds: float = 0.05) -> Iterator[str]:
+    """Run Lambda's Invoke of a function that returns its last argument; yield its endpoint's URL.
+
+    It answers a direct call as the function does, and ``{"args": […]}`` with the argument alone.
+    """
+    with _process("function", latency_seconds) as url:
+        yield url
+
+
+@contextmanager
 def _process(kind: str, latency_seconds: float, certificate: Path | None = None) -> Iterator[str]:
     command = [sys.executable, __file__, kind, "--latency-seconds", str(latency_seconds), "--child"]
     if certificate is not None:
@@ -166,7 +177,27 @@ def http_answer() -> Answer:
     return lambda _operation, _body: (200, b"ok")
 
 
-_ANSWERS = {"sqs": sqs_answer, "dynamodb": dynamodb_answer, "http": http_answer}
+def function_answer() -> Answer:
+    from lambda_celery.direct_calls import CALL_FIELD, encoded
+    from lambda_celery.direct_calls import Answer as DirectAnswer
+
+    def answer(_operation: str, body: bytes) -> tuple[int, bytes]:
+        event = json.loads(body)
+        if CALL_FIELD not in event:
+            return 200, json.dumps(event["args"][-1]).encode()
+        envelope = json.loads(base64.b64decode(event["message"]["body"]))
+        args, _kwargs, _embed = json.loads(base64.b64decode(envelope["body"]))
+        return 200, DirectAnswer("SUCCESS", encoded(args[-1], "json")).to_text().encode()
+
+    return answer
+
+
+_ANSWERS = {
+    "sqs": sqs_answer,
+    "dynamodb": dynamodb_answer,
+    "http": http_answer,
+    "function": function_answer,
+}
 
 
 class _Connection(asyncio.Protocol):

@@ -92,6 +92,31 @@ def test_a_task_with_many_calls_is_compared_with_plain_programs() -> None:
     assert ("There is no go on the path: the program in Go is left out." in lines) != has_go
 
 
+class TestGather:
+    OPTIONS = ("--calls", "20", "--connections", "1", "10", "--waits", "0.01", "--runs", "1")
+    ROW = r"[\d.]+ [\d.]+-[\d.]+ \d+ \d+"
+
+    def test_more_connections_are_compared_with_fewer(self) -> None:
+        lines = printed_by("gather", *self.OPTIONS, "--ways", "gather")
+
+        assert len(matching(lines, f"gather {self.ROW}")) == 2
+        assert matching(
+            lines,
+            r"1,000 calls of 0\.01 s by gather: [\d.]+ s with 1, [\d.]+ s with 10, scaled: "
+            r"[\d.]+ x as fast",
+        )
+
+    @pytest.mark.skipif(
+        not (BENCHMARKS.parent / ".venv-peers" / ".ready").exists(),
+        reason="the peer has an environment of its own, which the benchmark downloads",
+    )
+    def test_it_is_compared_with_the_peer(self) -> None:
+        lines = printed_by("gather", *self.OPTIONS)
+
+        assert len(matching(lines, rf"gather {self.ROW} [\d.]+ [\d.]+")) == 2
+        assert len(matching(lines, rf"aioboto3 {self.ROW} 1\.00 1\.00")) == 2
+
+
 class TestTls:
     NAMES = (
         "botocore", "ours", "urllib3, not signed or parsed", "http.client, not signed or parsed",
