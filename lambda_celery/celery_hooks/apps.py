@@ -30,6 +30,14 @@ def on_every_app(function: Callable[[Celery], None]) -> None:
         function(each)
 
 
+def is_made_by_celery(app: Celery) -> bool:
+    """Whether *app* is Celery's own, which is there where nobody has made one.
+
+    It has read no configuration, and never will.
+    """
+    return app.main == "default" and not app.set_as_current
+
+
 def find_task(app: Celery, name: str | None) -> Any:
     """Return the task *name* of *app*; ``None`` if it has none.
 

@@ -1,15 +1,17 @@
-"""What ``manage.py check`` says of the settings of mail."""
+"""What ``manage.py check`` says of the settings: who reads them, and those of mail."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from celery.app import app_or_default
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.utils.module_loading import import_string
 
+from lambda_celery.celery_hooks.apps import is_made_by_celery
 from lambda_celery.django.mail.options import (
     DEFAULT_DELIVERY,
     RATE_HINT,
@@ -22,6 +24,22 @@ from lambda_celery.django.mail.options import (
 from lambda_celery.django.mail.ses_account import delivers_elsewhere
 
 _PAGE = "docs/django-mail.md says more."
+
+
+@register(Tags.compatibility)
+def check_app(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001 - Django's own names
+    """Return a warning where no Celery app reads the settings."""
+    unread = sorted(name for name in dir(settings) if name.startswith("CELERY_LAMBDA_"))
+    if not unread or not is_made_by_celery(app_or_default()):
+        return []
+    return [
+        checks.Warning(
+            f"Nothing reads {', '.join(unread)}: Django has loaded no Celery app.",
+            hint="Make one in a celery.py beside the settings, and import it in the __init__.py "
+            f"there, as Celery's guide for Django has it. {_PAGE}",
+            id="lambda_celery.W003",
+        )
+    ]
 
 
 @register(Tags.compatibility)

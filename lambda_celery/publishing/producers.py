@@ -11,6 +11,10 @@ from typing import Any
 from celery import Celery
 from kombu import Connection
 
+from lambda_celery.celery_hooks.apps import is_made_by_celery
+from lambda_celery.conf import settings_of
+from lambda_celery.exceptions import ConfigurationError
+
 
 class ThreadProducers:
     """One kombu producer a thread; the client behind them is shared."""
@@ -20,13 +24,22 @@ class ThreadProducers:
         self._local = threading.local()
 
     def get(self) -> Any:
-        """Return this thread's producer, a new one after a fork."""
+        """Return this thread's producer, a new one after a fork.
+
+        :raises ConfigurationError: nobody has made an app whose settings could name a queue.
+        """
         # Here, because it loads boto3: importing a task must not cost a web process that.
         from lambda_celery.publishing.publisher import publisher_of
         from lambda_celery.publishing.transport import PUBLISHER_OPTION, Transport
 
         made = getattr(self._local, "made", None)
         if made is None or made[0] != os.getpid():
+            if is_made_by_celery(self._app) and not settings_of(self._app).queue_urls:
+                raise ConfigurationError(
+                    "This process has loaded no Celery app, so nothing reads its settings. Import "
+                    "yours where the process starts: in Django in the __init__.py of the "
+                    "project's package, as Celery's guide for Django has it."
+                )
             options = dict(self._app.conf.broker_transport_options or {})
             # A foreign broker's options are not ours, but kombu's two encodings are.
             kept = {k: options[k] for k in ("sqs_base64_encoding", "body_encoding") if k in options}
