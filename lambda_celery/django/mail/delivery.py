@@ -133,6 +133,10 @@ def deliver_mail(
 class _PutOffError(Exception):
     """A mail is tried again later; what its server has said is without addresses."""
 
+    def __repr__(self) -> str:
+        # Celery writes it into the log: it is the server's word that is to stand there.
+        return str(self)
+
 
 class _NotSentError(Exception):
     """A back end did not send a mail."""

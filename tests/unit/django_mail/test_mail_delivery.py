@@ -81,7 +81,7 @@ def test_no_address_is_logged_of_a_mail_that_is_put_off(monkeypatch, caplog):
         queue.run()
 
     assert UsedUp.sent == []
-    assert "450" in caplog.text
+    assert "s: SMTPRecipientsRefused({'…@example.com': (450, " in caplog.text
     assert "ann@" not in caplog.text
 
 
