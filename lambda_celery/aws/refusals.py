@@ -111,7 +111,8 @@ def explain(exc: BaseException, *, action: str, resource: str, setting: str | No
     if isinstance(exc, NoCredentialsError | PartialCredentialsError):
         return (
             f"No AWS credentials were found for {action} on {resource}: give this process a role, "
-            "a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            "a profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; beside "
+            "`celery -A proj lambda local`, the variables that it prints."
         )
     if code in _BAD_CREDENTIALS:
         return f"AWS does not accept the credentials for {action} on {resource} ({code})."
