@@ -12,6 +12,7 @@ from lambda_celery import __version__
 from lambda_celery.celery_hooks.amqp import routing_of
 from lambda_celery.celery_hooks.apps import is_nobodys
 from lambda_celery.conf import CONF_PREFIX, ENV_PREFIX, Settings
+from lambda_celery.django_doors import tasks_in_use
 from lambda_celery.local.emulator import DEFAULT_PORT
 from lambda_celery.local.endpoint import INVOKE_VARIABLE, Endpoint
 from lambda_celery.local.function import DEFAULT_HANDLER, FUNCTION_NAME
@@ -107,7 +108,8 @@ def banner(
 
 
 def _tasks_to_sqs(app: Celery) -> list[str]:
-    names = sorted(name for name, task in app.tasks.items() if not is_nobodys(task))
+    in_use = tasks_in_use()
+    names = sorted(n for n, task in app.tasks.items() if n in in_use or not is_nobodys(task))
     if str(app.conf.broker_transport or "").startswith("lambda_celery."):
         return names
     if routing_of(app) is None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 
 from lambda_celery.check.bodies import Call
 from lambda_celery.check.facts import Facts, TaskFacts
 from lambda_celery.check.model import Finding, Grade, registry
+from lambda_celery.django_doors import mailers_to_queue
 
 _MAILS = (
     "django.core.mail.send_mail", "django.core.mail.send_mass_mail", "django.core.mail.mail_admins",
@@ -40,7 +39,7 @@ def early_ack(facts: Facts) -> Iterator[Finding]:
     `EMAIL_BACKEND` [sends it to the queue](django-mail.md): what a second run sends again is sent
     once. With an `idempotency_key`, or `acks_late=True`, the task says that it has thought of it.
     """
-    is_mail_published = _is_mail_published()
+    is_mail_published = "default" in mailers_to_queue()
     for task in facts.tasks:
         if not _is_relied_upon(task):
             continue
@@ -70,23 +69,6 @@ def _is_relied_upon(task: TaskFacts) -> bool:
         or options.get("idempotency_key") is not None
         or ("reject_on_worker_lost" in options and options["reject_on_worker_lost"] is False)
     )
-
-
-def _is_mail_published() -> bool:
-    """Whether the project's mail goes to the queue, which takes what is sent again once."""
-    if "django.conf" not in sys.modules:
-        return False
-    from django.conf import settings
-    from django.utils.module_loading import import_string
-
-    if not settings.configured:
-        return False
-    mailers = getattr(settings, "MAILERS", None)
-    default = mailers.get("default", {}).get("BACKEND") if mailers else None
-    path = default or getattr(settings, "EMAIL_BACKEND", "")
-    with suppress(ImportError):  # Django says so itself, when it sends
-        return getattr(import_string(path), "publishes_mails", False) is True
-    return False
 
 
 def _is_mail(call: Call) -> bool:

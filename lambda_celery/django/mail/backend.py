@@ -10,7 +10,13 @@ from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
 
-from lambda_celery.django.mail.options import RATE_HINT, RATE_SETTING, SES_RATE, rate_setting
+from lambda_celery.django.mail.options import (
+    DELIVER,
+    RATE_HINT,
+    RATE_SETTING,
+    SES_RATE,
+    rate_setting,
+)
 from lambda_celery.django.mail.publishing import publish, to_form
 from lambda_celery.exceptions import BatchPublishError, PublishError
 
@@ -29,6 +35,8 @@ class EmailBackend(BaseEmailBackend):
 
     #: What delivers must not have it: a mail would go round and round.
     publishes_mails = True
+    #: The task that each mail is.
+    celery_task = DELIVER
 
     def __init__(
         self,

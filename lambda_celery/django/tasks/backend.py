@@ -29,7 +29,7 @@ from lambda_celery.django.tasks.api import (
     signals,
 )
 from lambda_celery.django.tasks.documents import to_call, to_document, to_result
-from lambda_celery.django.tasks.run_task import run_task
+from lambda_celery.django.tasks.run_task import NAME, run_task
 from lambda_celery.django.tasks.running import eager_result
 from lambda_celery.exceptions import ConfigurationError, PublishError
 
@@ -51,6 +51,8 @@ class LambdaBackend(BaseTaskBackend):
         ``QUEUES`` does not have.
     """
 
+    #: The Celery task that each call is a call of.
+    celery_task = NAME
     supports_defer = True
     supports_async_task = True
 
