@@ -84,7 +84,7 @@ def delivery_options(
     """Return the path of what :func:`make_delivery` returns, and what it is made with."""
     if (alias := _alias(using)) is None:
         return delivery_backend(), arguments
-    mailer = settings.MAILERS.get(alias, {})
+    mailer = _configured(alias).get(alias, {})
     return mailer.get("BACKEND", DEFAULT_DELIVERY), mailer.get("OPTIONS", {})
 
 
@@ -92,7 +92,7 @@ def asks_for_ses_rate(using: str | None) -> bool:
     """Whether the mails of the mailer *using* are to go at the rate that SES allows."""
     if (alias := _alias(using)) is None:
         return bool(rate_setting() == SES_RATE)
-    options = [each.get("OPTIONS", {}) for each in settings.MAILERS.values()]
+    options = [each.get("OPTIONS", {}) for each in _configured(alias).values()]
     asked = [each.get("rate_limit") for each in options if each.get("using") == alias]
     return SES_RATE in asked
 
@@ -112,7 +112,22 @@ def _alias(using: str | None) -> str | None:
     return found
 
 
+def _configured(alias: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return ``MAILERS``, for the mailer *alias*.
+
+    :raises ImproperlyConfigured: whoever sent the mail has them, and this process has not.
+    """
+    if not has_mailers():
+        raise ImproperlyConfigured(
+            f"The mail was sent for the mailer {alias!r}, and there are no MAILERS here: deploy "
+            "the function with the settings, and the Django, of the process that sends."
+        )
+    mailers: Mapping[str, Mapping[str, Any]] = settings.MAILERS
+    return mailers
+
+
 def _mailer(alias: str) -> Any:
+    _configured(alias)
     return mail.mailers[alias]  # type: ignore[attr-defined,unused-ignore]
 
 

@@ -16,6 +16,7 @@ from django.test import override_settings
 import tests.django_settings  # noqa: F401 - before what reads them
 from lambda_celery.django.mail import delivery, options
 from lambda_celery.django.mail.connections import Connections
+from lambda_celery.django.mail.form import mail_to_json
 from lambda_celery.testing import LambdaCeleryQueue
 
 
@@ -101,6 +102,18 @@ def test_what_a_receiver_raises_after_a_mail_was_taken_does_not_send_it_again(mo
     finally:
         post_send.disconnect(receiver)
     assert taken == ["ann@example.com"]
+
+
+def test_a_function_without_the_senders_mailers_says_so():
+    mail = mail_to_json(EmailMessage("s", "b", "f@example.com", ["ann@example.com"]), None)
+    app = Celery("proj")
+    app.conf.lambda_tasks = ["*"]
+    with LambdaCeleryQueue(app) as queue:
+        app.tasks[options.DELIVER].delay(mail, using="smtp")
+        [outcome] = queue.run()
+
+    assert outcome.fate == "returned"
+    assert "'smtp', and there are no MAILERS here" in str(outcome.exception)
 
 
 def test_a_greylist_of_a_quarter_of_an_hour_lets_a_mail_in():
