@@ -52,6 +52,8 @@ class BatchPublishError(PublishError):
 
     def __str__(self) -> str:
         total = len(self.failed) + self.sent
+        if total == 1:  # a mail, to whoever knows of no batch
+            return f"The task {self.failed[0].task_id} was not sent: {self.failed[0].reason}"
         return (
             f"{len(self.failed)} of {total} tasks were not sent. The first is "
             f"{self.failed[0].task_id}: {self.failed[0].reason} "

@@ -83,6 +83,12 @@ def test_the_error_can_be_pickled_as_a_tasks_result_is():
     assert "1 of 4 tasks were not sent" in str(error)
 
 
+def test_of_one_task_nothing_is_counted():
+    error = BatchPublishError((UnsentTask("an id", "SQS refused it."),), 0)
+
+    assert str(error) == "The task an id was not sent: SQS refused it."
+
+
 def test_after_a_refusal_of_the_whole_queue_nothing_more_is_asked(monkeypatch):
     monkeypatch.setattr(batch_sender, "time", SimpleNamespace(sleep=lambda seconds: None))
     queue, publisher = Queue(1000), Publisher(Settings())
