@@ -100,6 +100,14 @@ class AsyncLambda:
             raise _refusal(answer.status, kind.partition(":")[0], body)
         return Reply(body, "X-Amz-Function-Error" in answer.headers)
 
+    def time(self) -> float:
+        """Return the event loop's time, in seconds."""
+        return asyncio.get_running_loop().time()
+
+    async def pause(self, seconds: float) -> None:
+        """Return *seconds* later."""
+        await asyncio.sleep(seconds)
+
     async def close(self) -> None:
         """End the connections."""
         await self._session.close()

@@ -12,7 +12,9 @@ from lambda_celery.aws.invoking import AsyncLambda
 from lambda_celery.conf import settings_of
 from lambda_celery.direct_calls import InvocationType
 from lambda_celery.exceptions import ConfigurationError
+from lambda_celery.invoke import stand_in
 from lambda_celery.invoke.calls import Caller, CallResult, function_of
+from lambda_celery.invoke.stand_in import Client
 from lambda_celery.publishing.captured import Captured, check_single
 from lambda_celery.publishing.held_messages import Outgoing
 
@@ -43,7 +45,7 @@ class Calling:
         self._kind = InvocationType(invocation_type)
         self._captured = Captured()
         self._callers: dict[Celery, Caller] = {}
-        self._clients: list[AsyncLambda] = []
+        self._clients: list[Client] = []
 
     async def __aenter__(self) -> Calling:
         return self
@@ -87,7 +89,7 @@ class Calling:
         settings = settings_of(app)
         function = function_of(settings, self._function)
         _check_files(self._max_connections)
-        client = AsyncLambda(settings, self._max_connections)
+        client = stand_in.current() or AsyncLambda(settings, self._max_connections)
         self._clients.append(client)
         made = self._callers[app] = Caller(
             app, settings, client, function, self._timeout, self._max_connections
@@ -100,10 +102,18 @@ def prepare(index: int, signature: Any, captured: Captured) -> CallResult | tupl
 
     Raises what :meth:`Captured.message_of` raises.
     """
-    check_single(signature)
-    if signature.app.conf.task_always_eager:
+    if is_eager(signature):
         return _eager(index, signature)
     return captured.message_of(signature)
+
+
+def is_eager(signature: Any) -> bool:
+    """Whether *signature* is called here, as Celery does with ``task_always_eager``.
+
+    :raises TypeError: it is none of a single task.
+    """
+    check_single(signature)
+    return bool(signature.app.conf.task_always_eager)
 
 
 def _eager(index: int, signature: Any) -> CallResult:

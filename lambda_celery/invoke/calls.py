@@ -27,7 +27,7 @@ from celery.exceptions import (
 )
 
 from lambda_celery import aws
-from lambda_celery.aws.invoking import AsyncLambda, Reply
+from lambda_celery.aws.invoking import Reply
 from lambda_celery.conf import Settings, setting_names
 from lambda_celery.direct_calls import (
     MAXIMUM_EVENT_BYTES,
@@ -42,6 +42,7 @@ from lambda_celery.direct_calls import (
 )
 from lambda_celery.exceptions import CallFailedError, ConfigurationError
 from lambda_celery.invoke.room import Room
+from lambda_celery.invoke.stand_in import Client
 from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.publishing.held_messages import Outgoing
 
@@ -106,7 +107,7 @@ class Caller:
         self,
         app: Celery,
         settings: Settings,
-        client: AsyncLambda,
+        client: Client,
         function: str,
         timeout: float,
         max_connections: int,
@@ -133,7 +134,7 @@ class Caller:
         :raises CallFailedError: there is no result, and no exception of the task's own.
         """
         record: Mapping[str, Any] = record_of(task_id, outgoing.message)
-        ends_at = asyncio.get_running_loop().time() + self._timeout
+        ends_at = self._client.time() + self._timeout
         looks = 0
         while True:
             answer = await self._answer(record, outgoing.queue_url, ends_at)
@@ -155,7 +156,7 @@ class Caller:
         :raises celery.exceptions.TimeoutError: Lambda has not taken it in time.
         :raises CallFailedError: Lambda does not take it.
         """
-        ends_at = asyncio.get_running_loop().time() + self._timeout
+        ends_at = self._client.time() + self._timeout
         record = record_of(task_id, outgoing.message)
         event, _ = await self._event(record, InvocationType.EVENT, outgoing.queue_url)
         await self._sent(event, InvocationType.EVENT, ends_at)
@@ -231,9 +232,9 @@ class Caller:
         return reply
 
     async def _pause(self, seconds: float, ends_at: float, reason: str) -> None:
-        if asyncio.get_running_loop().time() + seconds >= ends_at:
+        if self._client.time() + seconds >= ends_at:
             raise self._too_late(reason)
-        await asyncio.sleep(seconds)
+        await self._client.pause(seconds)
 
     async def _read(self, reply: Reply) -> Answer:
         try:

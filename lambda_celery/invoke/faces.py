@@ -8,8 +8,9 @@ from contextlib import aclosing
 from typing import Any
 
 from lambda_celery.direct_calls import InvocationType
+from lambda_celery.invoke import stand_in
 from lambda_celery.invoke.background import begin
-from lambda_celery.invoke.calling import MAX_CONNECTIONS, TIMEOUT_SECONDS, Calling
+from lambda_celery.invoke.calling import MAX_CONNECTIONS, TIMEOUT_SECONDS, Calling, is_eager
 from lambda_celery.invoke.calls import CallResult
 from lambda_celery.invoke.gathering import Progress, results, signatures_of
 
@@ -39,6 +40,11 @@ def invoke(
 
     Whatever the task raises is raised again here, with the traceback of the function as its cause.
     """
+    if (called := stand_in.current()) is not None and not is_eager(signature):
+        one = ainvoke(
+            signature, function=function, timeout=timeout, invocation_type=invocation_type
+        )
+        return called.run(one, hides_loop=True)
     begun = begin(signature, function=function, timeout=timeout, invocation_type=invocation_type)
     return begun.get() if isinstance(begun, CallResult) else begun.result()
 
@@ -51,6 +57,11 @@ async def ainvoke(
     invocation_type: str = _AWAITED,
 ) -> Any:
     """Call the task of *signature* as :func:`invoke` does, without blocking the event loop."""
+    if stand_in.current() is not None:  # on the caller's loop
+        [value] = await agather(
+            [signature], function=function, timeout=timeout, invocation_type=invocation_type
+        )
+        return value
     begun = begin(signature, function=function, timeout=timeout, invocation_type=invocation_type)
     return begun.get() if isinstance(begun, CallResult) else await asyncio.wrap_future(begun)
 
@@ -82,7 +93,9 @@ def gather(
 
     :raises RuntimeError: an event loop runs on this thread.
     """
-    return asyncio.run(
+    called = stand_in.current()
+    run = asyncio.run if called is None else called.run
+    return run(
         agather(
             signatures, max_connections=max_connections, return_exceptions=return_exceptions,
             progress=progress, function=function, timeout=timeout,

@@ -46,12 +46,14 @@ def _opened() -> list[Any]:
 
 @contextmanager
 def _without_close(opened: list[Any]) -> Iterator[None]:
-    for each in opened:
+    # A task may call another: what is kept open for that one stays so for the first.
+    closable = [each for each in opened if "close" not in vars(each)]
+    for each in closable:
         each.close = _nothing
     try:
         yield
     finally:
-        for each in opened:
+        for each in closable:
             del each.close
 
 

@@ -34,8 +34,8 @@ _SKIP_CHECKS = "CELERY_SKIP_CHECKS"
 class Run:
     """What is known of an invocation with one message."""
 
-    #: Whether the message stays on its queue.
-    has_failed: bool
+    #: What the handler has returned.
+    answer: Any
     note: Note
 
 
@@ -81,20 +81,22 @@ class Environment:
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
+        routing = routing_of(app)
+        was_in_function = routing is not None and routing.is_in_function
         with _starting(), hidden(), as_in_worker():
             self._handler = _ObservedHandler(app, settings)
-        if (routing := routing_of(app)) is not None:
-            routing.is_in_function = False  # but while it runs
+        if routing is not None:
+            routing.is_in_function = was_in_function  # it is while it runs
 
     def invoke(
         self,
-        record: Mapping[str, Any],
+        event: Mapping[str, Any],
         *,
         seconds: float,
         task: str,
         around: Callable[[Callable[..., Any]], Any],
     ) -> Run:
-        """Call the handler with the *record* of one message; return what has become of that.
+        """Call the handler with an *event* of one message; return what has become of that.
 
         :param seconds: the function's time-out.
         :param task: the name of the message's task.
@@ -106,9 +108,9 @@ class Environment:
                 stack.enter_context(each)
             if task in self._app.tasks:
                 stack.enter_context(body_replaced(self._app.tasks[task], around))
-            answer = self._handler({"Records": [record]}, _Context(time.time() + seconds))
+            answer = self._handler(event, _Context(time.time() + seconds))
         (delivery,) = self._handler.deliveries
-        return Run(bool(answer["batchItemFailures"]), delivery.note)
+        return Run(answer, delivery.note)
 
     @contextmanager
     def _in_function(self) -> Iterator[None]:
@@ -116,11 +118,11 @@ class Environment:
         if routing is None:
             yield
             return
-        routing.is_in_function = True
+        before, routing.is_in_function = routing.is_in_function, True
         try:
             yield
         finally:
-            routing.is_in_function = False
+            routing.is_in_function = before
 
 
 @contextmanager

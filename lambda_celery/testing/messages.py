@@ -88,10 +88,8 @@ def read(stored: StoredMessage, body: str, app: Celery, now: float) -> Message:
     :raises UnreadableMessageError: it is no message of Celery's.
     """
     envelope = read_envelope(body)
-    message = read_message(envelope, app.conf.accept_content, {})
-    payload, headers = decode_payload(message), message.headers
-    if isinstance(payload, Mapping):  # Celery's older protocol
-        headers = {**payload, **headers}
+    payload, headers = _call_in(envelope, app)
+    if isinstance(payload, Mapping):
         args, kwargs = payload.get("args") or [], payload.get("kwargs") or {}
     else:
         args, kwargs, _ = payload
@@ -118,6 +116,22 @@ def read(stored: StoredMessage, body: str, app: Celery, now: float) -> Message:
         reason=_text(stored, REASON_ATTRIBUTE),
         exception=_text(stored, EXCEPTION_ATTRIBUTE),
     )
+
+
+def task_in(body: str, app: Celery) -> str:
+    """Return the name of the task that the message *body* calls.
+
+    :raises UnreadableMessageError: it is no message of Celery's.
+    """
+    return str(_call_in(read_envelope(body), app)[1].get("task"))
+
+
+def _call_in(envelope: Mapping[str, Any], app: Celery) -> tuple[Any, Mapping[str, Any]]:
+    """Return what is called, and the headers, which Celery's older protocol has in there."""
+    message = read_message(envelope, app.conf.accept_content, {})
+    payload = decode_payload(message)
+    is_older = isinstance(payload, Mapping)
+    return payload, {**payload, **message.headers} if is_older else message.headers
 
 
 def _text(stored: StoredMessage, name: str) -> str | None:

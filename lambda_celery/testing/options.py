@@ -70,6 +70,7 @@ def _in_memory(settings: Settings) -> Settings:
         settings,
         enabled=True,
         queue_url=settings.queue_url or (None if settings.queues else url),
+        function=settings.function or "lambda-celery",
         idempotency_table=settings.idempotency_table or "lambda-celery",
         payload_bucket=settings.payload_bucket or "lambda-celery-payloads",
         region=region,

@@ -20,6 +20,7 @@ from lambda_celery.celery_hooks.async_tasks import RunBy
 from lambda_celery.celery_hooks.in_tests import process_given_back
 from lambda_celery.conf import other_settings, setting_names
 from lambda_celery.exceptions import LambdaCeleryError
+from lambda_celery.invoke.stand_in import standing_in
 from lambda_celery.local.records import record
 from lambda_celery.payloads import PayloadStore, is_pointer
 from lambda_celery.publishing.publisher import publisher_of
@@ -27,8 +28,9 @@ from lambda_celery.publishing.routing import goes_to_sqs
 from lambda_celery.testing.ageing import aged_body
 from lambda_celery.testing.aws import REGION, InMemoryAWS
 from lambda_celery.testing.clock import Clock
-from lambda_celery.testing.environment import Environment
-from lambda_celery.testing.messages import Message, read
+from lambda_celery.testing.direct_calls import DirectCalls
+from lambda_celery.testing.environment import Environment, Run
+from lambda_celery.testing.messages import Message, read, task_in
 from lambda_celery.testing.options import settings_in_memory
 from lambda_celery.testing.sqs import SQS, StoredMessage
 
@@ -155,7 +157,9 @@ class LambdaCeleryQueue:
         self._payloads = PayloadStore(self.settings)
         #: Bodies from the bucket, by their pointers: what comes twice is shown when they are gone.
         self._fetched: dict[str, str] = {}
-        self._environment: Environment | None = None
+        #: Those in which nothing runs.
+        self._environments: list[Environment] = []
+        self._direct = DirectCalls(self._clock, self.advance, self._call)
         self._delivering = threading.RLock()
         #: What became of each delivery so far.
         self.outcomes: list[Outcome] = []
@@ -168,6 +172,7 @@ class LambdaCeleryQueue:
         with ExitStack() as stack:
             stack.enter_context(process_given_back(self.app))
             stack.enter_context(self._aws.standing_in())
+            stack.enter_context(standing_in(self._direct))
             stack.enter_context(other_settings(self.app, self.settings))
             stack.enter_context(publisher_of(self.app).with_settings(self.settings))
             # Clients take a tenth of a second to make, once a process: not in a test's first call.
@@ -303,7 +308,7 @@ class LambdaCeleryQueue:
             # A little more, for what was rounded to whole seconds on the way.
             seconds = min(waits) + 1
         self._aws.advance(seconds)
-        self._environment = None
+        self._environments = []
         return seconds
 
     def redrive(self) -> int:
@@ -361,32 +366,44 @@ class LambdaCeleryQueue:
         is_killed = number in self._killed
         body = _Body(self._failing.get(number), self._die if is_killed else _nothing)
         received = {**stored.as_received(), "Body": self._aged(stored)}
-        if self._environment is None:
-            self._environment = Environment(self.app, self.settings)
+        event = {"Records": [record(received, stored.queue.arn)]}
         try:
-            run = self._environment.invoke(
-                record(received, stored.queue.arn),
-                seconds=self._timeout_seconds,
-                task=message.task,
-                around=body.around,
-            )
+            run = self._invoke(event, message.task, body)
         finally:
             self._aws.asks_nobody = False
-        if body.end_of_test is not None:
-            raise body.end_of_test
         if is_killed and body.has_run:
             fate, end, reason = "lost", None, "its process was killed"
-            self._environment = None
+            self._environments = []
         else:
             fate, reason = run.note.fate.value, run.note.reason
             end = run.note.end.value if run.note.end is not None else None
-            if not run.has_failed:
+            if not run.answer["batchItemFailures"]:
                 self._delete(stored)
         outcome = Outcome(
             message, number, fate, end, reason, body.result, body.exception, body.has_run
         )
         self.outcomes.append(outcome)
         return outcome
+
+    def _call(self, event: Mapping[str, Any]) -> Any:
+        """Return what the function answers to the direct call that *event* is."""
+        with self._delivering:
+            task = task_in(self._fetched_body(event["message"]["body"]), self.app)
+            return self._invoke(event, task, _Body(None, _nothing)).answer
+
+    def _invoke(self, event: Mapping[str, Any], task: str, body: _Body) -> Run:
+        free = self._environments  # others take its place when time passes meanwhile
+        environment = free.pop() if free else Environment(self.app, self.settings)
+        try:
+            with self._direct.on_this_thread():
+                run = environment.invoke(
+                    event, seconds=self._timeout_seconds, task=task, around=body.around
+                )
+        finally:
+            free.append(environment)
+        if body.end_of_test is not None:
+            raise body.end_of_test
+        return run
 
     def _delete(self, stored: StoredMessage) -> None:
         if self._is_to_come_twice:
@@ -402,14 +419,14 @@ class LambdaCeleryQueue:
         return aged_body(stored.body, self._clock.passed_seconds - stored.sent_after_seconds)
 
     def _read(self, stored: StoredMessage) -> Message:
-        return read(stored, self._body_of(stored), self.app, self._clock.now())
+        return read(stored, self._fetched_body(stored.body), self.app, self._clock.now())
 
-    def _body_of(self, stored: StoredMessage) -> str:
-        if not is_pointer(stored.body):
-            return stored.body
-        if stored.body not in self._fetched:
-            self._fetched[stored.body] = self._payloads.fetch(stored.body).text
-        return self._fetched[stored.body]
+    def _fetched_body(self, body: str) -> str:
+        if not is_pointer(body):
+            return body
+        if body not in self._fetched:
+            self._fetched[body] = self._payloads.fetch(body).text
+        return self._fetched[body]
 
     def _sqs_has_due(self) -> bool:
         return any(each.visible_at <= self._clock.now() for each in self._sqs.waiting())

@@ -61,6 +61,7 @@ from django.core import mail
 from django.db import transaction
 from django.test import TestCase, override_settings
 from lambda_celery import task
+from lambda_celery.invoke import agather, gather
 from lambda_celery.testing import LambdaCeleryTestMixin
 from shop.models import Order
 from shop.tasks import send_offer
@@ -72,6 +73,14 @@ def offer_at_commit():
 @task
 async def count_orders():
     return await Order.objects.acount()
+
+@task
+def count_many():
+    return [Order.objects.count(), *gather([count_orders.s()]), count_orders.invoke()]
+
+@task
+async def await_many():
+    return [await count_orders.ainvoke(), *(await agather([count_orders.s()]))]
 
 class Tests(LambdaCeleryTestMixin, TestCase):
     def test_what_a_task_does_at_the_commit_is_called_by_the_test(self):
@@ -99,6 +108,24 @@ class Tests(LambdaCeleryTestMixin, TestCase):
         await sync_to_async(self.lambda_celery_queue.run)()
         [outcome] = self.lambda_celery_queue.outcomes
         self.assertEqual(outcome.end, "succeeded")
+
+    def test_direct_calls_see_the_transaction(self):
+        Order.objects.create()
+        self.assertEqual(count_orders.invoke(), 1)
+        self.assertEqual(gather([count_orders.s(), count_many.s()]), [1, [1, 1, 1]])
+
+    def test_a_task_that_is_delivered_may_call_others(self):
+        Order.objects.create()
+        count_many.delay()
+        await_many.delay()
+        results = [outcome.result for outcome in self.lambda_celery_queue.run()]
+        self.assertEqual(results, [[1, 1, 1], [1, 1]])
+
+    async def test_in_an_asynchronous_test_too(self):
+        await Order.objects.acreate()
+        self.assertEqual(await count_many.ainvoke(), [1, 1, 1])
+        self.assertEqual(await agather([await_many.s()]), [[1, 1]])
+        self.assertTrue(await Order.objects.aexists())
 
     @override_settings(CELERY_TASK_ALWAYS_EAGER=True)
     def test_eager_is_switched_off_for_a_part(self):
@@ -176,11 +203,11 @@ def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_ten_tests_of_the_page_pass_and_those_of_what_else_it_says(project):
+def test_the_tests_of_the_page_pass_and_those_of_what_else_it_says(project):
     done = run(project, "-m", "django", "test", "--settings", "shop.settings")
 
     assert done.returncode == 0, done.stderr
-    assert "Ran 17 tests" in done.stderr
+    assert "Ran 24 tests" in done.stderr
 
 
 def test_so_do_the_one_with_the_fixture_and_those_that_do_not_ask_for_it(project):

@@ -47,6 +47,21 @@ def claims(settings: Any) -> list[Any]:
     return [*seen, table.look_up("dropped"), table.look_up("expired"), claim("expired")]
 
 
+def answers(settings: Any) -> list[Any]:
+    """Keep what a direct call was answered, and look for it."""
+    table = IdempotencyTable(settings)
+
+    def claim(key: str) -> Any:
+        ends = time.time() + 60
+        found = table.claim(key, run_ends=ends, lineage=("m",), life_seconds=3600)
+        return found.claim, found.answer
+
+    seen = [claim("a")]
+    table.complete("a", life_seconds=3600, answer='{"state": "SUCCESS"}')
+    table.complete("unclaimed", life_seconds=3600, answer="hüllo")
+    return [*seen, claim("a"), claim("unclaimed"), table.is_completed("a")]
+
+
 def rates(settings: Any) -> list[Any]:
     """Take turns of a task, at a time that stands still."""
     limiters = [RateLimiter(settings, clock=lambda: 1_000_000.0) for _ in range(2)]
@@ -106,7 +121,7 @@ def failures(settings: Any) -> list[Any]:
     return [list(store.all()), store.get("failure#none"), store.count()]
 
 
-@pytest.mark.parametrize("ask", [claims, rates, revocations, bodies, results, failures])
+@pytest.mark.parametrize("ask", [claims, answers, rates, revocations, bodies, results, failures])
 def test_the_answers_are_those_of_the_emulated_aws(stack, ask: Callable[[Any], list[Any]]):
     app = Celery("parity", set_as_current=False)
     by_emulator = ask(stack.settings)
