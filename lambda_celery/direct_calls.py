@@ -54,6 +54,11 @@ class InvocationType(Enum):
     #: Nobody does.
     EVENT = "Event"
 
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        known = " or ".join(each.value for each in cls)
+        raise ValueError(f"invocation_type is {str(value)[:200]!r}: give {known}.")
+
 
 def call_event(
     record: Mapping[str, Any], invocation_type: InvocationType, queue_url: str

@@ -474,6 +474,9 @@ class Decision:
             case.publication = publication_of(case.request)
             self._note_request(case)
         except (UnreadableMessageError, UnregisteredTaskError) as exc:
+            if delivery.is_awaited:
+                logger.error("Call %s cannot be run: %s", delivery.message_id, exc)
+                return Parked(str(exc))
             logger.error(
                 "Message %s cannot be run: %s It is %s (receive %d of %s).",
                 delivery.message_id, exc,

@@ -120,11 +120,8 @@ def call_by_hand(event: Mapping[str, Any], request_id: str) -> DirectCall:
 def _invocation_type(value: Any) -> InvocationType:
     try:
         return InvocationType(value)
-    except ValueError:
-        known = " or ".join(each.value for each in InvocationType)
-        raise ConfigurationError(
-            f"The direct call's invocation_type is {str(value)[:200]!r}: give {known}."
-        ) from None
+    except ValueError as exc:
+        raise ConfigurationError(f"The direct call's {exc}") from None
 
 
 class AwaitedSettlement(Settlement):

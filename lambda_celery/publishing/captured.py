@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lambda_celery.celery_hooks.amqp import routing_of
+from lambda_celery.conf import setting_names
 from lambda_celery.exceptions import CallFailedError, ConfigurationError
 from lambda_celery.publishing.held_messages import HeldMessages, Outgoing, holding
 from lambda_celery.publishing.routing import goes_to_sqs
@@ -30,10 +32,13 @@ class Captured:
         """
         check_single(signature)
         app = signature.app
-        if not goes_to_sqs(app, signature.task):
+        is_installed = routing_of(app) is not None  # else the call would go to the app's own broker
+        if not (is_installed and goes_to_sqs(app, signature.task)):
             raise ConfigurationError(
                 f"The task {signature.task} does not go to Lambda: declare it with "
-                "lambda_celery.task, or name it in lambda_tasks; and see that lambda_enabled is on."
+                f"lambda_celery.task, or name it in {setting_names('tasks')}"
+                f"{'' if is_installed else ' and call lambda_celery.install(app)'}; "
+                "and see that lambda_enabled is on."
             )
         messages: list[Outgoing] = []
 

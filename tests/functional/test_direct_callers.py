@@ -189,8 +189,24 @@ class TestOneCall:
 
     def test_of_a_task_that_does_not_go_to_lambda_is_refused(self, app, double, function):
         app.conf.lambda_tasks = []
-        with pytest.raises(ConfigurationError, match="does not go to Lambda"):
+        with pytest.raises(ConfigurationError, match="does not go to Lambda") as caught:
             invoke(double.s(1))
+        assert "install" not in str(caught.value)
+
+    def test_of_a_plain_app_s_task_says_that_the_app_is_to_be_installed(self):
+        app = Celery("plain", set_as_current=False)
+        app.conf.lambda_tasks = ["*"]
+
+        @app.task(name="plain", shared=False)
+        def plain():
+            return 1
+
+        with pytest.raises(ConfigurationError, match=r"call lambda_celery\.install\(app\)"):
+            invoke(plain.s())
+
+    def test_of_another_invocation_type_is_refused(self, double, function):
+        with pytest.raises(ValueError, match="'event': give RequestResponse or Event"):
+            invoke(double.s(1), invocation_type="event")
 
     def test_needs_a_function(self, app, double):
         app.conf.lambda_function = None

@@ -187,7 +187,7 @@ class TestAnswered:
         assert caller.answer(event).state == states.REVOKED
         assert ran == []
 
-    def test_that_its_task_is_not_registered(self, runtime, caller):
+    def test_that_its_task_is_not_registered(self, runtime, caller, caplog):
         @runtime.task(name="gone")
         def gone():
             return 1
@@ -197,6 +197,8 @@ class TestAnswered:
         answer = caller.answer(event)
         assert answer.state == states.REJECTED
         assert "'gone' is not registered" in answer.reason
+        assert "cannot be run" in caplog.text
+        assert "parked" not in caplog.text
 
     def test_that_it_was_cut_off(self, runtime, caller):
         @runtime.task(name="slow")
