@@ -187,9 +187,10 @@ def settings_of(deployment: Deployment) -> Table:
     """Return what the stanza makes of the mapping, its queue and its function."""
     (queue,) = compute(deployment).queues.values()
     concurrency = deployment.environment["LAMBDA_CELERY_CONCURRENCY"]
-    table = Table(
-        "setting", "value", "why", title="What is deployed for such events", title_justify="left"
-    )
+    table = Table(title="What is deployed for such events", title_justify="left")
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("why")
     table.add_row("BatchSize", f"{queue.batch_size:,}", "or 6 MB, whichever comes first")
     table.add_row(
         "MaximumBatchingWindowInSeconds", f"{queue.window_seconds}", "1 or more above 10 messages"

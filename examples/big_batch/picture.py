@@ -32,6 +32,7 @@ def draw(event: Event, comparisons: Sequence[Comparison], path: Path) -> None:
         rates = [each.tasks / each.seconds for each in comparisons if each.kind == kind]
         bars = right.bar([n + 0.4 * place for n in range(len(rates))], rates, 0.4, label=kind)
         right.bar_label(bars, fmt="{:.0f}")
+    right.margins(y=0.1)  # room for the labels
     right.set_xticks([n + 0.2 for n in range(len(concurrencies))], map(str, concurrencies))
     right.set(title=f"{comparisons[0].tasks} tasks", xlabel="at a time", ylabel="tasks a second")
     right.legend(frameon=False)

@@ -68,8 +68,8 @@ class Outcome:
                   len(done) == self.batches)  # fmt: skip
         repeated = sum(each > 1 for each in done.values())
         yield Row("  run twice", f"{repeated:,}", "0", repeated == 0)
-        lost = ", ".join(map(str, self.lost)) or "none"
-        yield Row("  told as lost", lost, str(self.killed),
+        lost = ", ".join(f"no. {batch}" for batch in self.lost) or "none"
+        yield Row("  told as lost", lost, f"no. {self.killed}, which was killed",
                   list(self.lost) == [self.killed])  # fmt: skip
         wrong = sum(a != b for a, b in zip(self.counts, self.expected, strict=True))
         yield Row("results that differ", f"{wrong:,}", "0", wrong == 0)

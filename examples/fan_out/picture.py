@@ -28,6 +28,7 @@ def draw(runs: Sequence[Run], loops: Sequence[Loop], path: Path) -> None:
     names = [str(each.connections) if each.connections else "one after\nanother" for each in loops]
     bars = right.bar(names, [each.turns_a_second for each in loops], color="#08519c")
     right.bar_label(bars, fmt="{:.1f}")
+    right.margins(y=0.1)  # room for the labels
     right.set(title="The same loop", xlabel="connections", ylabel="turns a second")
     figure.savefig(path, dpi=100)
 

@@ -20,7 +20,7 @@ class Row:
 def show(title: str, rows: Iterable[Row], console: Console) -> int:
     """Print the table, and each promise that is broken; return the status to end with."""
     table = Table(title=title, title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     table.add_column("figure", justify="right", overflow="fold")
     table.add_column("promised")
     table.add_column("")

@@ -21,7 +21,7 @@ def test_the_gathered_loop_has_the_same_results(tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     assert figure(run.stdout, "turns of the troubled loop") == "12"
     assert figure(run.stdout, "run twice") == "0"
-    assert figure(run.stdout, "told as lost") == "6"
+    assert figure(run.stdout, "told as lost") == "no. 6"
     assert figure(run.stdout, "results that differ") == "0"
     assert int(figure(run.stdout, "turns at a time, at most")) <= 3
     assert figure(run.stdout, "gathered, 12 connections")
