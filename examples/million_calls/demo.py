@@ -32,6 +32,10 @@ LATENCY_SECONDS = 0.02
 LONG_TIMEOUT_SECONDS = 900
 #: Rows of the time table for each call in flight: two seconds of calls that take nothing else.
 TURNS = 100
+#: Rows for each call in flight, by default: few rows take several invocations, too, and several
+#: saves before the kill.
+TURNS_IN_ALL = 200
+MOST_IN_FLIGHT = 300
 FAILURES_SHOWN = 10
 FEWEST_CALLS = 400
 
@@ -40,6 +44,15 @@ def main() -> int:
     options = parse_arguments()
     # A terminated run unwinds like an interrupted one, and leaves no child behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        print("Interrupted.")
+        return 128 + signal.SIGINT
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run everything; return the status."""
     with ExitStack() as stack:
         log = stack.enter_context(options.log.open("wb"))
         print("Starting a service to call and an emulated AWS …", flush=True)
@@ -71,7 +84,10 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--calls", type=int, default=20_000, help="rows (%(default)s)")
-    parser.add_argument("--in-flight", type=int, default=300, help="calls at a time (%(default)s)")
+    parser.add_argument(
+        "--in-flight", type=int,
+        help=f"calls at a time (default: a {TURNS_IN_ALL}th of the rows, {MOST_IN_FLIGHT} at most)",
+    )  # fmt: skip
     parser.add_argument(
         "--timeout", type=int, help="of the function, seconds (default: so that it takes several)"
     )
@@ -88,6 +104,8 @@ def parse_arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if options.calls < FEWEST_CALLS:
         parser.error(f"--calls must be {FEWEST_CALLS} or more, to have room for the trouble")
+    if options.in_flight is None:
+        options.in_flight = min(MOST_IN_FLIGHT, options.calls // TURNS_IN_ALL)
     if options.timeout is None:
         options.timeout = min(900, max(5, options.calls // 10_000))
     return options

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +38,7 @@ def figure(output: str, name: str) -> str:
 def test_the_demo_keeps_its_promises(tmp_path):
     run = run_demo(
         tmp_path,
-        *("--calls", str(CALLS), "--in-flight", "10", "--timeout", "4"),
+        *("--calls", str(CALLS), "--timeout", "4"),
         *("--bounds", "1100", "--processes", "0", "2"),
     )
 
@@ -51,6 +53,24 @@ def test_the_demo_keeps_its_promises(tmp_path):
     assert figure(run.stdout, "rows answered 200") == "1,000"
     assert "The function: 1100 calls in flight want a file descriptor each" in run.stdout
     assert (tmp_path / "calls.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_run_ends_in_one_line(tmp_path):
+    """The service and the emulator are its children, and end with it."""
+    written = ["--picture", str(tmp_path / "calls.png"), "--log", str(tmp_path / "function.log")]
+    with subprocess.Popen(
+        [sys.executable, str(DEMO), *written],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as run:
+        for line in run.stdout:
+            if line.startswith("1. "):
+                break
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+        assert run.stdout.read() == "Interrupted.\n"
+        assert run.wait(TIMEOUT_SECONDS) == 128 + signal.SIGINT
 
 
 def test_too_few_calls_are_refused_before_anything_starts(tmp_path):

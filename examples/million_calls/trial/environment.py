@@ -129,7 +129,10 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stop.wait(self.INTERVAL_SECONDS):
-            self.samples.append((time.monotonic(), self._calls()))
+            try:
+                self.samples.append((time.monotonic(), self._calls()))
+            except OSError:  # the service has ended before this thread: an interrupted run
+                return
             if self.done_at is None and self.samples[-1][1] >= self._after:
                 self._do()
                 self.done_at = time.monotonic()

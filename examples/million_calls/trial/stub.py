@@ -64,6 +64,8 @@ def stub(latency_seconds: float) -> Iterator[Stub]:
         [sys.executable, str(Path(__file__)), "--latency-seconds", str(latency_seconds)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        # A terminal's Ctrl-C is for this process, which still asks it until then.
+        start_new_session=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
