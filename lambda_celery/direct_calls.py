@@ -42,6 +42,11 @@ MAXIMUM_SYNCHRONOUS_BYTES = 6 * 1024 * 1024
 MAXIMUM_EVENT_BYTES = 1024 * 1024
 #: What is bigger than this goes through S3, if it has to be kept in an item of DynamoDB (400 KB).
 KEPT_BYTES = 262_144
+#: What is told of a call whose answer is gone.
+NOT_KEPT = (
+    "It has run before, and its result is not kept: read it from the result back end, or call it "
+    "under another id."
+)
 #: Celery's states, and one for a call that was not run, or is being run: to be asked again.
 WAIT = states.PENDING
 
@@ -115,6 +120,8 @@ class Answer:
     message: Mapping[str, Any] | None = None
     #: Where the whole of it is, in the payload bucket, if it was too big.
     pointer: str = ""
+    #: Whether others may ask for it as well: then it stays there, for the bucket's lifecycle rule.
+    is_shared: bool = False
 
     def to_fields(self) -> dict[str, Any]:
         """Return it as what is written as JSON."""
@@ -154,6 +161,7 @@ def read_answer(value: Any) -> Answer:
         seconds=float(seconds),
         message=message,
         pointer=_text(value.get("pointer")),
+        is_shared=value.get("is_shared") is True,
     )
 
 

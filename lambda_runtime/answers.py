@@ -16,6 +16,7 @@ from lambda_celery.conf import setting_names
 from lambda_celery.direct_calls import (
     KEPT_BYTES,
     MAXIMUM_SYNCHRONOUS_BYTES,
+    NOT_KEPT,
     WAIT,
     Answer,
     encoded,
@@ -40,10 +41,6 @@ logger = logging.getLogger(__name__)
 
 #: Of a traceback, its end.
 _TRACEBACK_CHARACTERS = 16_384
-_NOT_KEPT = (
-    "It has run before, and its result is not kept: read it from the result back end, or call it "
-    "under another id."
-)
 
 
 class Answers:
@@ -59,9 +56,11 @@ class Answers:
             case Deleted(end=End.SUCCEEDED) if attempt.body_finished:
                 return self._success(attempt.returned)
             case Deleted(end=End.SUCCEEDED):
-                return Answer(states.FAILURE, reason=_NOT_KEPT)
+                return Answer(states.FAILURE, reason=NOT_KEPT)
             case Deleted(end=End.RETRIED):
                 return _retry(attempt)
+            case Deleted(end=End.IGNORED) if attempt.own_messages:
+                return _retry(attempt)  # of Task.replace(), by another task
             case Deleted(end=End.IGNORED):
                 return Answer(states.IGNORED, reason=outcome.reason)
             case Deleted():
@@ -89,17 +88,19 @@ class Answers:
         reason = "The process that ran the task has died."
         return self.failure(WorkerLostError(reason), reason)
 
-    def fitted(self, answer: Answer) -> tuple[Answer, str]:
+    def fitted(self, answer: Answer, *, is_shared: bool) -> tuple[Answer, str]:
         """Return *answer* as Lambda takes it; and, as JSON, as the idempotency table does.
 
         What is too big goes to the payload bucket.
+
+        :param is_shared: whether calls under other ids are given the same answer.
         """
         text = answer.to_text()
         size = len(text.encode())
         if size <= KEPT_BYTES:
             return answer, text
         if (pointer := self._stored(text)) is not None:
-            answer = Answer(answer.state, pointer=pointer)
+            answer = Answer(answer.state, pointer=pointer, is_shared=is_shared)
             return answer, answer.to_text()
         if size > MAXIMUM_SYNCHRONOUS_BYTES:
             reason = (
@@ -109,12 +110,12 @@ class Answers:
             )
             answer = Answer(states.FAILURE, reason=reason)
             return answer, answer.to_text()
-        return answer, Answer(states.FAILURE, reason=_NOT_KEPT).to_text()
+        return answer, Answer(states.FAILURE, reason=NOT_KEPT).to_text()
 
     def kept(self, text: str | None) -> Answer:
         """Return what is told of a call that has run before, and was answered with *text* then."""
         if text is None:
-            return Answer(states.FAILURE, reason=_NOT_KEPT)
+            return Answer(states.FAILURE, reason=NOT_KEPT)
         return read_answer(json.loads(text))
 
     def _success(self, returned: Any) -> Answer:
@@ -138,7 +139,7 @@ class Answers:
 def wait(outcome: Returned | Forwarded) -> Answer:
     """Return what is told of a call that was not run: when to ask again."""
     if isinstance(outcome, Forwarded):
-        return Answer(WAIT, seconds=outcome.seconds_ahead())
+        return Answer(WAIT, reason="it is not its turn", seconds=outcome.seconds_ahead())
     state = states.STARTED if outcome.reason == IN_PROGRESS else WAIT
     return Answer(state, reason=outcome.reason, seconds=outcome.delay_seconds)
 
@@ -158,4 +159,6 @@ def _retry(attempt: Attempt) -> Answer:
         return Answer(states.RETRY, reason="The task has sent its retry to its queue.")
     message: OutgoingMessage = attempt.own_messages[-1]
     record = record_of(attempt.task_id, message)
-    return Answer(states.RETRY, seconds=message.seconds_ahead(), message=record)
+    seconds = message.seconds_ahead()
+    reason = f"its retry is to be called in {seconds:g} s"
+    return Answer(states.RETRY, reason=reason, seconds=seconds, message=record)

@@ -50,7 +50,7 @@ from lambda_celery.conf import Settings
 from lambda_celery.exceptions import PayloadMissingError, UnreadableMessageError
 from lambda_celery.message import OutgoingMessage
 from lambda_celery.payloads import PayloadStore, is_pointer
-from lambda_celery.publishing.marks import RunningCall
+from lambda_celery.publishing.marks import RunningCall, is_of_a_run
 from lambda_celery.table.rate_limits import PATIENCE_SECONDS, RateLimiter
 from lambda_celery.table.revocations import Revocations, stamp_keys
 from lambda_celery.table.schema import revoked_key
@@ -176,6 +176,15 @@ class Case:
         if self.publication.own_life_seconds is not None:
             return self.publication.own_life_seconds
         return _AWAITED_LIFE_SECONDS if self.delivery.is_awaited else self.queue.record_life_seconds
+
+    @property
+    def call_id(self) -> str | None:
+        """Which call it is, where several share the key, and one that fails speaks for itself.
+
+        A task that runs again makes the direct calls of its run before under other ids.
+        """
+        own = self.publication.call_id
+        return own or (self.delivery.message_id if self.delivery.is_awaited else None)
 
     @property
     def has_waited(self) -> bool:
@@ -643,7 +652,7 @@ class Decision:
             lineage=case.delivery.lineage,
             receive_count=case.delivery.receive_count,
             spare_lost=spare_lost or not case.is_alone,
-            call_id=case.publication.call_id,
+            call_id=case.publication.call_id if spare_lost else case.call_id,
             ahead=case.ahead,
         )
         case.delivery.note.table_took(time.perf_counter() - asked_at)
@@ -724,7 +733,10 @@ class Decision:
         if not case.delivery.is_awaited or isinstance(outcome, Returned | Forwarded):
             return outcome
         answer = self._answers.of_run(attempt, outcome)
-        case.delivery.note.answer, case.kept_answer = self._answers.fitted(answer)
+        publication = case.publication
+        is_shared = publication.has_own_key or is_of_a_run(publication.mark)
+        fitted = self._answers.fitted(answer, is_shared=is_shared)
+        case.delivery.note.answer, case.kept_answer = fitted
         if isinstance(outcome, Parked) and not outcome.has_run:
             return _to_caller(outcome)
         return outcome  # what has run to its end is still to be marked so in its record

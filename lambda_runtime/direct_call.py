@@ -8,6 +8,7 @@ would stay there is sent there: so it has the queue's attempts, its back-off and
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,12 +19,19 @@ from kombu.utils.json import dumps
 
 from lambda_celery import aws
 from lambda_celery.conf import Settings
-from lambda_celery.direct_calls import CALL_FIELD, VERSION, Answer, InvocationType
+from lambda_celery.direct_calls import (
+    CALL_FIELD,
+    VERSION,
+    Answer,
+    InvocationType,
+    read_answer,
+)
 from lambda_celery.exceptions import (
     CallFailedError,
     ConfigurationError,
     MessagesReturnedError,
 )
+from lambda_celery.publishing.marks import mark_for
 from lambda_celery.publishing.publisher import Publisher
 from lambda_runtime.answers import wait
 from lambda_runtime.deadline import Deadline
@@ -38,6 +46,7 @@ _FIELDS_BY_HAND = (
     "args", "callbacks", "chord", "errbacks", "eta", "expires", "group", "id", "kwargs", "retries",
     "task", "taskset", "timelimit", "utc",
 )  # fmt: skip
+_MESSAGE_ID = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class DirectCall:
 
         :raises ConfigurationError: there is no queue.
         """
-        record = dict(self.record)
+        record = {**self.record, "messageId": _message_id(str(self.record["messageId"]))}
         if self.invocation_type is InvocationType.EVENT:
             url = self.queue_url if self.queue_url in settings.queue_urls else None
             url = url or settings.require("queue_url", "where a call that fails is tried again")
@@ -112,9 +121,17 @@ def call_by_hand(event: Mapping[str, Any], request_id: str) -> DirectCall:
         "headers": {},
         "properties": {"delivery_info": {}},
     }
-    record = {"messageId": str(called["id"]), "body": json.dumps(envelope)}
+    record = {"messageId": request_id, "body": json.dumps(envelope)}
     asked = event.get("invocation_type", InvocationType.EVENT.value)
     return DirectCall(record, _invocation_type(asked), is_by_hand=True)
+
+
+def _message_id(given: str) -> str:
+    """Return the id under which the attempts of a call are counted, as SQS would give it.
+
+    A task's id may be anything, and this one travels in the attributes of messages.
+    """
+    return given if _MESSAGE_ID.fullmatch(given) else mark_for(given)
 
 
 def _invocation_type(value: Any) -> InvocationType:
@@ -150,7 +167,20 @@ class AwaitedSettlement(Settlement):
         """
         answer = delivery.note.answer
         assert answer is not None
-        return _plain(answer) if call.is_by_hand else answer.to_fields()
+        return self._plain(answer) if call.is_by_hand else answer.to_fields()
+
+    def _plain(self, answer: Answer) -> Any:
+        """Return what the task returned, as JSON has it."""
+        if answer.pointer:
+            payloads = self._publisher.payloads
+            answer = read_answer(json.loads(payloads.fetch(answer.pointer).text))
+        result = answer.result or {}
+        if answer.state == states.SUCCESS and "body" in result:
+            return json.loads(result["body"])
+        about = answer.reason
+        if answer.state == states.FAILURE and "body" in result:
+            about = f"{about}: {result['body']}"
+        raise CallFailedError(f"The task ended as {answer.state}: {about}")
 
 
 class EventSettlement(Settlement):
@@ -179,16 +209,3 @@ class EventSettlement(Settlement):
                 f"The call {delivery.message_id} was not run to its end, and could not be sent to "
                 f"its queue: {self._failure}"
             )
-
-
-def _plain(answer: Answer) -> Any:
-    """Return what the task returned, as JSON has it."""
-    result = answer.result or {}
-    if answer.state == states.SUCCESS and "body" in result:
-        return json.loads(result["body"])
-    about = answer.reason
-    if answer.state == states.FAILURE and "body" in result:
-        about = f"{about}: {result['body']}"
-    if answer.pointer:
-        about = f"its answer is too big for a call by hand, and in S3: {answer.pointer}"
-    raise CallFailedError(f"The task ended as {answer.state}: {about}")

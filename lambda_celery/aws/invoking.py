@@ -90,8 +90,9 @@ class AsyncLambda:
         headers["Host"] = self._host
         try:
             async with self._session.post(
-                self._url(url, encoded=True), data=payload, headers=headers
-            ) as answer:
+                self._url(url, encoded=True), data=payload, headers=headers,
+                allow_redirects=False,  # the signature is for this address
+            ) as answer:  # fmt: skip
                 body = await answer.read()
         except self._errors as exc:
             raise ConnectionError(f"Lambda could not be reached at {url}: {exc!r}") from exc

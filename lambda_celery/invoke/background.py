@@ -15,7 +15,13 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from lambda_celery.invoke.calling import Calling, prepare
+from lambda_celery.invoke.calling import (
+    MAX_CONNECTIONS,
+    Calling,
+    Options,
+    most_connections,
+    prepare,
+)
 from lambda_celery.invoke.calls import CallResult
 from lambda_celery.publishing.captured import Captured
 
@@ -32,7 +38,7 @@ class Background:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._callings: dict[Any, Calling] = {}
+        self.calling = Calling(int(max(1, min(MAX_CONNECTIONS, most_connections()))))
         threading.Thread(
             target=self._loop.run_forever, name="lambda-celery-calls", daemon=True
         ).start()
@@ -41,31 +47,26 @@ class Background:
         """Run *coroutine* on the loop; whoever cancels the future cancels it."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    def calling(self, **options: Any) -> Calling:
-        """Return what makes all calls with the same *options*: with the same connections."""
-        key = tuple(options.items())
-        if (found := self._callings.get(key)) is None:
-            found = self._callings.setdefault(key, Calling(**options))
-        return found
-
     async def close(self) -> None:
-        """End the connections."""
-        for each in self._callings.values():
-            await each.close()
+        """End what is under way, and the connections."""
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in under_way:
+            each.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self.calling.close()
 
 
-def begin(signature: Any, **options: Any) -> CallResult | Future[Any]:
-    """Begin to call *signature*, with the *options* of :class:`Calling`.
+def begin(signature: Any, options: Options) -> CallResult | Future[Any]:
+    """Begin to call *signature*.
 
     What is sent is made here, in the caller's context, which has its batch, its trace and the task
     that runs. If it is called at once (``task_always_eager``), what became of it is returned.
     """
-    loop = background()
-    calling = loop.calling(**options)
     prepared = prepare(0, signature, Captured())
     if isinstance(prepared, CallResult):
         return prepared
-    return loop.submit(calling.call(signature.app, *prepared))
+    loop = background()
+    return loop.submit(loop.calling.call(options, signature.app, *prepared))
 
 
 def background() -> Background:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import Celery, states
 
@@ -21,31 +21,29 @@ from lambda_celery.publishing.held_messages import Outgoing
 #: A run of 15 minutes, and as long again for Lambda to have room for it.
 TIMEOUT_SECONDS = 1800.0
 MAX_CONNECTIONS = 200
-#: Files that a process has open besides.
-_OTHER_FILES = 64
+#: Files that a process has open besides. The default fits into the 256 that macOS allows.
+_OTHER_FILES = 50
+
+
+class Options(NamedTuple):
+    """What is said of calls: see :func:`lambda_celery.invoke.invoke`."""
+
+    function: str | None = None
+    timeout: float = TIMEOUT_SECONDS
+    kind: InvocationType = InvocationType.REQUEST_RESPONSE
 
 
 class Calling:
     """Calls tasks, with connections that are open as long as the block is: on one event loop."""
 
-    def __init__(
-        self,
-        *,
-        max_connections: int = MAX_CONNECTIONS,
-        function: str | None = None,
-        timeout: float = TIMEOUT_SECONDS,
-        invocation_type: str = InvocationType.REQUEST_RESPONSE.value,
-    ) -> None:
+    def __init__(self, max_connections: int) -> None:
         """See :func:`lambda_celery.invoke.gather`."""
         if max_connections < 1:
             raise ValueError("max_connections is at least 1.")
         self._max_connections = max_connections
-        self._function = function
-        self._timeout = timeout
-        self._kind = InvocationType(invocation_type)
         self._captured = Captured()
-        self._callers: dict[Celery, Caller] = {}
-        self._clients: list[Client] = []
+        self._clients: dict[Celery, Client] = {}
+        self._callers: dict[tuple[Celery, str], Caller] = {}
 
     async def __aenter__(self) -> Calling:
         return self
@@ -60,10 +58,10 @@ class Calling:
 
     async def close(self) -> None:
         """End the connections."""
-        for each in self._clients:
+        for each in self._clients.values():
             await each.close()
 
-    async def result(self, index: int, signature: Any) -> CallResult:
+    async def result(self, options: Options, index: int, signature: Any) -> CallResult:
         """Return what has become of the call of *signature*; raise nothing of the task's."""
         task_id = None
         try:
@@ -71,29 +69,29 @@ class Calling:
             if isinstance(prepared, CallResult):
                 return prepared
             task_id, outgoing = prepared
-            return CallResult(index, task_id, await self.call(signature.app, task_id, outgoing))
+            value = await self.call(options, signature.app, task_id, outgoing)
+            return CallResult(index, task_id, value)
         except Exception as exc:  # noqa: BLE001 - the task's, or why it has none
             return CallResult(index, task_id, exception=exc)
 
-    async def call(self, app: Celery, task_id: str, outgoing: Outgoing) -> Any:
+    async def call(self, options: Options, app: Celery, task_id: str, outgoing: Outgoing) -> Any:
         """Return what the task returns that *outgoing* calls; or its handle, if nobody waits."""
-        caller = self._caller(app)
-        if self._kind is InvocationType.REQUEST_RESPONSE:
-            return await caller.call(task_id, outgoing)
-        await caller.send(task_id, outgoing)
+        caller = self._caller(app, options.function)
+        if options.kind is InvocationType.REQUEST_RESPONSE:
+            return await caller.call(task_id, outgoing, options.timeout)
+        await caller.send(task_id, outgoing, options.timeout)
         return app.AsyncResult(task_id)
 
-    def _caller(self, app: Celery) -> Caller:
-        if (found := self._callers.get(app)) is not None:
-            return found
+    def _caller(self, app: Celery, given: str | None) -> Caller:
         settings = settings_of(app)
-        function = function_of(settings, self._function)
-        _check_files(self._max_connections)
-        client = stand_in.current() or AsyncLambda(settings, self._max_connections)
-        self._clients.append(client)
-        made = self._callers[app] = Caller(
-            app, settings, client, function, self._timeout, self._max_connections
-        )
+        function = function_of(settings, given)
+        if (found := self._callers.get((app, function))) is not None:
+            return found
+        if (client := self._clients.get(app)) is None:
+            client = stand_in.current() or AsyncLambda(settings, self._max_connections)
+            self._clients[app] = client
+        made = Caller(app, settings, client, function, self._max_connections)
+        self._callers[app, function] = made
         return made
 
 
@@ -125,11 +123,20 @@ def _eager(index: int, signature: Any) -> CallResult:
     return CallResult(index, ended.id, exception=exc)
 
 
-def _check_files(connections: int) -> None:
-    """Refuse more *connections* than this process may have files."""
+def most_connections() -> float:
+    """Return how many connections this process may have, by the files that it may open."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit != resource.RLIM_INFINITY and connections + _OTHER_FILES > limit:
+    return float("inf") if limit == resource.RLIM_INFINITY else limit - _OTHER_FILES
+
+
+def check_files(connections: int) -> None:
+    """Refuse more *connections* than this process may have files.
+
+    :raises ConfigurationError: it may not have so many.
+    """
+    if connections > (most := most_connections()):
         raise ConfigurationError(
-            f"max_connections is {connections}, but this process may have {limit} files open, and "
-            f"needs some {_OTHER_FILES} for others: raise the limit (ulimit -n), or give fewer."
+            f"max_connections is {connections}, but this process may have {most + _OTHER_FILES:g} "
+            f"files open, and needs some {_OTHER_FILES} for others: raise the limit (ulimit -n), "
+            "or give fewer."
         )

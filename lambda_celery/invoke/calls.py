@@ -32,6 +32,7 @@ from lambda_celery.conf import Settings, setting_names
 from lambda_celery.direct_calls import (
     MAXIMUM_EVENT_BYTES,
     MAXIMUM_SYNCHRONOUS_BYTES,
+    NOT_KEPT,
     WAIT,
     Answer,
     InvocationType,
@@ -40,7 +41,12 @@ from lambda_celery.direct_calls import (
     read_answer,
     record_of,
 )
-from lambda_celery.exceptions import CallFailedError, ConfigurationError
+from lambda_celery.exceptions import (
+    CallFailedError,
+    ConfigurationError,
+    PayloadMissingError,
+    UnreadableMessageError,
+)
 from lambda_celery.invoke.room import Room
 from lambda_celery.invoke.stand_in import Client
 from lambda_celery.payloads import PayloadStore, is_pointer
@@ -53,6 +59,8 @@ _OWN_FUNCTION_VARIABLE = "AWS_LAMBDA_FUNCTION_NAME"
 #: Between two attempts: from the first to the second, and at most.
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 20.0
+#: Before what the function asks for.
+_SHORTEST_PAUSE_SECONDS = 0.05
 #: How often it is asked whether a call is through that another attempt has begun.
 _LONGEST_LOOK_SECONDS = 5.0
 #: Lambda's error types of a process that has ended.
@@ -100,6 +108,22 @@ def function_of(settings: Settings, given: str | None) -> str:
     return found
 
 
+class _End:
+    """When a call is given up, *timeout* seconds from *now*, by its client's clock."""
+
+    def __init__(self, timeout: float, now: float) -> None:
+        self._timeout = timeout
+        self.at = now + timeout
+
+    def too_late(self, reason: str) -> TimeoutError:
+        """Return what is raised then; *reason* is what was heard last."""
+        because = f" The last that was heard: {reason}" if reason else ""
+        return TimeoutError(
+            f"The call has no answer after {self._timeout:g} s, and may still run: give it a "
+            f"longer timeout.{because}"
+        )
+
+
 class Caller:
     """Calls the tasks of one app on one function."""
 
@@ -109,66 +133,75 @@ class Caller:
         settings: Settings,
         client: Client,
         function: str,
-        timeout: float,
         max_connections: int,
     ) -> None:
-        """Call *function* by *client*; each call is given up after *timeout* seconds.
-
-        No more than *max_connections* are under way.
-        """
+        """Call *function* by *client*; no more than *max_connections* calls are under way."""
         self._app = app
         self._settings = settings
         self._client = client
         self._function = function
-        self._timeout = timeout
         self._payloads = PayloadStore(settings)
         self._room = Room(max_connections)
         self._accept = app.conf.result_accept_content or app.conf.accept_content
 
-    async def call(self, task_id: str, outgoing: Outgoing) -> Any:
+    async def call(self, task_id: str, outgoing: Outgoing, timeout: float) -> Any:
         """Return what the task returns that *outgoing* calls.
 
-        Raises what the task raises; or:
+        It is given up after *timeout* seconds. Raises what the task raises; or:
 
         :raises celery.exceptions.TimeoutError: there was no answer in time. It may still run.
         :raises CallFailedError: there is no result, and no exception of the task's own.
         """
         record: Mapping[str, Any] = record_of(task_id, outgoing.message)
-        ends_at = self._client.time() + self._timeout
-        looks = 0
+        end = _End(timeout, self._client.time())
         while True:
-            answer = await self._answer(record, outgoing.queue_url, ends_at)
-            if answer.state == states.RETRY and answer.message is not None:
-                record, looks = answer.message, 0
-                pause = answer.seconds
-            elif answer.state in (WAIT, states.STARTED):
-                pause = answer.seconds
-                if answer.state == states.STARTED:  # until when at most: it may be through before
-                    pause = min(pause, _backoff(looks, _LONGEST_LOOK_SECONDS))
-                looks += 1
-            else:
+            answer = await self._answer(record, outgoing.queue_url, end)
+            if answer.state != states.RETRY or answer.message is None:
                 return self._value(answer)
-            await self._pause(max(pause, 0.05), ends_at, answer.reason)
+            # By the id it is told from another call of what a run of a task calls again.
+            record = {**answer.message, "messageId": task_id}
+            await self._pause(max(answer.seconds, _SHORTEST_PAUSE_SECONDS), end, answer.reason)
 
-    async def send(self, task_id: str, outgoing: Outgoing) -> None:
+    async def send(self, task_id: str, outgoing: Outgoing, timeout: float) -> None:
         """Have the task run that *outgoing* calls, and wait for nothing.
+
+        It is given up after *timeout* seconds.
 
         :raises celery.exceptions.TimeoutError: Lambda has not taken it in time.
         :raises CallFailedError: Lambda does not take it.
         """
-        ends_at = self._client.time() + self._timeout
+        end = _End(timeout, self._client.time())
         record = record_of(task_id, outgoing.message)
         event, _ = await self._event(record, InvocationType.EVENT, outgoing.queue_url)
-        await self._sent(event, InvocationType.EVENT, ends_at)
+        await self._sent(event, InvocationType.EVENT, end)
 
-    async def _answer(self, record: Mapping[str, Any], queue_url: str, ends_at: float) -> Answer:
+    async def _answer(self, record: Mapping[str, Any], queue_url: str, end: _End) -> Answer:
+        """Return what has become of *record*, which is asked for until it is known."""
         kind = InvocationType.REQUEST_RESPONSE
         event, pointer = await self._event(record, kind, queue_url)
-        reply = await self._sent(event, kind, ends_at)
-        answer = await self._read(reply)
-        if pointer is not None and answer.state not in (WAIT, states.STARTED):
-            await asyncio.to_thread(self._payloads.delete, pointer)
+        try:
+            answer = await self._known(event, kind, end)
+        except Exception:
+            await self._forget(pointer)
+            raise
+        await self._forget(pointer)
         return answer
+
+    async def _known(self, event: bytes, kind: InvocationType, end: _End) -> Answer:
+        looks = 0
+        while True:
+            answer = await self._read(await self._sent(event, kind, end))
+            if answer.state not in (WAIT, states.STARTED):
+                return answer
+            pause = answer.seconds
+            if answer.state == states.STARTED:  # until when at most: it may be through before
+                pause = min(pause, _backoff(looks, _LONGEST_LOOK_SECONDS))
+            looks += 1
+            await self._pause(max(pause, _SHORTEST_PAUSE_SECONDS), end, answer.reason)
+
+    async def _forget(self, pointer: str | None) -> None:
+        if pointer is not None:
+            await asyncio.to_thread(self._payloads.delete, pointer)
 
     async def _event(
         self, record: Mapping[str, Any], kind: InvocationType, queue_url: str
@@ -193,14 +226,14 @@ class Caller:
         event = json.dumps(call_event({**record, "body": pointer}, kind, queue_url)).encode()
         return event, pointer
 
-    async def _sent(self, event: bytes, kind: InvocationType, ends_at: float) -> Reply:
+    async def _sent(self, event: bytes, kind: InvocationType, end: _End) -> Reply:
         """Send *event* until Lambda has called the function."""
         attempt = 0
         reason = ""
         while True:
             longest = _LONGEST_PAUSE_SECONDS
             try:
-                async with asyncio.timeout_at(ends_at):
+                async with asyncio.timeout_at(end.at):
                     return await self._sent_once(event, kind)
             except ConnectionError as exc:
                 reason = str(exc)
@@ -212,8 +245,8 @@ class Caller:
                 if aws.is_throttled(exc) and self._room.under_way:
                     longest = _FIRST_PAUSE_SECONDS  # then it waits until one of those has ended
             except builtins.TimeoutError:
-                raise self._too_late(reason) from None
-            await self._pause(_backoff(attempt, longest), ends_at, reason)
+                raise end.too_late(reason) from None
+            await self._pause(_backoff(attempt, longest), end, reason)
             attempt += 1
 
     async def _sent_once(self, event: bytes, kind: InvocationType) -> Reply:
@@ -231,9 +264,9 @@ class Caller:
             ended()
         return reply
 
-    async def _pause(self, seconds: float, ends_at: float, reason: str) -> None:
-        if self._client.time() + seconds >= ends_at:
-            raise self._too_late(reason)
+    async def _pause(self, seconds: float, end: _End, reason: str) -> None:
+        if self._client.time() + seconds >= end.at:
+            raise end.too_late(reason)
         await self._client.pause(seconds)
 
     async def _read(self, reply: Reply) -> Answer:
@@ -243,22 +276,40 @@ class Caller:
             raise CallFailedError(f"The function's answer is not JSON: {exc}.") from exc
         if reply.has_failed:
             raise _function_error(told)
-        answer = read_answer(told)
-        if not answer.pointer:
-            return answer
-        payload = await asyncio.to_thread(self._payloads.fetch, answer.pointer)
+        try:
+            answer = read_answer(told)
+            return await asyncio.to_thread(self._whole, answer) if answer.pointer else answer
+        except UnreadableMessageError as exc:
+            raise CallFailedError(str(exc)) from exc
+
+    def _whole(self, answer: Answer) -> Answer:
+        """Return the *answer* that is in the payload bucket."""
+        try:
+            payload = self._payloads.fetch(answer.pointer)
+        except PayloadMissingError as exc:
+            raise CallFailedError(NOT_KEPT) from exc
+        except aws.AWS_ERRORS as exc:
+            if aws.is_transient(exc):
+                return Answer(WAIT, reason=str(exc), seconds=_LONGEST_LOOK_SECONDS)
+            raise self._failure(
+                exc, "s3:GetObject", f"s3://{self._payloads.bucket}"
+            ) from aws.cause(exc, self._settings)
         whole = read_answer(json.loads(payload.text))
-        await asyncio.to_thread(self._payloads.delete, answer.pointer)
+        if not answer.is_shared:
+            self._payloads.delete(answer.pointer)
         return whole
 
     def _value(self, answer: Answer) -> Any:
         match answer.state:
             case states.SUCCESS if answer.result is not None:
-                return decoded(answer.result, self._accept)
+                return _decoded(answer.result, self._accept)
             case states.FAILURE if answer.result is not None:
-                exc = self._app.backend.exception_to_python(decoded(answer.result, self._accept))
+                written = _decoded(answer.result, self._accept)
+                exc = self._app.backend.exception_to_python(written)
                 if not isinstance(exc, BaseException):
                     raise CallFailedError(answer.reason)
+                if isinstance(exc, StopIteration):  # which no coroutine can raise
+                    raise CallFailedError(f"The task raised {exc!r}.")
                 raise exc from (RemoteTraceback(answer.traceback) if answer.traceback else None)
             case states.REVOKED:
                 raise TaskRevokedError(answer.reason)
@@ -272,12 +323,12 @@ class Caller:
         failure.is_transient = aws.is_transient(exc)
         return failure
 
-    def _too_late(self, reason: str) -> TimeoutError:
-        because = f" The last that was heard: {reason}" if reason else ""
-        return TimeoutError(
-            f"The call has no answer after {self._timeout:g} s, and may still run: give it a "
-            f"longer timeout.{because}"
-        )
+
+def _decoded(written: Mapping[str, str], accept: Any) -> Any:
+    try:
+        return decoded(written, accept)
+    except UnreadableMessageError as exc:
+        raise CallFailedError(str(exc)) from exc
 
 
 def _backoff(attempt: int, longest: float) -> float:

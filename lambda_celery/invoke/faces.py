@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from lambda_celery.direct_calls import InvocationType
 from lambda_celery.invoke import stand_in
 from lambda_celery.invoke.background import begin
-from lambda_celery.invoke.calling import MAX_CONNECTIONS, TIMEOUT_SECONDS, Calling, is_eager
+from lambda_celery.invoke.calling import (
+    MAX_CONNECTIONS,
+    TIMEOUT_SECONDS,
+    Calling,
+    Options,
+    check_files,
+    is_eager,
+)
 from lambda_celery.invoke.calls import CallResult
 from lambda_celery.invoke.gathering import Progress, results, signatures_of
 
@@ -45,8 +53,13 @@ def invoke(
             signature, function=function, timeout=timeout, invocation_type=invocation_type
         )
         return called.run(one, hides_loop=True)
-    begun = begin(signature, function=function, timeout=timeout, invocation_type=invocation_type)
-    return begun.get() if isinstance(begun, CallResult) else begun.result()
+    begun = begin(signature, Options(function, timeout, InvocationType(invocation_type)))
+    if isinstance(begun, CallResult):
+        return begun.get()
+    try:
+        return begun.result()
+    finally:
+        begun.cancel()  # for who is interrupted, by Ctrl-C or a time limit
 
 
 async def ainvoke(
@@ -62,7 +75,7 @@ async def ainvoke(
             [signature], function=function, timeout=timeout, invocation_type=invocation_type
         )
         return value
-    begun = begin(signature, function=function, timeout=timeout, invocation_type=invocation_type)
+    begun = begin(signature, Options(function, timeout, InvocationType(invocation_type)))
     return begun.get() if isinstance(begun, CallResult) else await asyncio.wrap_future(begun)
 
 
@@ -150,13 +163,12 @@ async def stream(
     The rest is as :func:`gather` has it.
     """
     found, total = signatures_of(signatures)
-    calling = Calling(
-        max_connections=max_connections, function=function, timeout=timeout,
-        invocation_type=invocation_type,
-    )  # fmt: skip
+    options = Options(function, timeout, InvocationType(invocation_type))
+    check_files(max_connections)
     through = 0
-    async with calling:
-        answers = results(found, calling.result, width=max_connections, ordered=ordered)
+    async with Calling(max_connections) as calling:
+        call = partial(calling.result, options)
+        answers = results(found, call, width=max_connections, ordered=ordered)
         async with aclosing(answers) as taken:
             async for each in taken:
                 through += 1

@@ -127,7 +127,12 @@ def identity(mark: str | None, task_id: str) -> str:
     """
     if mark is None:
         return task_id
-    return mark if _OF_A_RUN in mark else f"{task_id}#{mark}"
+    return mark if is_of_a_run(mark) else f"{task_id}#{mark}"
+
+
+def is_of_a_run(mark: str) -> bool:
+    """Whether *mark* is made of another: then a second run of that calls under the same."""
+    return _OF_A_RUN in mark
 
 
 def _content(message: Mapping[str, Any]) -> bytes:
