@@ -194,6 +194,8 @@ def test_a_sentence_says_what_does_not_fit_the_limit_of_file_descriptors(monkeyp
     from million import descriptors
 
     monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _which: (1024, 4096))
+    # Of the tests before, in this process, nothing is known.
+    monkeypatch.setattr(descriptors.os, "listdir", lambda _path: ["0", "1", "2"])
 
     assert descriptors.fitting(100, 1) == (100, None)
     fit, sentence = descriptors.fitting(1000, 2)
