@@ -7,10 +7,8 @@ import ctypes
 import os
 import select
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.thread import _threads_queues
-from contextlib import contextmanager
 from typing import Any
 
 
@@ -33,19 +31,6 @@ def signal_handler(number: int) -> Any:
 def unblock_signal(number: int) -> None:
     """See that this thread is reached by the signal *number*."""
     _signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))
-
-
-@contextmanager
-def hidden_loop() -> Iterator[None]:
-    """Have no event loop run on this thread, to all appearances, within the context."""
-    from asyncio import events  # where one runs, it is there
-
-    loop = events._get_running_loop()
-    events._set_running_loop(None)
-    try:
-        yield
-    finally:
-        events._set_running_loop(loop)
 
 
 def run_after_forkers() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -31,6 +33,9 @@ class Options(NamedTuple):
     function: str | None = None
     timeout: float = TIMEOUT_SECONDS
     kind: InvocationType = InvocationType.REQUEST_RESPONSE
+    #: Entered for the caller's own code, on the event loop's thread. To whoever called without
+    #: asyncio, no loop runs there: Django's database methods would refuse to.
+    outside: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class Calling:
@@ -65,7 +70,8 @@ class Calling:
         """Return what has become of the call of *signature*; raise nothing of the task's."""
         task_id = None
         try:
-            prepared = prepare(index, signature, self._captured)
+            with options.outside():
+                prepared = prepare(index, signature, self._captured)
             if isinstance(prepared, CallResult):
                 return prepared
             task_id, outgoing = prepared

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
+from lambda_celery.celery_hooks.running_loop import hidden_loop
 from lambda_celery.direct_calls import InvocationType
 from lambda_celery.invoke import stand_in
 from lambda_celery.invoke.background import begin
@@ -20,7 +21,7 @@ from lambda_celery.invoke.calling import (
     is_eager,
 )
 from lambda_celery.invoke.calls import CallResult
-from lambda_celery.invoke.gathering import Progress, results, signatures_of
+from lambda_celery.invoke.gathering import Progress, results, signatures_of, taken_by
 
 _AWAITED = InvocationType.REQUEST_RESPONSE.value
 
@@ -108,13 +109,8 @@ def gather(
     """
     called = stand_in.current()
     run = asyncio.run if called is None else called.run
-    return run(
-        agather(
-            signatures, max_connections=max_connections, return_exceptions=return_exceptions,
-            progress=progress, function=function, timeout=timeout,
-            invocation_type=invocation_type,
-        )
-    )  # fmt: skip
+    options = Options(function, timeout, InvocationType(invocation_type), hidden_loop)
+    return run(_gathered(signatures, max_connections, return_exceptions, progress, options))
 
 
 async def agather(
@@ -128,17 +124,8 @@ async def agather(
     invocation_type: str = _AWAITED,
 ) -> list[Any]:
     """Call all *signatures* as :func:`gather` does, on the event loop that runs."""
-    gathered: dict[int, Any] = {}
-    answers = stream(
-        signatures, max_connections=max_connections, progress=progress, function=function,
-        timeout=timeout, invocation_type=invocation_type,
-    )  # fmt: skip
-    async with aclosing(answers) as taken:
-        async for each in taken:
-            if each.exception is not None and not return_exceptions:
-                raise each.exception
-            gathered[each.index] = each.result if each.exception is None else each.exception
-    return [gathered[index] for index in range(len(gathered))]
+    options = Options(function, timeout, InvocationType(invocation_type))
+    return await _gathered(signatures, max_connections, return_exceptions, progress, options)
 
 
 async def stream(
@@ -162,16 +149,49 @@ async def stream(
 
     The rest is as :func:`gather` has it.
     """
-    found, total = signatures_of(signatures)
     options = Options(function, timeout, InvocationType(invocation_type))
+    answers = _streamed(signatures, max_connections, ordered, progress, options)
+    async with aclosing(answers) as taken:
+        async for each in taken:
+            yield each
+
+
+async def _gathered(
+    signatures: Iterable[Any],
+    max_connections: int,
+    return_exceptions: bool,
+    progress: Progress | None,
+    options: Options,
+) -> list[Any]:
+    gathered: dict[int, Any] = {}
+    answers = _streamed(signatures, max_connections, False, progress, options)
+    async with aclosing(answers) as taken:
+        async for each in taken:
+            if each.exception is not None and not return_exceptions:
+                raise each.exception
+            gathered[each.index] = each.result if each.exception is None else each.exception
+    return [gathered[index] for index in range(len(gathered))]
+
+
+async def _streamed(
+    signatures: Iterable[Any],
+    max_connections: int,
+    ordered: bool,
+    progress: Progress | None,
+    options: Options,
+) -> AsyncGenerator[CallResult]:
+    found, total = signatures_of(signatures)
     check_files(max_connections)
     through = 0
     async with Calling(max_connections) as calling:
         call = partial(calling.result, options)
-        answers = results(found, call, width=max_connections, ordered=ordered)
+        answers = results(
+            taken_by(found, options.outside), call, width=max_connections, ordered=ordered
+        )
         async with aclosing(answers) as taken:
             async for each in taken:
                 through += 1
                 if progress is not None:
-                    progress(through, total)
+                    with options.outside():
+                        progress(through, total)
                 yield each

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from celery import group
@@ -21,6 +22,21 @@ def signatures_of(given: Any) -> tuple[Iterable[Any], int | None]:
     """Return the signatures in *given*, and how many they are, where that is known."""
     found = given.tasks if isinstance(given, group) else given
     return found, len(found) if hasattr(found, "__len__") else None
+
+
+def taken_by(
+    signatures: Iterable[Any], outside: Callable[[], AbstractContextManager[None]]
+) -> Iterator[Any]:
+    """Yield the *signatures*, each of which is made *outside*: it may be the caller's generator."""
+    with outside():
+        iterator = iter(signatures)
+    while True:
+        with outside():
+            try:
+                signature = next(iterator)
+            except StopIteration:
+                return
+        yield signature
 
 
 async def results(

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from lambda_celery.aws.invoking import Reply
+from lambda_celery.celery_hooks.running_loop import hidden_loop
 from lambda_celery.direct_calls import InvocationType
 from lambda_celery.testing.ageing import aged_body
 from lambda_celery.testing.clock import Clock
-from lambda_runtime.python_hooks import hidden_loop
 from lambda_runtime.running.connections import uses_django
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lambda_celery.celery_hooks.running_loop import hidden_loop
 from lambda_celery.celery_hooks.thread_state import has_stacks_for_greenlets
-from lambda_runtime.python_hooks import hidden_loop
 
 try:
     from greenlet import getcurrent, greenlet

@@ -28,6 +28,7 @@ from kombu.utils.json import loads
 from lambda_celery import aws
 from lambda_celery.aws import fast_requests
 from lambda_celery.aws.connections import Patience
+from lambda_celery.celery_hooks import running_loop
 from lambda_celery.conf import Settings
 from lambda_celery.payloads import _extended_session_class
 from lambda_runtime import python_hooks
@@ -173,11 +174,11 @@ def test_a_clients_requests_and_repeats_can_be_bounded():
 
 
 def test_a_running_loop_can_be_hidden():
-    """lambda_runtime/python_hooks.py: Django's database methods look for it."""
+    """lambda_celery/celery_hooks/running_loop.py: Django's database methods look for it."""
     seen = []
 
     async def look():
-        with python_hooks.hidden_loop():
+        with running_loop.hidden_loop():
             try:
                 asyncio.get_running_loop()
             except RuntimeError:

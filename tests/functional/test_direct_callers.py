@@ -18,6 +18,7 @@ from celery.exceptions import (
     TimeoutError,  # noqa: A004 - Celery's
     WorkerLostError,
 )
+from celery.signals import before_task_publish
 
 from lambda_celery import ConfigurationError, install
 from lambda_celery.aws.invoking import AsyncLambda
@@ -222,6 +223,33 @@ class TestOneCall:
 
 
 class TestMany:
+    def test_to_who_calls_without_asyncio_no_event_loop_runs(self, app, double, function):
+        """Django's database methods refuse to be called where one does."""
+        seen = []
+
+        def look(where):
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                seen.append(where)
+
+        def signatures():
+            look("signatures")
+            yield double.s(1)
+
+        @app.task(name="looks", shared=False)
+        def looks():
+            look("eager")
+
+        before_task_publish.connect(receiver := lambda **_: look("signal"))
+        try:
+            assert gather(signatures(), progress=lambda *_: look("progress")) == [2]
+            app.conf.task_always_eager = True
+            gather([looks.s()])
+        finally:
+            before_task_publish.disconnect(receiver)
+        assert seen == ["signatures", "signal", "progress", "eager"]
+
     def test_in_the_order_of_the_signatures(self, double, function):
         async def late_first(event):
             x = arguments(event)[0]
