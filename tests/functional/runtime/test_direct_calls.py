@@ -19,6 +19,7 @@ from lambda_celery.direct_calls import (
 )
 from lambda_celery.exceptions import CallFailedError, MessagesReturnedError
 from lambda_celery.publishing.captured import Captured
+from lambda_celery.publishing.marks import Running, RunningCall
 from lambda_runtime.messages.delivery import Delivery
 from lambda_runtime.messages.publication import publication_of
 from lambda_runtime.messages.request import read_request
@@ -269,6 +270,40 @@ class TestAnswered:
         else:
             assert isinstance(caller.exception(answer), WorkerLostError)
             assert ran == []
+
+
+class TestByATaskThatRunsAgain:
+    """Its second run makes the same calls, under other ids."""
+
+    def called_twice(self, runtime, caller, signature):
+        answers = []
+        for _ in range(2):
+            with Running(RunningCall("the parent", "the mark of the parent")):
+                event = caller.event(signature)
+            answers.append(caller.answer(event))
+        return answers
+
+    def test_what_has_succeeded_is_answered_and_not_run_again(self, runtime, caller, ran):
+        @runtime.task(name="add")
+        def add(x, y):
+            ran.append(1)
+            return x + y
+
+        for answer in self.called_twice(runtime, caller, add.s(2, 3)):
+            assert decoded(answer.result, ["json"]) == 5
+        assert ran == [1]
+
+    def test_what_has_failed_runs_again(self, runtime, caller, ran):
+        @runtime.task(name="flaky")
+        def flaky():
+            ran.append(1)
+            if len(ran) == 1:
+                raise OSError("down")
+            return "up"
+
+        failed, succeeded = self.called_twice(runtime, caller, flaky.s())
+        assert isinstance(caller.exception(failed), OSError)
+        assert decoded(succeeded.result, ["json"]) == "up"
 
 
 def test_its_links_are_published(runtime, caller, ran):
