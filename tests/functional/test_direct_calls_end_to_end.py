@@ -525,3 +525,23 @@ class TestRest:
         assert direct.by_hand({**event, "invocation_type": "RequestResponse"}) == (2, False)
         assert direct.by_hand({**event, "invocation_type": "RequestResponse"}) == (2, False)
         assert direct.noted[name] == 1
+
+
+@pytest.mark.parametrize(
+    "places",
+    [{"PROCESSES": "2"}, {"CONCURRENCY": "4"}, {"PROCESSES": "2", "CONCURRENCY": "2"}],
+    ids=lambda places: "-".join(places).lower(),
+)
+def test_in_children_and_on_threads(
+    make_stack: Any, tmp_path: Path, places: dict[str, str]
+) -> None:
+    with world(make_stack, tmp_path, **places) as there:
+        assert invoke(there.s("add", "add", 2, 3)) == 5
+        assert invoke(there.s("double", "double", 2)) == 4
+        assert len(invoke(there.s("big", "big", 700_000))) == 700_000
+        assert isinstance(outcome(there.s("fail", "fail")), KeyError)
+        assert invoke(there.s("flaky", "flaky", 1))
+        assert isinstance(outcome(there.s("die", "die", "kill")), WorkerLostError)
+        assert there.noted["die"] == 1
+        assert isinstance(outcome(there.s("limited", "limited")), TimeLimitExceeded)
+        assert invoke(there.s("add", "after", 1)) == 1

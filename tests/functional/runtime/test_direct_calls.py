@@ -272,6 +272,37 @@ class TestAnswered:
             assert ran == []
 
 
+class TestWithoutDynamoDB:
+    @pytest.fixture
+    def add(self, runtime, ran):
+        @runtime.task(name="add")
+        def add(x, y):
+            ran.append(1)
+            return x + y
+
+        return add
+
+    def test_before_the_run_it_is_to_be_asked_again(self, runtime, caller, add, ran, faults):
+        event = caller.event(add.s(2, 3))
+        heal = faults.fail(runtime.settings, "dynamodb", "PutItem", "InternalError", status=500)
+        assert caller.answer(event).state == states.PENDING
+        heal()
+        assert caller.answer(event).state == states.SUCCESS
+        assert ran == [1]
+
+    def test_after_the_run_it_is_answered(self, runtime, caller, add, ran, faults):
+        faults.fail(runtime.settings, "dynamodb", "UpdateItem", "InternalError", status=500)
+        assert decoded(caller.call(add.s(2, 3)).result, ["json"]) == 5
+        assert ran == [1]
+
+    def test_without_a_permission_its_caller_is_told(self, runtime, caller, add, ran, faults):
+        faults.fail(runtime.settings, "dynamodb", "PutItem", "AccessDeniedException")
+        answer = caller.call(add.s(2, 3))
+        assert answer.state == states.REJECTED
+        assert "allow dynamodb:PutItem" in answer.reason
+        assert ran == []
+
+
 class TestByATaskThatRunsAgain:
     """Its second run makes the same calls, under other ids."""
 
