@@ -21,13 +21,14 @@ app.conf.update(
     lambda_tasks=["*"],
     # A queue for each, so that each has a function of its own size and time-out.
     lambda_queues={"split": f"{QUEUES}/split", "work": f"{QUEUES}/work"},
+    task_routes={"split": {"queue": "split"}, "work": {"queue": "work"}},
     lambda_idempotency_table="split-and-work",
     task_ignore_result=True,
 )
 install(app)
 
 
-@app.task(name="split", queue="split")
+@app.task(name="split")
 def split(bucket: str, key: str) -> None:
     """Call :func:`work` for each row of a file of JSON lines in S3.
 
@@ -37,7 +38,7 @@ def split(bucket: str, key: str) -> None:
     delay_many(work, ((row,) for row in rows_of(bucket, key)), ids=False)
 
 
-@app.task(name="work", queue="work", bind=True)
+@app.task(name="work", bind=True)
 def work(self: Any, row: dict[str, Any]) -> None:
     """Work on one row: here, wait for a moment, and note it."""
     with noted(row["number"], self.request.id):
