@@ -113,7 +113,7 @@ class TestOneCall:
         ("answer", "error", "words"),
         [
             (Answer("REVOKED", reason="expired").to_fields(), TaskRevokedError, "expired"),
-            (Answer("IGNORED").to_fields(), Ignore, ""),
+            (Answer("IGNORED", reason="ignored").to_fields(), Ignore, "ignored"),
             (Answer("REJECTED", reason="is not registered").to_fields(), CallFailedError, "regist"),
             (failed("Runtime.ExitError", "Runtime exited"), WorkerLostError, "exited"),
             (failed("Sandbox.Timedout", "timed out after 3.00 seconds"), TimeLimitExceeded, "3"),
