@@ -24,7 +24,7 @@ from celery import Celery
 
 from lambda_celery import delay_many, install
 from lambda_celery.conf import CONF_PREFIX, ENV_PREFIX, Settings
-from lambda_celery.publishing.held_messages import HeldMessages, holding
+from lambda_celery.publishing.held_messages import caught
 
 REGION = "eu-west-1"
 ACCOUNT_ID = "000000000000"
@@ -176,14 +176,9 @@ def event(task: Any, calls: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
 
 def bodies(task: Any, calls: Iterable[tuple[Any, ...]]) -> list[str]:
     """Return the bodies of the messages that calling *task* sends, caught before they leave."""
-    caught: list[str] = []
-
-    def take(held: HeldMessages) -> None:
-        caught.extend(each.message.body for each in held.close())
-
-    with holding(take):
+    with caught() as messages:
         delay_many(task, calls)
-    return caught
+    return [each.message.body for each in messages]
 
 
 def record(body: str) -> dict[str, Any]:

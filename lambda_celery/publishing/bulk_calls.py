@@ -23,10 +23,9 @@ from lambda_celery.envelope import MARK_HEADER, REDACTED
 from lambda_celery.message import is_fifo
 from lambda_celery.publishing.argument_repr import flat_repr
 from lambda_celery.publishing.held_messages import (
-    HeldMessages,
     Outgoing,
+    caught,
     hold,
-    holding,
     open_batch,
 )
 from lambda_celery.publishing.marks import new_mark
@@ -119,14 +118,9 @@ def _made(
     task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]
 ) -> tuple[Any, list[Outgoing]]:
     """Call *task*; return what that returns, and the messages that it would send to SQS."""
-    messages: list[Outgoing] = []
-
-    def take(held: HeldMessages) -> None:
-        messages.extend(held.close())
-
     # Celery's, or whatever else somebody has put there; not our own way into here.
     apply_async = getattr(task.apply_async, BY_CELERY, task.apply_async)
-    with holding(take):
+    with caught() as messages:
         result = apply_async(args, kwargs, **options)
     return result, messages
 

@@ -7,7 +7,7 @@ from typing import Any
 from lambda_celery.celery_hooks.amqp import routing_of
 from lambda_celery.conf import setting_names
 from lambda_celery.exceptions import CallFailedError, ConfigurationError
-from lambda_celery.publishing.held_messages import HeldMessages, Outgoing, holding
+from lambda_celery.publishing.held_messages import Outgoing, caught
 from lambda_celery.publishing.routing import goes_to_sqs
 
 #: Of several tasks, of which the function would be called with the first alone.
@@ -26,11 +26,11 @@ class Captured:
     def message_of(self, signature: Any) -> tuple[str, Outgoing]:
         """Return the id of the task that *signature* calls, and its message.
 
-        :raises TypeError: it is of several tasks, or for later.
+        What :func:`check_single` refuses is not to be given here.
+
         :raises ConfigurationError: its messages do not go to SQS.
         :raises CallFailedError: somebody has put something in the place of the call.
         """
-        check_single(signature)
         app = signature.app
         is_installed = routing_of(app) is not None  # else the call would go to the app's own broker
         if not (is_installed and goes_to_sqs(app, signature.task)):
@@ -40,12 +40,7 @@ class Captured:
                 f"{'' if is_installed else ' and call lambda_celery.install(app)'}; "
                 "and see that lambda_enabled is on."
             )
-        messages: list[Outgoing] = []
-
-        def take(held: HeldMessages) -> None:
-            messages.extend(held.close())
-
-        with holding(take, templates=self._templates):
+        with caught(self._templates) as messages:
             result = signature.apply_async()
         if len(messages) != 1:
             raise CallFailedError(

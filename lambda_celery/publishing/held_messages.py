@@ -110,6 +110,17 @@ def hold(message: Outgoing) -> bool:
 
 
 @contextmanager
+def caught(templates: dict[Any, Any] | None = None) -> Iterator[list[Outgoing]]:
+    """Yield a list, which has what the block publishes at its end: nothing is sent.
+
+    *templates* are as for :func:`holding`.
+    """
+    messages: list[Outgoing] = []
+    with holding(lambda held: messages.extend(held.close()), templates=templates):
+        yield messages
+
+
+@contextmanager
 def holding(
     at_end: Callable[[HeldMessages], None],
     on_dropped: OnDropped | None = None,
