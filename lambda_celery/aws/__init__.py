@@ -5,7 +5,7 @@ The main path enters at :func:`~lambda_celery.aws.clients.client`. All contact w
 private parts is in :mod:`lambda_celery.aws.fast_requests` and :mod:`lambda_celery.aws.bounded`.
 """
 
-from lambda_celery.aws.arns import queue_arn
+from lambda_celery.aws.arns import function_parts, queue_arn
 from lambda_celery.aws.bounded import ending_at, seconds_left
 from lambda_celery.aws.clients import client, close_connections, region_of, using_session
 from lambda_celery.aws.refusals import (
@@ -31,6 +31,7 @@ __all__ = [
     "ending_at",
     "error_code",
     "explain",
+    "function_parts",
     "is_throttled",
     "is_transient",
     "misconfigured",

@@ -1,4 +1,4 @@
-"""ARNs of what is known by a URL."""
+"""ARNs: of what is known by a URL, and what is in one."""
 
 from __future__ import annotations
 
@@ -20,3 +20,14 @@ def queue_arn(settings: Settings, queue_url: str) -> str:
     )
     account, name = urlsplit(queue_url).path.strip("/").split("/")[-2:]
     return f"arn:{partition}:sqs:{region}:{account}:{name}"
+
+
+def function_parts(function: str) -> tuple[str, str]:
+    """Return the name in *function*, and the alias or version, "" if there is none.
+
+    It is a name, an ARN, or the end of one: ``123456789012:function:mail:live``. A name may end in
+    "function" itself.
+    """
+    _, is_arn, after = function.partition(":function:")
+    name, _, qualifier = (after if is_arn else function).partition(":")
+    return name, qualifier

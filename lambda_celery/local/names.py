@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lambda_celery import aws
 from lambda_celery.exceptions import ConfigurationError
 from lambda_celery.infrastructure.computed import compute
 from lambda_celery.infrastructure.inputs import Deployment
@@ -19,16 +20,10 @@ def function_names(project: Path, configured: str | None = None) -> frozenset[st
     """
     names = {FUNCTION_NAME, os.environ.get("AWS_LAMBDA_FUNCTION_NAME") or FUNCTION_NAME}
     if configured is not None:
-        names.add(bare_name(configured))
+        names.add(aws.function_parts(configured)[0])
     try:
         deployed = compute(Deployment.from_pyproject(project / "pyproject.toml"))
     except ConfigurationError:
         # There is none yet, or it is unfinished: `lambda check` says so.
         return frozenset(names)
     return frozenset(names | {each.name for each in deployed.functions.values()})
-
-
-def bare_name(function: str) -> str:
-    """Return the name in *function*, a name or an ARN, with or without a qualifier."""
-    name = function.partition("function:")[2] if function.startswith("arn:") else function
-    return name.partition(":")[0]

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from celery import Celery
 from celery.backends.dynamodb import DynamoDBBackend
 
+from lambda_celery import aws
 from lambda_celery.check.deployed.reading import Answer, Reader, Thing
 from lambda_celery.conf import Settings, setting_names
 from lambda_celery.exceptions import ConfigurationError
@@ -143,8 +144,7 @@ class CalledFunction:
         """The ARN that a call of it is on: with the alias or the version that the settings name."""
         assert self.configuration is not None
         own = str(self.configuration["FunctionArn"]).split(":")[:7]
-        # It may be a name, an ARN, or the end of one: 123456789012:function:mail.
-        _, _, qualifier = self.thing.resource.rpartition("function:")[2].partition(":")
+        _, qualifier = aws.function_parts(self.thing.resource)
         return ":".join(own + ([qualifier] if qualifier else []))
 
 
