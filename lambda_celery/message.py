@@ -57,9 +57,7 @@ class OutgoingMessage:
     @property
     def is_far_off(self) -> bool:
         """Whether it is due later than SQS can delay it."""
-        if self.due is None:
-            return False
-        return (self.due - datetime.now(UTC)).total_seconds() > MAXIMUM_DELAY_SECONDS
+        return self.due is not None and self.seconds_ahead() > MAXIMUM_DELAY_SECONDS
 
     def seconds_ahead(self) -> float:
         """Return the seconds until its task is due."""

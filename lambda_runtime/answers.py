@@ -63,9 +63,7 @@ class Answers:
                 return _retry(attempt)  # of Task.replace(), by another task
             case Deleted(end=End.IGNORED):
                 return Answer(states.IGNORED, reason=outcome.reason)
-            case Deleted():
-                return self.failure(outcome.exception, outcome.reason)
-            case Parked():
+            case Deleted() | Parked():
                 return self.failure(outcome.exception, outcome.reason)
         return wait(outcome)
 

@@ -49,12 +49,10 @@ def invoke(
 
     Whatever the task raises is raised again here, with the traceback of the function as its cause.
     """
+    options = Options(function, timeout, InvocationType(invocation_type))
     if (called := stand_in.current()) is not None and not is_eager(signature):
-        one = ainvoke(
-            signature, function=function, timeout=timeout, invocation_type=invocation_type
-        )
-        return called.run(one, hides_loop=True)
-    begun = begin(signature, Options(function, timeout, InvocationType(invocation_type)))
+        return called.run(_alone(signature, options), hides_loop=True)
+    begun = begin(signature, options)
     if isinstance(begun, CallResult):
         return begun.get()
     try:
@@ -71,12 +69,10 @@ async def ainvoke(
     invocation_type: str = _AWAITED,
 ) -> Any:
     """Call the task of *signature* as :func:`invoke` does, without blocking the event loop."""
+    options = Options(function, timeout, InvocationType(invocation_type))
     if stand_in.current() is not None:  # on the caller's loop
-        [value] = await agather(
-            [signature], function=function, timeout=timeout, invocation_type=invocation_type
-        )
-        return value
-    begun = begin(signature, Options(function, timeout, InvocationType(invocation_type)))
+        return await _alone(signature, options)
+    begun = begin(signature, options)
     return begun.get() if isinstance(begun, CallResult) else await asyncio.wrap_future(begun)
 
 
@@ -154,6 +150,11 @@ async def stream(
     async with aclosing(answers) as taken:
         async for each in taken:
             yield each
+
+
+async def _alone(signature: Any, options: Options) -> Any:
+    [value] = await _gathered([signature], MAX_CONNECTIONS, False, None, options)
+    return value
 
 
 async def _gathered(
