@@ -7,25 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
-DEMO = Path(__file__).parents[2] / "examples" / "million_calls" / "demo.py"
-#: For a machine that is busy.
-TIMEOUT_SECONDS = 240
+from tests.demos import ROOT, TIMEOUT_SECONDS, run_demo
+
+DEMO = str(ROOT / "examples" / "million_calls" / "demo.py")
 CALLS = 2000
-
-
-def run_demo(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *(sys.executable, str(DEMO), *arguments),
-            *("--picture", str(tmp_path / "calls.png"), "--log", str(tmp_path / "function.log")),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
 
 
 def figure(output: str, name: str) -> str:
@@ -36,11 +22,8 @@ def figure(output: str, name: str) -> str:
 
 
 def test_the_demo_keeps_its_promises(tmp_path):
-    run = run_demo(
-        tmp_path,
-        *("--calls", str(CALLS), "--timeout", "4"),
-        *("--bounds", "1100", "--processes", "0", "2"),
-    )
+    options = ("--calls", str(CALLS), "--timeout", "4", "--bounds", "1100")
+    run = run_demo([DEMO, *options, "--processes", "0", "2"], tmp_path)
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert "Broken" not in run.stdout
@@ -52,14 +35,14 @@ def test_the_demo_keeps_its_promises(tmp_path):
     assert int(figure(run.stdout, "times the task went on")) > 0
     assert figure(run.stdout, "rows answered 200") == "1,000"
     assert "The function: 1100 calls in flight want a file descriptor each" in run.stdout
-    assert (tmp_path / "calls.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_interrupted_run_ends_in_one_line(tmp_path):
     """The service and the emulator are its children, and end with it."""
     written = ["--picture", str(tmp_path / "calls.png"), "--log", str(tmp_path / "function.log")]
     with subprocess.Popen(
-        [sys.executable, str(DEMO), *written],
+        [sys.executable, DEMO, *written],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -74,7 +57,7 @@ def test_an_interrupted_run_ends_in_one_line(tmp_path):
 
 
 def test_too_few_calls_are_refused_before_anything_starts(tmp_path):
-    run = run_demo(tmp_path, "--calls", "3")
+    run = run_demo([DEMO, "--calls", "3"], tmp_path)
 
     assert run.returncode == 2
     assert "--calls must be" in run.stderr
